@@ -1,0 +1,98 @@
+"""What every system hands over for a question, and how it is cut to a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zrag_core.corpus.types import Question
+from zrag_core.text import evidence_tokens, truncate_to_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of verbatim corpus text: characters `start` to `end` of a document's text."""
+
+    document_id: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What a system found for one question, before any budget is applied.
+
+    Attributes:
+        document_ids: ranked, best first, without duplicates (at least ten where the corpus has them).
+        document_scores: aligned with `document_ids`; comparable within one question only.
+        segments: verbatim pieces, best first (sentences or passages); empty for free text.
+        text: the system's own words where evidence is not a list of segments (free decoding).
+        answerable: False when the system refuses.
+        confidence: in [0, 1] where calibrated, else None.
+        latency_ms: wall time spent on this question (a batch's time divided by its size).
+    """
+
+    question_id: str
+    document_ids: tuple[str, ...] = ()
+    document_scores: tuple[float, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    text: str | None = None
+    answerable: bool = True
+    confidence: float | None = None
+    latency_ms: float = 0.0
+
+
+class EvidenceSystem(Protocol):
+    """One complete way from questions to evidence."""
+
+    name: str
+
+    def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
+        """Return one `Retrieved` for each question, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Evidence text within a budget, and the segments it is made of.
+
+    `segments` are cut like the text, so `document.text[s.start:s.end] == s.text` holds for each.
+    """
+
+    text: str
+    segments: tuple[Segment, ...] = field(default_factory=tuple)
+
+    @property
+    def tokens(self) -> int:
+        """Size in evidence tokens."""
+        return evidence_tokens(self.text)
+
+
+def fill_budget(retrieved: Retrieved, budget: int) -> Evidence:
+    """Fill `budget` evidence tokens with the best segments (or the start of the free text).
+
+    Segments are joined by line ends, best first; the one that no longer fits is cut at a word
+    boundary. A refused question gets empty evidence.
+    """
+    if not retrieved.answerable:
+        return Evidence("")
+    if retrieved.text is not None:
+        return Evidence(truncate_to_tokens(retrieved.text, budget))
+    used: list[Segment] = []
+    text = ""
+    for segment in retrieved.segments:
+        prefix = f"{text}\n" if text else ""
+        candidate = truncate_to_tokens(prefix + segment.text, budget)
+        piece = candidate[len(prefix) :]
+        if not piece:
+            break
+        used.append(
+            Segment(segment.document_id, segment.start, segment.start + len(piece), piece, segment.score)
+        )
+        text = candidate
+        if len(piece) < len(segment.text):
+            break
+    return Evidence(text, tuple(used))

@@ -1,0 +1,321 @@
+"""Every setting of a run, typed; one tree for the command line, the YAML files and the Dagster UI.
+
+`load_settings` checks a nested mapping and reports every problem at once, each naming its field,
+what is wrong and, for an unknown field, the nearest known one. Defaults are those of `make demo`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zrag_core.errors import ProblemList, SettingsError
+
+System = Literal[
+    "zrag_joint",
+    "zrag_joint_free",
+    "bm25",
+    "bm25_sentence",
+    "dense",
+    "hybrid",
+    "closed_book",
+    "gold_evidence",
+]
+EvaluatedSplit = Literal["train", "dev", "test", "new_documents", "unanswerable"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """Base of every settings section: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AlmanacSettings(Section):
+    """The built-in generator of fictional documents."""
+
+    documents: Positive = Field(64, description="how many documents to generate")
+    language: Literal["en", "ko"] = Field("en", description="language of documents and questions")
+    seed: int = Field(0, description="another seed is another world")
+
+
+class HuggingFaceSettings(Section):
+    """How the columns of a Hugging Face dataset map to documents and questions."""
+
+    subset: str | None = Field(None, description="dataset configuration name")
+    split: str = Field("validation", description="dataset split to read")
+    text: str = Field("context", description="column with the passage")
+    title: str | None = Field("title", description="column with the title, if any")
+    question: str | None = Field("question", description="column with the question, if any")
+    answers: str | None = Field(
+        "answers", description="column with the answers (SQuAD style or a list), if any"
+    )
+
+
+class SplitSettings(Section):
+    """Shares of the facts (never of single questions) that are held out."""
+
+    dev: Share = Field(0.1, description="share of facts for tuning and calibration")
+    test: Share = Field(0.3, description="share of facts that are only ever evaluated")
+
+    @model_validator(mode="after")
+    def _leaves_training_facts(self) -> SplitSettings:
+        if self.dev + self.test >= 1.0:
+            raise ValueError("dev + test must be below 1 so that some facts are left to train on")
+        return self
+
+
+class CorpusSettings(Section):
+    """Where documents and questions come from."""
+
+    format: Literal["auto", "almanac", "native", "squad", "hotpotqa", "texts", "huggingface"] = Field(
+        "almanac", description="`auto` recognises what `location` holds"
+    )
+    location: str | None = Field(
+        None,
+        description="folder, file or Hugging Face dataset name; {env: NAME} reads an environment variable",
+    )
+    name: str | None = Field(None, description="short name for titles; from `location` if left out")
+    limit_documents: Positive | None = Field(None, description="keep this many documents (a fixed sample)")
+    limit_questions: Positive | None = Field(None, description="keep this many questions (a fixed sample)")
+    passage_tokens: Positive = Field(
+        384, description="documents longer than this many evidence tokens (UTF-8 bytes / 4) become passages"
+    )
+    seed: int = Field(0, description="seed of samples and splits")
+    splits: SplitSettings = SplitSettings()
+    almanac: AlmanacSettings = AlmanacSettings()
+    huggingface: HuggingFaceSettings = HuggingFaceSettings()
+
+    @field_validator("location", mode="before")
+    @classmethod
+    def _from_environment(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and set(value) == {"env"}:
+            name = value["env"]
+            if not os.environ.get(name):
+                raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
+            return os.environ[name]
+        return value
+
+    @model_validator(mode="after")
+    def _has_location(self) -> CorpusSettings:
+        if self.format != "almanac" and not self.location:
+            raise ValueError(f"format '{self.format}' needs a location (a path or a dataset name)")
+        return self
+
+
+class TargetSettings(Section):
+    """How evidence targets are made beside gold evidence and answer sentences."""
+
+    self_study_per_sentence: Annotated[int, Field(ge=0)] = Field(
+        2, description="self-study queries (title + words of the sentence) for each sentence"
+    )
+    llm_questions_per_document: Annotated[int, Field(ge=0)] = Field(
+        0, description="questions written by the answering model, kept if they lead back to their document"
+    )
+
+
+class LoraSettings(Section):
+    """The adapter theta of a pretrained backbone (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Positive = Field(32, description="rank r")
+    alpha: Positive = Field(64, description="scale alpha")
+    dropout: Share = Field(0.05, description="dropout on the adapter's input")
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), description="adapted layers"
+    )
+
+
+class TinySettings(Section):
+    """Architecture of the embedded backbone (a small Qwen3)."""
+
+    hidden_size: Positive = Field(128, description="width of the hidden states")
+    layers: Positive = Field(4, description="transformer layers")
+    heads: Positive = Field(4, description="attention heads; half as many key/value heads")
+    vocabulary: Positive = Field(2048, description="byte-level BPE tokens, learned from the corpus")
+
+
+class BackboneSettings(Section):
+    """The local causal LLM."""
+
+    name: str = Field(
+        "zrag-tiny", description="`zrag-tiny`, or a Hugging Face name or local path of a causal LM"
+    )
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on GPU, else float32"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    lora: LoraSettings = LoraSettings()
+    tiny: TinySettings = TinySettings()
+
+
+class MemorySettings(Section):
+    """The memory Z [documents, slots, width]."""
+
+    policy: Literal["joint"] = Field(
+        "joint", description="joint: theta and Z are trained together on the corpus"
+    )
+    slots: Positive = Field(4, description="m: vectors per document")
+    width: Positive = Field(256, description="d: numbers per vector")
+
+
+class TrainingSettings(Section):
+    """Optimisation of the joint policy."""
+
+    steps: Positive | None = Field(600, description="optimiser steps; leave out to count in epochs")
+    epochs: Positive | None = Field(
+        None, description="passes over the training targets, if `steps` is left out"
+    )
+    batch_size: Positive = Field(32, description="queries per micro-batch")
+    gradient_accumulation: Positive = Field(1, description="micro-batches per optimiser step")
+    lr_theta: Rate = Field(2e-3, description="learning rate of the backbone or its adapter")
+    lr_memory: Rate = Field(1e-2, description="learning rate of Z")
+    lr_projections: Rate = Field(2e-3, description="learning rate of projections and router heads")
+    warmup: Share = Field(
+        0.1, description="share of the steps with rising learning rate; cosine decay after it"
+    )
+    query_tokens: Positive = Field(128, description="longer queries are cut (reported)")
+    evidence_tokens: Positive = Field(256, description="longer targets are cut (reported)")
+    self_study: Share = Field(0.5, description="share of each batch that are self-study queries")
+    reconstruction_weight: Rate = Field(
+        1.0, description="weight of document reconstruction, sentences shuffled"
+    )
+    routing_weight: Rate = Field(0.5, description="weight of the routing cross-entropy over all documents")
+    token_dropout: Share = Field(0.3, description="share of input tokens masked in reconstruction")
+    seed: int = Field(0, description="same seed, settings and versions: same checkpoint")
+    save_every: Positive = Field(200, description="steps between resumable states")
+    threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingSettings:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs (set the other to null)")
+        return self
+
+
+class DecodingSettings(Section):
+    """How evidence is read from the memory."""
+
+    routed_documents: Positive = Field(4, description="k: documents read for a query")
+    max_new_tokens: Positive = Field(96, description="length of freely decoded evidence")
+    batch_size: Positive = Field(32, description="questions decoded at once")
+
+
+class BaselineSettings(Section):
+    """The retrieval systems zRAG is measured against."""
+
+    bm25_k1: Rate = Field(1.5, description="BM25 term saturation")
+    bm25_b: Share = Field(0.75, description="BM25 length normalisation")
+    dense_encoder: str = Field(
+        "lsa",
+        description="`lsa`, a sentence-transformers name or path, or `openai:MODEL` for OpenAI embeddings",
+    )
+    lsa_dimensions: Positive = Field(256, description="dimensions of the offline LSA encoder")
+    rrf_k: Positive = Field(60, description="constant of reciprocal-rank fusion (Cormack et al. 2009)")
+
+
+class EvaluationSettings(Section):
+    """What is measured, on which questions."""
+
+    systems: tuple[System, ...] = Field(
+        (
+            "zrag_joint",
+            "zrag_joint_free",
+            "bm25",
+            "bm25_sentence",
+            "dense",
+            "hybrid",
+            "closed_book",
+            "gold_evidence",
+        ),
+        description="systems, in the order of the leaderboard",
+    )
+    splits: tuple[EvaluatedSplit, ...] = Field(("test",), description="splits to evaluate")
+    budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), description="evidence tokens per question")
+    limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
+    bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="level of the intervals")
+    seed: int = Field(0, description="seed of the sample and of the bootstrap")
+
+
+class AnswerSettings(Section):
+    """The answering model, and what it may spend."""
+
+    reader: Literal["auto", "offline", "openai"] = Field(
+        "auto", description="auto: openai where the key's variable is set, else the offline extractive reader"
+    )
+    model: str = Field("gpt-4o", description="model name sent to the server")
+    temperature: Rate = Field(0.0, description="sampling temperature")
+    base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: api.openai.com")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    max_answer_tokens: Positive = Field(64, description="longest answer")
+    budget: Positive = Field(256, description="evidence budget that is answered from")
+    concurrency: Positive = Field(8, description="requests in flight at once")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds before a request is given up")
+    max_retries: Annotated[int, Field(ge=0)] = Field(5, description="retries with exponential back-off")
+    max_cost_usd: Rate = Field(5.0, description="hard spending limit of one run, in US dollars")
+    limit_questions: Positive | None = Field(None, description="at most this many questions per system")
+
+
+class Settings(Section):
+    """All settings of one run."""
+
+    corpus: CorpusSettings = CorpusSettings()
+    targets: TargetSettings = TargetSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    memory: MemorySettings = MemorySettings()
+    training: TrainingSettings = TrainingSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    baselines: BaselineSettings = BaselineSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    answers: AnswerSettings = AnswerSettings()
+
+    @model_validator(mode="after")
+    def _answers_a_measured_budget(self) -> Settings:
+        if self.answers.budget not in self.evaluation.budgets:
+            raise ValueError(f"answers.budget {self.answers.budget} is not one of evaluation.budgets")
+        return self
+
+
+def load_settings(values: Mapping[str, Any]) -> Settings:
+    """Check a nested mapping (a parsed YAML file, a Dagster resource's config) and return settings.
+
+    Raises:
+        SettingsError: one problem; ProblemList: several, all of them at once.
+    """
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_describe(item) for item in error.errors()]
+    if len(problems) == 1:
+        raise SettingsError(problems[0])
+    raise ProblemList(f"{len(problems)} problems in the configuration", problems)
+
+
+def _describe(item: Mapping[str, Any]) -> str:
+    location = [str(part) for part in item["loc"]]
+    field = ".".join(location) or "configuration"
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known fields: {', '.join(known)}"
+        return f"{field}: unknown field -> {hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    given = item["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{field}: {message}{shown}"
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for name in path:
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
+    return list(model.model_fields)

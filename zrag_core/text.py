@@ -1,0 +1,168 @@
+"""Text primitives shared by tokenisation, measures and grounding; Unicode throughout.
+
+Words and search terms follow what Lucene does for mixed text: Unicode words for scripts that
+separate words by spaces, overlapping character bigrams for Hangul, Han and Kana, where a word
+carries its particles and an exact word match would miss (Lucene's CJKAnalyzer).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
+_CJK = _HANGUL + "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(r"\w+", re.UNICODE)
+_CJK_RUN = re.compile(f"[{_CJK}]+")
+_HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
+
+# Abbreviations after which a full stop rarely ends an English sentence.
+_ABBREVIATIONS = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "etc",
+        "e.g",
+        "i.e",
+        "fig",
+        "no",
+        "vol",
+        "approx",
+        "dept",
+        "gen",
+        "col",
+        "lt",
+        "sgt",
+        "capt",
+        "rev",
+        "hon",
+        "u.s",
+        "u.k",
+        "inc",
+        "ltd",
+        "co",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+    ]
+)
+_END = re.compile(
+    r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300f]*(?=\s|$)|\n\s*\n|\n(?=\s*[-*#])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a text: characters `start` (included) to `end` (excluded)."""
+
+    start: int
+    end: int
+    text: str
+
+
+def normalize(text: str) -> str:
+    """Return `text` in Unicode NFC without control characters (tabs and line ends stay)."""
+    text = unicodedata.normalize("NFC", text)
+    return "".join(ch for ch in text if ch in "\n\t" or unicodedata.category(ch) != "Cc")
+
+
+def words(text: str) -> list[str]:
+    """Casefolded Unicode words (NFKC), for measures and display."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def search_terms(text: str) -> list[str]:
+    """Index terms: words, with runs of Hangul, Han or Kana replaced by their character bigrams."""
+    terms: list[str] = []
+    for word in words(text):
+        position = 0
+        for run in _CJK_RUN.finditer(word):
+            if run.start() > position:
+                terms.append(word[position : run.start()])
+            chars = run.group()
+            terms.extend([chars] if len(chars) == 1 else (chars[i : i + 2] for i in range(len(chars) - 1)))
+            position = run.end()
+        if position < len(word):
+            terms.append(word[position:])
+    return terms
+
+
+def has_hangul(text: str) -> bool:
+    """Whether `text` holds a Hangul character."""
+    return _HANGUL_CHAR.search(text) is not None
+
+
+def detect_language(text: str) -> str:
+    """Return "ko" when Hangul makes up at least a fifth of the letters, else "en"."""
+    letters = [ch for ch in text if ch.isalpha()]
+    hangul = sum(1 for ch in letters if _HANGUL_CHAR.match(ch))
+    return "ko" if letters and hangul * 5 >= len(letters) else "en"
+
+
+def evidence_tokens(text: str) -> int:
+    """The one token count used for every system: UTF-8 bytes / 4, rounded up."""
+    return -(-len(text.encode("utf-8")) // 4)
+
+
+def truncate_to_tokens(text: str, budget: int) -> str:
+    """Cut `text` at a word boundary so that `evidence_tokens` is at most `budget`."""
+    if evidence_tokens(text) <= budget:
+        return text
+    cut = text.encode("utf-8")[: budget * 4].decode("utf-8", errors="ignore")
+    if not text[len(cut)].isspace() and (boundary := max(cut.rfind(" "), cut.rfind("\n"))) > 0:
+        cut = cut[:boundary]
+    return cut.rstrip()
+
+
+def split_sentences(text: str) -> list[Span]:
+    """Split `text` into sentences with their character offsets.
+
+    Ends are `. ! ?` and their full-width forms followed by white space, blank lines, and line
+    ends before a list item. Abbreviations, initials ("J. Smith") and decimals do not end a sentence.
+    Every non-space character belongs to exactly one sentence.
+    """
+    spans: list[Span] = []
+    start = 0
+    for match in _END.finditer(text):
+        end = match.end()
+        if match.group().startswith(".") and _is_abbreviation(text, match.start(), end):
+            continue
+        _append_stripped(spans, text, start, end)
+        start = end
+    _append_stripped(spans, text, start, len(text))
+    return spans
+
+
+def _is_abbreviation(text: str, dot: int, end: int) -> bool:
+    token = re.search(r"(\S*)$", text[max(0, dot - 12) : dot])
+    word = token.group(1).lstrip("(\"'").casefold() if token else ""
+    following = text[end:].lstrip()[:1]
+    if not following:
+        return False
+    initial = len(word) == 1 and word.isalpha() and word.isascii() and text[dot - 1].isupper()
+    return initial or word in _ABBREVIATIONS or following.islower()
+
+
+def _append_stripped(spans: list[Span], text: str, start: int, end: int) -> None:
+    piece = text[start:end]
+    stripped = piece.strip()
+    if stripped:
+        offset = start + len(piece) - len(piece.lstrip())
+        spans.append(Span(offset, offset + len(stripped), stripped))
