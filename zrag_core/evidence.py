@@ -89,9 +89,7 @@ def fill_budget(retrieved: Retrieved, budget: int) -> Evidence:
         piece = candidate[len(prefix) :]
         if not piece:
             break
-        used.append(
-            Segment(segment.document_id, segment.start, segment.start + len(piece), piece, segment.score)
-        )
+        used.append(Segment(segment.document_id, segment.start, segment.start + len(piece), piece, segment.score))
         text = candidate
         if len(piece) < len(segment.text):
             break

@@ -53,9 +53,7 @@ class HuggingFaceSettings(Section):
     text: str = Field("context", description="column with the passage")
     title: str | None = Field("title", description="column with the title, if any")
     question: str | None = Field("question", description="column with the question, if any")
-    answers: str | None = Field(
-        "answers", description="column with the answers (SQuAD style or a list), if any"
-    )
+    answers: str | None = Field("answers", description="column with the answers (SQuAD style or a list), if any")
 
 
 class SplitSettings(Section):
@@ -126,9 +124,7 @@ class LoraSettings(Section):
     rank: Positive = Field(32, description="rank r")
     alpha: Positive = Field(64, description="scale alpha")
     dropout: Share = Field(0.05, description="dropout on the adapter's input")
-    target_modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), description="adapted layers"
-    )
+    target_modules: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), description="adapted layers")
 
 
 class TinySettings(Section):
@@ -143,15 +139,9 @@ class TinySettings(Section):
 class BackboneSettings(Section):
     """The local causal LLM."""
 
-    name: str = Field(
-        "zrag-tiny", description="`zrag-tiny`, or a Hugging Face name or local path of a causal LM"
-    )
-    quantization: Literal["none", "nf4"] = Field(
-        "none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)"
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on GPU, else float32"
-    )
+    name: str = Field("zrag-tiny", description="`zrag-tiny`, or a Hugging Face name or local path of a causal LM")
+    quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPU, else float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     lora: LoraSettings = LoraSettings()
     tiny: TinySettings = TinySettings()
@@ -160,9 +150,7 @@ class BackboneSettings(Section):
 class MemorySettings(Section):
     """The memory Z [documents, slots, width]."""
 
-    policy: Literal["joint"] = Field(
-        "joint", description="joint: theta and Z are trained together on the corpus"
-    )
+    policy: Literal["joint"] = Field("joint", description="joint: theta and Z are trained together on the corpus")
     slots: Positive = Field(4, description="m: vectors per document")
     width: Positive = Field(256, description="d: numbers per vector")
 
@@ -171,23 +159,17 @@ class TrainingSettings(Section):
     """Optimisation of the joint policy."""
 
     steps: Positive | None = Field(600, description="optimiser steps; leave out to count in epochs")
-    epochs: Positive | None = Field(
-        None, description="passes over the training targets, if `steps` is left out"
-    )
+    epochs: Positive | None = Field(None, description="passes over the training targets, if `steps` is left out")
     batch_size: Positive = Field(32, description="queries per micro-batch")
     gradient_accumulation: Positive = Field(1, description="micro-batches per optimiser step")
     lr_theta: Rate = Field(2e-3, description="learning rate of the backbone or its adapter")
     lr_memory: Rate = Field(1e-2, description="learning rate of Z")
     lr_projections: Rate = Field(2e-3, description="learning rate of projections and router heads")
-    warmup: Share = Field(
-        0.1, description="share of the steps with rising learning rate; cosine decay after it"
-    )
+    warmup: Share = Field(0.1, description="share of the steps with rising learning rate; cosine decay after it")
     query_tokens: Positive = Field(128, description="longer queries are cut (reported)")
     evidence_tokens: Positive = Field(256, description="longer targets are cut (reported)")
     self_study: Share = Field(0.5, description="share of each batch that are self-study queries")
-    reconstruction_weight: Rate = Field(
-        1.0, description="weight of document reconstruction, sentences shuffled"
-    )
+    reconstruction_weight: Rate = Field(1.0, description="weight of document reconstruction, sentences shuffled")
     routing_weight: Rate = Field(0.5, description="weight of the routing cross-entropy over all documents")
     token_dropout: Share = Field(0.3, description="share of input tokens masked in reconstruction")
     seed: int = Field(0, description="same seed, settings and versions: same checkpoint")

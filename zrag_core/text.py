@@ -19,53 +19,10 @@ _HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
 
 # Abbreviations after which a full stop rarely ends an English sentence.
 _ABBREVIATIONS = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "e.g",
-        "i.e",
-        "fig",
-        "no",
-        "vol",
-        "approx",
-        "dept",
-        "gen",
-        "col",
-        "lt",
-        "sgt",
-        "capt",
-        "rev",
-        "hon",
-        "u.s",
-        "u.k",
-        "inc",
-        "ltd",
-        "co",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-    ]
+    "mr mrs ms dr prof st jr sr vs etc e.g i.e fig no vol approx dept gen col lt sgt capt rev hon u.s u.k inc ltd co "
+    "jan feb mar apr jun jul aug sep sept oct nov dec".split()  # noqa: SIM905
 )
-_END = re.compile(
-    r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300f]*(?=\s|$)|\n\s*\n|\n(?=\s*[-*#])"
-)
+_END = re.compile(r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300f]*(?=\s|$)|\n\s*\n|\n(?=\s*[-*#])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +99,7 @@ def split_sentences(text: str) -> list[Span]:
     start = 0
     for match in _END.finditer(text):
         end = match.end()
-        if match.group().startswith(".") and _is_abbreviation(text, match.start(), end):
+        if match.group()[0] in ".!?" and _continues(text, match.start(), end):
             continue
         _append_stripped(spans, text, start, end)
         start = end
@@ -150,14 +107,17 @@ def split_sentences(text: str) -> list[Span]:
     return spans
 
 
-def _is_abbreviation(text: str, dot: int, end: int) -> bool:
-    token = re.search(r"(\S*)$", text[max(0, dot - 12) : dot])
-    word = token.group(1).lstrip("(\"'").casefold() if token else ""
+def _continues(text: str, mark: int, end: int) -> bool:
+    """Whether the sentence goes on after the end mark at `mark`."""
     following = text[end:].lstrip()[:1]
-    if not following:
+    if not following or following.islower():
+        return following.islower()
+    if text[mark] != ".":
         return False
-    initial = len(word) == 1 and word.isalpha() and word.isascii() and text[dot - 1].isupper()
-    return initial or word in _ABBREVIATIONS or following.islower()
+    token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
+    word = token.group(1).lstrip("(\"'").casefold() if token else ""
+    initial = len(word) == 1 and word.isascii() and word.isalpha() and text[mark - 1].isupper()
+    return initial or word in _ABBREVIATIONS
 
 
 def _append_stripped(spans: list[Span], text: str, start: int, end: int) -> None:

@@ -1,0 +1,1 @@
+"""Readers: whatever turns a question and evidence into an answer."""

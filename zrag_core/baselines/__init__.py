@@ -1,0 +1,1 @@
+"""The retrieval systems that zRAG is measured against."""

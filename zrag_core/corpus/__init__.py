@@ -1,0 +1,1 @@
+"""Corpora: reading, splitting, generating and auditing them."""

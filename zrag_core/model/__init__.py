@@ -1,0 +1,1 @@
+"""The memory Z, its router and reader, training and checkpoints."""
