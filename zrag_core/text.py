@@ -20,7 +20,7 @@ _HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
 # Abbreviations after which a full stop rarely ends an English sentence.
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st jr sr vs etc e.g i.e fig no vol approx dept gen col lt sgt capt rev hon u.s u.k inc ltd co "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()  # noqa: SIM905
+    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 _END = re.compile(r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300f]*(?=\s|$)|\n\s*\n|\n(?=\s*[-*#])")
 
