@@ -16,6 +16,7 @@ _CJK = _HANGUL + "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(r"\w+", re.UNICODE)
 _CJK_RUN = re.compile(f"[{_CJK}]+")
 _HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
+_VISIBLE = re.compile(r"\S")
 
 # Abbreviations after which a full stop rarely ends an English sentence.
 _ABBREVIATIONS = frozenset(
@@ -109,9 +110,9 @@ def split_sentences(text: str) -> list[Span]:
 
 def _continues(text: str, mark: int, end: int) -> bool:
     """Whether the sentence goes on after the end mark at `mark`."""
-    following = text[end:].lstrip()[:1]
-    if not following or following.islower():
-        return following.islower()
+    following = _VISIBLE.search(text, end)  # no copy of the rest of the text: linear in a whole book
+    if following is None or following.group().islower():
+        return following is not None
     if text[mark] != ".":
         return False
     token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
