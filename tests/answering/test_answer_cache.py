@@ -1,0 +1,102 @@
+"""The answer cache: exactly once, even across SIGKILL; honest about files it cannot use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from faulty_server import Reply, serving
+
+from zrag_core.answering.cache import AnswerCache, CachedAnswer
+from zrag_core.errors import AnsweringError
+
+KILL_TARGET = Path(__file__).with_name("kill_target.py")
+PAID = CachedAnswer("서울", 10, 2, "gpt-4o", 0.001)
+
+
+def test_round_trip_with_unicode(tmp_path):
+    path = tmp_path / "deep" / "답.sqlite"
+    with AnswerCache(path) as cache:
+        assert cache.get("a") is None
+        cache.put("a", PAID)
+    with AnswerCache(path) as cache:
+        assert cache.get("a") == PAID
+        assert len(cache) == 1
+
+
+def test_the_first_answer_stays(tmp_path):
+    with AnswerCache(tmp_path / "c") as cache:
+        cache.put("a", PAID)
+        cache.put("a", CachedAnswer("부산", 1, 1, "gpt-4o", 0.0))
+        assert cache.get("a") == PAID
+
+
+def test_an_answer_is_visible_to_another_connection_at_once(tmp_path):
+    with AnswerCache(tmp_path / "c") as writer, AnswerCache(tmp_path / "c") as reader:
+        writer.put("a", PAID)
+        assert reader.get("a") == PAID
+
+
+def test_many_threads_may_write(tmp_path):
+    with AnswerCache(tmp_path / "c") as cache:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: cache.put(str(i % 50), PAID), range(200)))
+        assert len(cache) == 50
+
+
+def test_a_file_of_another_kind_is_one_clear_line_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes, not a database\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(AnsweringError, match=r"notes\.txt.*move a damaged file away"):
+        AnswerCache(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    path = tmp_path / "c"
+    with AnswerCache(path) as cache:
+        cache._connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(AnsweringError, match="schema 99"):
+        AnswerCache(path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AnsweringError, match="write permission"):
+        AnswerCache(tmp_path / "file" / "c")
+
+
+def test_a_killed_run_resumes_and_pays_no_received_answer_again(tmp_path):
+    n, concurrency = 40, 4
+    path = tmp_path / "answers.sqlite"
+    with serving(lambda *_: Reply(delay_s=0.05)) as server:
+        command = [sys.executable, str(KILL_TARGET), server.url, str(path), str(n), str(concurrency)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            deadline = time.monotonic() + 30
+            while server.answered < n // 3 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            _, errors = process.communicate(timeout=10)
+        assert n // 3 <= server.answered < n, errors
+        sent_first = sum(server.seen.values())
+        with AnswerCache(path) as cache:
+            received = len(cache)
+        assert 0 < received < n
+        assert sent_first - received <= concurrency
+
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        cached, answered = map(int, second.stdout.split())
+        sent_twice = [prompt for prompt, count in server.seen.items() if count > 1]
+        assert (cached, answered) == (received, n)
+        assert sum(server.seen.values()) == sent_first + n - received
+        assert len(sent_twice) <= concurrency
+        assert len(server.seen) == n

@@ -1,0 +1,128 @@
+"""Answers that were paid for, kept in one SQLite file so that no prompt is paid for twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from zrag_core.errors import AnsweringError
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    prompt_hash TEXT PRIMARY KEY,
+    answer TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    cost_usd REAL NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT
+"""
+_BUSY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """An answer as it was received and paid for."""
+
+    answer: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    cost_usd: float
+
+
+class AnswerCache:
+    """Answers by prompt hash; each is on disk before `put` returns.
+
+    Several processes may share the file. May be used from several threads.
+
+    Args:
+        path: the SQLite file; it and its folder are made when missing.
+
+    Raises:
+        AnsweringError: the file cannot be opened, is no answer cache, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Guarded by the lock: the event loop may live in another thread than the caller.
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > _SCHEMA_VERSION:
+            raise AnsweringError(
+                f"answer cache has schema {version}, this code knows {_SCHEMA_VERSION}",
+                where=str(self.path),
+                remedy="update zRAG, or move the file away to start an empty cache",
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: an answer cost money, so it must outlive a power cut, not only this process.
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(_SCHEMA)
+        self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    def get(self, prompt_hash: str) -> CachedAnswer | None:
+        """Return the answer to the prompt with this hash, if there is one."""
+        with self._explained(), self._lock:
+            row = self._connection.execute(
+                "SELECT answer, prompt_tokens, completion_tokens, model, cost_usd FROM answers WHERE prompt_hash = ?",
+                (prompt_hash,),
+            ).fetchone()
+        return CachedAnswer(*row) if row else None
+
+    def put(self, prompt_hash: str, answer: CachedAnswer) -> None:
+        """Store an answer and commit it; the first one stored for a prompt stays."""
+        created_at = datetime.now(UTC).isoformat()
+        values = (answer.answer, answer.prompt_tokens, answer.completion_tokens, answer.model, answer.cost_usd)
+        with self._explained(), self._lock:
+            self._connection.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (prompt_hash) DO NOTHING",
+                (prompt_hash, *values, created_at),
+            )
+
+    def __len__(self) -> int:
+        with self._explained(), self._lock:
+            return self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> AnswerCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise AnsweringError(
+                f"answer cache cannot be used: {error}",
+                where=str(self.path),
+                remedy="check free space and write permission, or move a damaged file away",
+            ) from error

@@ -1,0 +1,178 @@
+"""The answering model behind OpenAI's API or any server that speaks it.
+
+Imports the `openai` package; import this module only where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from openai import AsyncOpenAI
+
+from zrag_core.answering.cache import AnswerCache
+from zrag_core.answering.failures import public_url
+from zrag_core.answering.ledger import SpendingLedger
+from zrag_core.answering.prices import estimate_cost, load_prices, price_of
+from zrag_core.answering.prompts import build_messages, prompt_hash
+from zrag_core.answering.run import CompletionRun, Endpoint
+from zrag_core.answering.types import Answer, AnswerRequest, Completion, CostEstimate, Progress, Prompt
+from zrag_core.errors import AnsweringError
+from zrag_core.settings import AnswerSettings
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+log = logging.getLogger(__name__)
+
+
+class OpenAIReader:
+    """Answers through the chat completions API of OpenAI or of any server that speaks it.
+
+    The spending limit holds over the life of the reader: use one reader for one run.
+
+    Args:
+        settings: model, temperature, limits.
+        api_key: never shown in any message.
+        cache: answers found here are not asked for again, and every answer received goes here.
+        backoff_s: wait before the first retry; doubles with each one, with jitter.
+
+    Raises:
+        AnsweringError: the base URL or the key cannot be used.
+    """
+
+    name = "openai"
+
+    def __init__(
+        self, settings: AnswerSettings, api_key: str, *, cache: AnswerCache | None = None, backoff_s: float = 0.5
+    ):
+        self.model = settings.model
+        address = _parse_address((settings.base_url or OPENAI_URL).strip())
+        self.base_url, self._headers = _without_credentials(address)
+        # A key read from a file often ends with a line end, which no HTTP header may hold.
+        self._api_key = api_key.strip()
+        if not self._api_key or not self._api_key.isascii() or not self._api_key.isprintable():
+            raise AnsweringError(
+                "the API key is empty or holds characters that no key has",
+                where=settings.api_key_env,
+                remedy="set it again",
+            )
+        self.endpoint = public_url(self.base_url)
+        host = address.hostname or ""
+        self.at_openai = host == "api.openai.com" or host.endswith(".api.openai.com")
+        self.ledger = SpendingLedger(settings.max_cost_usd)
+        self._settings = settings
+        self._cache = cache
+        self._backoff_s = backoff_s
+        self._price, note = price_of(self.model, at_openai=self.at_openai)
+        if self.model not in load_prices().models:
+            log.warning("%s", note)
+        # Two servers may give different models the same name.
+        self._identity = self.model if self.at_openai else f"{self.model}@{self.endpoint}"
+        self._one_run = threading.Lock()
+
+    def answer(self, requests: Sequence[AnswerRequest], progress: Progress | None = None) -> list[Answer]:
+        """Return one `Answer` for each request, in order; see `complete`."""
+        completions = self.complete([self._prompt(request) for request in requests], progress)
+        return [
+            Answer(
+                question_id=request.question_id,
+                system=request.system,
+                reader=self.name,
+                model=self.model,
+                answer=done.text,
+                prompt_tokens=done.prompt_tokens,
+                completion_tokens=done.completion_tokens,
+                cost_usd=done.cost_usd,
+                latency_ms=done.latency_ms,
+                cached=done.cached,
+                prompt_hash=done.prompt_hash,
+                error=done.error,
+            )
+            for request, done in zip(requests, completions, strict=True)
+        ]
+
+    def estimate(self, requests: Sequence[AnswerRequest]) -> CostEstimate:
+        """Estimate what answering `requests` costs at most, with what is cached left out."""
+        return self.estimate_prompts([self._prompt(request) for request in requests])
+
+    def estimate_prompts(self, prompts: Sequence[Prompt]) -> CostEstimate:
+        """Estimate what completing `prompts` costs at most, with what is cached left out."""
+        unique = {self._hash(prompt): prompt for prompt in prompts}
+        fresh = [p for key, p in unique.items() if self._cache is None or self._cache.get(key) is None]
+        return estimate_cost(fresh, self.model, at_openai=self.at_openai, requests=len(prompts))
+
+    def complete(self, prompts: Sequence[Prompt], progress: Progress | None = None) -> list[Completion]:
+        """Return one `Completion` for each prompt, in order.
+
+        May be called with or without a running event loop; `progress` is called from the thread
+        that runs the requests. A prompt given twice is sent once. A question that fails for good
+        carries its `error`; after the spending limit the rest carry "spending limit".
+
+        Raises:
+            AnsweringError: nothing more can be answered: wrong key, unreachable server, no such
+                model, unknown price, too many failures in a row. What was received is in the cache.
+        """
+        with self._one_run:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return asyncio.run(self._run(prompts, progress))
+            with ThreadPoolExecutor(max_workers=1) as pool:
+                return pool.submit(asyncio.run, self._run(prompts, progress)).result()
+
+    async def _run(self, prompts: Sequence[Prompt], progress: Progress | None) -> list[Completion]:
+        keys = [self._hash(prompt) for prompt in prompts]
+        # The SDK does not retry: its retries would pass by the spending limit.
+        async with AsyncOpenAI(
+            api_key=self._api_key,
+            base_url=self.base_url,
+            default_headers=self._headers,
+            timeout=self._settings.timeout_s,
+            max_retries=0,
+        ) as client:
+            endpoint = Endpoint(client, self.endpoint, self.at_openai, self._api_key, self._price)
+            run = CompletionRun(
+                endpoint, self._settings, self.ledger, self._cache, backoff_s=self._backoff_s, progress=progress
+            )
+            return await run.complete(keys, prompts)
+
+    def _prompt(self, request: AnswerRequest) -> Prompt:
+        messages = build_messages(request.question, request.evidence, request.language, request.closed_book)
+        return Prompt(messages, self._settings.max_answer_tokens)
+
+    def _hash(self, prompt: Prompt) -> str:
+        return prompt_hash(self._identity, self._settings.temperature, prompt.max_tokens, prompt.messages)
+
+
+def _parse_address(url: str) -> SplitResult:
+    """Split `url`.
+
+    Raises:
+        AnsweringError: it is none; the text is not repeated, as it may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AnsweringError(
+            "not the address of a server",
+            where="answers.base_url",
+            remedy="give one like http://127.0.0.1:8000/v1, or leave it out for api.openai.com",
+        )
+    return parts
+
+
+def _without_credentials(address: SplitResult) -> tuple[str, dict[str, str]]:
+    """Move user name and password from a URL to a header: the HTTP library writes URLs to the log."""
+    if address.username is None:
+        return address.geturl(), {}
+    pair = f"{unquote(address.username)}:{unquote(address.password or '')}"
+    basic = base64.b64encode(pair.encode()).decode("ascii")
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl(), {"Authorization": f"Basic {basic}"}

@@ -1,0 +1,65 @@
+"""The hard spending limit: money is reserved before a request leaves and settled when its answer is in."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class SpendingLedger:
+    """Keeps what was spent, what may have been spent and what is in flight below a limit.
+
+    Every request reserves its worst case first, so no number of concurrent requests can overshoot
+    the limit. A request that was sent and never answered may still be billed: its reservation
+    stays counted as `unconfirmed`. Use it from one event loop at a time.
+
+    Args:
+        limit_usd: nothing is sent that could lift the total above this.
+    """
+
+    def __init__(self, limit_usd: float):
+        self.limit_usd = limit_usd
+        self.spent_usd = 0.0
+        self.unconfirmed_usd = 0.0
+        self.exhausted = False
+        self._reserved_usd = 0.0
+        self._in_flight = 0
+        self._settled = asyncio.Event()
+
+    async def reserve(self, amount_usd: float) -> bool:
+        """Reserve `amount_usd`, waiting for requests in flight where they may leave enough over.
+
+        Returns:
+            False once the limit is reached; from then on for every request.
+        """
+        while not self.exhausted and self._total() + amount_usd > self.limit_usd:
+            if self._in_flight == 0:
+                self.exhausted = True
+                break
+            if self._settled.is_set():
+                # A new one, not a cleared one: an event belongs to the loop that first waited on it.
+                self._settled = asyncio.Event()
+            await self._settled.wait()
+        if self.exhausted:
+            return False
+        self._reserved_usd += amount_usd
+        self._in_flight += 1
+        return True
+
+    def settle(self, reserved_usd: float, cost_usd: float) -> None:
+        """Replace a reservation by what the request really cost (0 when it was refused)."""
+        self._release(reserved_usd)
+        self.spent_usd += cost_usd
+
+    def lose(self, reserved_usd: float) -> None:
+        """Keep a reservation counted: the request was sent and its answer never came."""
+        self._release(reserved_usd)
+        self.unconfirmed_usd += reserved_usd
+
+    def _release(self, reserved_usd: float) -> None:
+        self._in_flight -= 1
+        # Exactly zero when nothing is in flight, so that rounding never adds up.
+        self._reserved_usd = self._reserved_usd - reserved_usd if self._in_flight else 0.0
+        self._settled.set()
+
+    def _total(self) -> float:
+        return self.spent_usd + self.unconfirmed_usd + self._reserved_usd

@@ -1,0 +1,72 @@
+"""Versioned prompt templates, one file per purpose, version and language.
+
+A template is made of `## NAME` sections. A changed wording gets a new version number: the
+prompt hash keeps answers to different wordings apart, the number tells a reader which is which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cache
+from importlib import resources
+from string import Template
+
+from zrag_core.answering.types import Messages
+from zrag_core.errors import AnsweringError
+from zrag_core.text import words
+
+PROMPT_VERSION = "v1"
+REFUSALS = {"en": "not in the evidence", "ko": "증거에 없음"}
+
+_SECTION = re.compile(r"^## ([a-z_.]+)\n", re.MULTILINE)
+_KOREAN_REFUSAL = re.compile(r"증거에(는)?\s*(나와\s*있지\s*않|없(음|다|습니다|어요|는))")
+# Words that a model may wrap around the refusal ("The answer is ... ."), and no more.
+_REFUSAL_SLACK = 6
+
+
+@cache
+def load_template(purpose: str, language: str) -> dict[str, Template]:
+    """Return the sections of the template for `purpose` ("answer", "questions") in `language`.
+
+    Raises:
+        AnsweringError: there is no template in that language.
+    """
+    file = resources.files(__name__) / f"{purpose}_{PROMPT_VERSION}.{language}.txt"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise AnsweringError(
+            f"no '{purpose}' prompt in language '{language}'", remedy=f"use one of: {', '.join(REFUSALS)}"
+        ) from None
+    parts = _SECTION.split(text)
+    return {name: Template(body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def build_messages(question: str, evidence: str, language: str, closed_book: bool = False) -> Messages:
+    """Return the chat messages that ask `question`.
+
+    With `closed_book` the model answers from what it knows and `evidence` is left out; otherwise
+    it may use nothing but the evidence, even where that is empty.
+    """
+    sections = load_template("answer", language)
+    prefix = "closed_book." if closed_book else ""
+    values = {"question": question.strip(), "evidence": evidence.strip(), "refusal": REFUSALS[language]}
+    return [{"role": role, "content": sections[prefix + role].substitute(values)} for role in ("system", "user")]
+
+
+def prompt_hash(model: str, temperature: float, max_tokens: int, messages: Messages) -> str:
+    """Return the SHA-256 (hex) of everything that decides an answer."""
+    payload = json.dumps([model, float(temperature), max_tokens, messages], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(payload.encode("utf-8")).hexdigest()
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether `answer` says, in either language, that the evidence does not hold the answer."""
+    if _KOREAN_REFUSAL.search(answer):
+        return len(words(answer)) <= _REFUSAL_SLACK + 2
+    given, refusal = words(answer), words(REFUSALS["en"])
+    if len(given) > len(refusal) + _REFUSAL_SLACK:
+        return False
+    return any(given[i : i + len(refusal)] == refusal for i in range(len(given) - len(refusal) + 1))

@@ -1,0 +1,140 @@
+"""What goes into an answering model and what comes out; the interface that every reader has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Messages = list[dict[str, str]]
+"""Chat messages: `{"role": "system" | "user", "content": text}`."""
+
+Progress = Callable[[int, int, float], None]
+"""Called with (questions done, questions in all, US dollars spent so far)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """One question to answer from one system's evidence.
+
+    Attributes:
+        system: name of the system that the evidence comes from.
+        evidence: may be empty (the system refused, or there is none by design).
+        language: "en" or "ko"; decides the wording of the prompt.
+        closed_book: True asks the model for what it knows by itself.
+    """
+
+    question_id: str
+    system: str
+    question: str
+    evidence: str
+    language: str = "en"
+    closed_book: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: a row of the table `answers`.
+
+    Attributes:
+        reader: "openai" or "offline".
+        answer: empty where `error` says why.
+        cost_usd: what this answer cost now (0 when cached); None where the price is unknown.
+        latency_ms: wall time from first attempt to answer, waiting for retries included; 0 when cached.
+        cached: nothing was sent for this answer.
+        error: one line, or None.
+    """
+
+    question_id: str
+    system: str
+    reader: str
+    model: str
+    answer: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    latency_ms: float
+    cached: bool
+    prompt_hash: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Chat messages for a model, whatever they ask for."""
+
+    messages: Messages
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model returned for a `Prompt`; the fields mean what they mean in `Answer`."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    latency_ms: float
+    cached: bool
+    prompt_hash: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a run will cost at most, before it starts. An estimate: tokens are counted as UTF-8 bytes / 4.
+
+    Attributes:
+        requests: prompts given.
+        to_send: prompts that are neither cached nor repeated.
+        prompt_tokens: estimated tokens of the prompts to send.
+        completion_tokens: tokens if every answer is as long as allowed.
+        cost_usd: None where the model's price is unknown.
+        note: where the price comes from, or why there is none.
+    """
+
+    model: str
+    requests: int
+    to_send: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    note: str
+
+    def __str__(self) -> str:
+        cost = "unknown" if self.cost_usd is None else f"at most {self.cost_usd:.4f} USD"
+        return (
+            f"estimate for {self.model}: {cost}; {self.to_send} of {self.requests} prompts to send, "
+            f"about {self.prompt_tokens} prompt tokens, up to {self.completion_tokens} answer tokens ({self.note})"
+        )
+
+
+class Reader(Protocol):
+    """Turns questions and evidence into answers."""
+
+    name: str
+    model: str
+
+    def answer(self, requests: Sequence[AnswerRequest], progress: Progress | None = None) -> list[Answer]:
+        """Return one `Answer` for each request, in order.
+
+        Raises:
+            AnsweringError: nothing can be answered at all (wrong key, unreachable server, unknown price).
+        """
+        ...
+
+    def estimate(self, requests: Sequence[AnswerRequest]) -> CostEstimate:
+        """Say what `answer` would cost at most; sends nothing."""
+        ...
+
+
+class Completer(Protocol):
+    """Sends arbitrary prompts to a model."""
+
+    name: str
+    model: str
+
+    def complete(self, prompts: Sequence[Prompt], progress: Progress | None = None) -> list[Completion]:
+        """Return one `Completion` for each prompt, in order."""
+        ...
