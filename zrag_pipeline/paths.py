@@ -1,0 +1,78 @@
+"""Where the pipeline keeps its state: one data folder, and the names in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zrag_core.errors import ZragError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """Return the data folder, `$ZRAG_DATA_DIR` or `data/` in the checkout, creating it if need be.
+
+    Raises:
+        ZragError: it cannot be created, or is read-only.
+    """
+    chosen = os.environ.get("ZRAG_DATA_DIR")
+    return _writable(Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "data")
+
+
+def warehouse_file() -> Path:
+    """Return the path of the DuckDB warehouse."""
+    return data_dir() / "warehouse.duckdb"
+
+
+def mlflow_file() -> Path:
+    """Return the path of MLflow's SQLite store."""
+    return data_dir() / "mlflow.db"
+
+
+def mlartifacts_dir() -> Path:
+    """Return the folder of MLflow's artifacts."""
+    return _writable(data_dir() / "mlartifacts")
+
+
+def checkpoints_dir() -> Path:
+    """Return the folder that holds one folder per model checkpoint."""
+    return _writable(data_dir() / "checkpoints")
+
+
+def indexes_dir() -> Path:
+    """Return the folder of the baselines' indexes."""
+    return _writable(data_dir() / "indexes")
+
+
+def handles_dir() -> Path:
+    """Return the folder of the small values that assets hand each other."""
+    return _writable(data_dir() / "handles")
+
+
+def reports_dir() -> Path:
+    """Return the folder of reports and plots."""
+    return _writable(data_dir() / "reports")
+
+
+def answer_cache_file() -> Path:
+    """Return the path of the SQLite cache of paid answers."""
+    return data_dir() / "answer_cache.sqlite"
+
+
+def dagster_home_dir() -> Path:
+    """Return Dagster's home, `$DAGSTER_HOME` or `dagster_home/` in the checkout (not created)."""
+    chosen = os.environ.get("DAGSTER_HOME")
+    return Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "dagster_home"
+
+
+def _writable(folder: Path) -> Path:
+    remedy = "set ZRAG_DATA_DIR to a folder you may write to"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ZragError(f"the data folder cannot be created ({reason})", where=str(folder), remedy=remedy) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ZragError("the data folder is read-only", where=str(folder), remedy=remedy)
+    return folder
