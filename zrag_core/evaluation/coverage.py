@@ -1,0 +1,131 @@
+"""Whether the answer stands in the evidence, and whether the evidence stands in the corpus."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from zrag_core.text import has_hangul, split_sentences
+
+# Words, where a number with its separators is one word: "3" is not covered by "3.5", and "1,000" is
+# "1000". A chain such as 2020.5.3 is a date, and stays three words.
+_TOKEN = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d++\.\d++(?!\.\d))\w*|[^\W_]+")
+_ARTICLES = frozenset(("a", "an", "the"))
+_YES_NO = frozenset(("yes", "no", "예", "네", "아니오", "아니요"))
+
+# Particles and endings of the copula that may follow a noun, by whether it ends in a consonant.
+# Left out, because they make other words at least as often: 인 (한국 + 인, a Korean), 일, 임, and
+# 고 and 자 after a vowel.
+_ANY = (
+    "의 에 에게 에게서 에서 에는 에도 에만 에의 에서는 에서도 에서의 에서만 에선 에게는 에게도 께 께서 께서는 한테 "
+    "도 만 만이 만을 만의 까지 까지의 까지는 까지도 부터 부터는 부터의 마다 조차 마저 밖에 처럼 보다 보다는 같이 만큼 "
+    "대로 뿐 하고 하고는 였다 이었다 입니다 이다 이며 이고 이자 이지만"
+).split()
+_AFTER_CONSONANT = (
+    "은 이 을 과 과의 과는 과도 으로 으로는 으로도 으로서 으로써 으로부터 으로의 이나 이든 이든지 이라도 이라는 이라고 "
+    "이라 이란 이랑 이라며 이었고 이었으며 이었던 이었지만 이에요 이어서 이므로"
+).split()
+_AFTER_VOWEL = (
+    "는 가 를 와 와의 와는 와도 로 로는 로도 로서 로써 로부터 로의 나 든 든지 라도 라는 라고 라 란 랑 라며 다 며 였고 "
+    "였으며 였던 였지만 지만 예요 여서 므로"
+).split()
+_FOLLOWING = {
+    True: frozenset(_ANY + _AFTER_CONSONANT),
+    False: frozenset(_ANY + _AFTER_VOWEL),
+    None: frozenset(_ANY + _AFTER_CONSONANT + _AFTER_VOWEL),
+}
+_RIEUL = 8  # index of the final consonant ㄹ, after which 로 stands instead of 으로
+
+
+def answer_coverage(evidence: str, golden_answers: Sequence[str], language: str) -> bool | None:
+    """Whether a golden answer stands in the evidence as a sequence of normalised words.
+
+    Words are casefolded, numbers lose their thousands separators, and English articles do not count. In
+    Korean text the last word of the answer may carry a particle or a form of the copula that fits its
+    last sound ("서울" in "서울에서"), but not another noun ("서울대학교").
+
+    Args:
+        evidence: the text handed to the reader.
+        golden_answers: accepted answers, any of which counts.
+        language: of the question; "ko" keeps the articles of foreign names.
+
+    Returns:
+        None without golden answers, and for yes/no questions, whose answer is not in any text.
+    """
+    if not golden_answers or any(_is_yes_no(answer) for answer in golden_answers):
+        return None
+    tokens = _tokens(evidence)
+    bare = _without_articles(tokens) if language != "ko" else tokens
+    for answer in golden_answers:
+        wanted = _tokens(answer)
+        if not wanted:
+            # An answer of signs alone, a formula's operator for instance.
+            if answer.strip() and answer.strip() in evidence:
+                return True
+            continue
+        content = _without_articles(wanted) if language != "ko" else wanted
+        if _contains(bare, content) if content else _contains(tokens, wanted):
+            return True
+    return False
+
+
+def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
+    """Share of the evidence's sentences that stand verbatim in the named documents.
+
+    White space is normalised. A sentence cut short by a budget counts, since its start stands there.
+
+    Args:
+        evidence: evidence text; each line is split into sentences.
+        documents: texts of the documents that the evidence is said to come from, by id.
+
+    Returns:
+        Share in [0, 1]; None for empty evidence.
+    """
+    pieces = [_one_space(span.text) for line in evidence.splitlines() for span in split_sentences(line)]
+    if not pieces:
+        return None
+    texts = [_one_space(text) for text in documents.values()]
+    return sum(any(piece in text for text in texts) for piece in pieces) / len(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _tokens(text: str) -> tuple[str, ...]:
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return tuple(token.replace(",", "") for token in _TOKEN.findall(normal))
+
+
+@lru_cache(maxsize=4096)
+def _without_articles(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(token for token in tokens if token not in _ARTICLES)
+
+
+@lru_cache(maxsize=4096)
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_yes_no(answer: str) -> bool:
+    tokens = _tokens(answer)
+    return len(tokens) == 1 and tokens[0] in _YES_NO
+
+
+def _contains(tokens: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether `wanted` is a run of `tokens`, the last of which may carry a particle."""
+    *before, last = wanted
+    for end in range(len(before), len(tokens)):
+        if tokens[end].startswith(last) and list(tokens[end - len(before) : end]) == before:
+            rest = tokens[end][len(last) :]
+            if not rest or (has_hangul(rest) and rest in _FOLLOWING[_ends_in_consonant(last, rest)]):
+                return True
+    return False
+
+
+def _ends_in_consonant(word: str, particle: str) -> bool | None:
+    """Whether a Hangul word ends in a consonant as far as `particle` cares; None for other scripts."""
+    syllable = ord(word[-1]) - ord("가")
+    if not 0 <= syllable <= ord("힣") - ord("가"):
+        return None
+    final = syllable % 28
+    return final != 0 and not (final == _RIEUL and particle.startswith("로"))
