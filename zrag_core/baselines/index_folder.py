@@ -1,19 +1,14 @@
-"""Index folders that describe themselves: `config.json` beside plain data files, never pickle.
-
-A folder appears whole or not at all: it is written beside its place, synced, and renamed.
-"""
+"""Index folders that describe themselves: `config.json` beside plain data files, never pickle."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import CheckpointError
+from zrag_core.files import atomic_folder
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
@@ -32,35 +27,19 @@ def write_index_folder(folder: Path, kind: str, config: Mapping[str, Any], files
     Raises:
         CheckpointError: the folder cannot be written; what stood there before is kept.
     """
-    folder = Path(folder)
     described = {"kind": kind, "format_version": FORMAT_VERSION, **config}
-    contents = {**files, CONFIG: json.dumps(described, ensure_ascii=False, indent=2).encode("utf-8")}
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    replaced = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
     try:
-        temporary.mkdir(parents=True)
-        for name, content in contents.items():
-            with open(temporary / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_folder(temporary)
-        if folder.exists():
-            os.replace(folder, replaced)
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if replaced.exists():
-                os.replace(replaced, folder)
-            raise
-        _sync_folder(folder.parent)
+        with atomic_folder(folder) as temporary:
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
+            text = json.dumps(described, ensure_ascii=False, indent=2)
+            (temporary / CONFIG).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(
-            f"cannot write the index: {error.strerror}", where=str(folder), remedy="free the path or choose another"
+            f"cannot write the index: {error.strerror or error}",
+            where=str(folder),
+            remedy="free the path or choose another",
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_index_config(folder: Path, kind: str) -> dict[str, Any]:
@@ -103,11 +82,3 @@ def read_index_file(folder: Path, name: str) -> bytes:
 def damaged(folder: Path, what: str) -> CheckpointError:
     """An error for an index folder whose files do not agree with each other."""
     return CheckpointError(f"the index is damaged: {what}", where=str(folder), remedy=_REBUILD)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
