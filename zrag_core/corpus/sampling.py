@@ -1,0 +1,71 @@
+"""Fixed samples: which documents and questions stay when a limit is set.
+
+What is drawn depends on the seed and an item's own id alone, so a sample hardly changes when the corpus grows, and
+not at all with the order of its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from zrag_core.corpus.types import Corpus, Question
+
+
+def hash_unit(seed: int, purpose: str, key: str) -> float:
+    """Map (seed, purpose, key) to a number in [0, 1), evenly and without regard to anything else."""
+    digest = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{key}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56  # 56 bits: a quotient of 64 could round up to 1
+
+
+def hash_order(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """Sort ids into their fixed random order."""
+    return sorted(ids, key=lambda value: (hash_unit(seed, purpose, value), value))
+
+
+def limit_documents(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
+    """Keep at most `limit` documents and the questions whose gold documents are all among them.
+
+    Where questions need several gold documents, those of hash-sampled questions come first, up to half of the limit,
+    so that such questions stay answerable, and other documents fill up as distractors. Else documents that
+    questions are about come first. Rows keep their order; what is left out is counted in the notes.
+    """
+    if limit is None or len(corpus.documents) <= limit:
+        return corpus
+    chosen: dict[str, None] = {}
+    if any(len(question.document_ids) > 1 for question in corpus.questions):
+        chosen.update(dict.fromkeys(_gold_of_sampled_questions(corpus.questions, limit // 2, seed)))
+    else:
+        asked = {document_id for question in corpus.questions for document_id in question.document_ids}
+        chosen.update(dict.fromkeys(hash_order(asked, seed, "documents")))
+    chosen.update(dict.fromkeys(hash_order((document.id for document in corpus.documents), seed, "documents")))
+    kept = set(list(chosen)[:limit])
+    documents = tuple(document for document in corpus.documents if document.id in kept)
+    questions = tuple(question for question in corpus.questions if kept.issuperset(question.document_ids))
+    notes = [f"limit_documents: {len(documents)} of {len(corpus.documents)} documents kept (seed {seed})"]
+    if lost := len(corpus.questions) - len(questions):
+        notes.append(f"limit_documents: {lost} questions left out because their documents were")
+    return replace(corpus, documents=documents, questions=questions, notes=(*corpus.notes, *notes))
+
+
+def _gold_of_sampled_questions(questions: Sequence[Question], budget: int, seed: int) -> list[str]:
+    gold = {question.id: question.document_ids for question in questions}
+    chosen: dict[str, None] = {}
+    for question_id in hash_order(gold, seed, "questions"):
+        new = [document_id for document_id in gold[question_id] if document_id not in chosen]
+        if len(chosen) + len(new) <= budget:
+            chosen.update(dict.fromkeys(new))
+        if len(chosen) == budget:
+            break
+    return list(chosen)
+
+
+def limit_questions(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
+    """Keep at most `limit` questions, a fixed sample; rows keep their order and the notes count the rest."""
+    if limit is None or len(corpus.questions) <= limit:
+        return corpus
+    kept = set(hash_order((question.id for question in corpus.questions), seed, "questions")[:limit])
+    questions = tuple(question for question in corpus.questions if question.id in kept)
+    note = f"limit_questions: {limit} of {len(corpus.questions)} questions kept (seed {seed})"
+    return replace(corpus, questions=questions, notes=(*corpus.notes, note))
