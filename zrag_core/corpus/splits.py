@@ -1,0 +1,92 @@
+"""Splits by fact: questions that ask for the same thing never stand on both sides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from zrag_core.corpus.locate import normalized
+from zrag_core.corpus.sampling import hash_unit
+from zrag_core.corpus.types import Question
+from zrag_core.settings import SplitSettings
+
+
+def assign_splits(questions: Sequence[Question], settings: SplitSettings, seed: int) -> list[Question]:
+    """Give every question without a split one; the result keeps the order.
+
+    A question with neither answers nor gold documents is "unanswerable". The others are grouped into facts: two
+    questions ask for the same fact when they share the `fact_id`, a gold document and the evidence, a gold
+    document and an answer, or the question's words. Whole facts go to train, dev or test by a hash of the seed and
+    the smallest question id in them, so the shares are shares of facts, and the order of the questions and the
+    rest of the corpus do not matter. Splits that a source brings stay; the rest of such a fact follows them.
+    """
+    assigned = {
+        question.id: question.split or ("" if _answerable(question) else "unanswerable") for question in questions
+    }
+    open_facts: dict[str, list[str]] = {}
+    for members in facts([question for question in questions if assigned[question.id] != "unanswerable"]):
+        given = {assigned[question_id] for question_id in members} - {""}
+        if given:
+            # Where a source put one fact on several sides, its other questions are kept from being measured.
+            follow = given.pop() if len(given) == 1 else "train"
+            assigned.update({question_id: assigned[question_id] or follow for question_id in members})
+        else:
+            open_facts[members[0]] = members
+    for key, split in shares(list(open_facts), settings, seed).items():
+        assigned.update(dict.fromkeys(open_facts[key], split))
+    return [replace(question, split=assigned[question.id]) for question in questions]
+
+
+def shares(keys: Sequence[str], settings: SplitSettings, seed: int) -> dict[str, str]:
+    """Send each key to "train", "dev" or "test" by its hash, in the shares of `settings`.
+
+    With few keys chance may leave a split empty; it then gets the training key that was nearest to it, as long as
+    one is left to train on.
+    """
+    place = {key: hash_unit(seed, "split", key) for key in keys}
+    ends = {"test": settings.test, "dev": settings.test + settings.dev}
+    chosen = {key: next((name for name, end in ends.items() if value < end), "train") for key, value in place.items()}
+    for name, share in (("test", settings.test), ("dev", settings.dev)):
+        training = [key for key, split in chosen.items() if split == "train"]
+        if share > 0 and name not in chosen.values() and len(training) > 1:
+            chosen[min(training, key=lambda key: (place[key], key))] = name
+    return chosen
+
+
+def facts(questions: Sequence[Question]) -> Iterator[list[str]]:
+    """Group questions into facts (see `assign_splits`); yields sorted question ids, one list per fact."""
+    parent = {question.id: question.id for question in questions}
+
+    def root(question_id: str) -> str:
+        while parent[question_id] != question_id:
+            parent[question_id] = parent[parent[question_id]]  # path halving
+            question_id = parent[question_id]
+        return question_id
+
+    first: dict[Hashable, str] = {}
+    for question in questions:
+        for key in _keys(question):
+            parent[root(question.id)] = root(first.setdefault(key, question.id))
+    members: Mapping[str, list[str]] = defaultdict(list)
+    for question_id in sorted(parent):
+        members[root(question_id)].append(question_id)
+    yield from members.values()
+
+
+def _keys(question: Question) -> Iterator[Hashable]:
+    """What makes two questions the same fact when they share it."""
+    yield "question", normalized(question.question)
+    if question.fact_id:
+        yield "fact", question.fact_id
+    for document_id in question.document_ids:
+        if question.evidence is not None:
+            yield "evidence", document_id, normalized(question.evidence)
+        for answer in question.golden_answers:
+            yield "answer", document_id, normalized(answer)
+    if question.evidence is not None and not question.document_ids:
+        yield "evidence", normalized(question.evidence)
+
+
+def _answerable(question: Question) -> bool:
+    return bool(question.golden_answers or question.document_ids)
