@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -159,7 +158,8 @@ def _text_table(section: LeaderboardSection, confidence: float) -> str:
     coverage = section.by_budget.set_index(["system", "budget"])["answer_coverage"]
     rouge = section.by_budget.set_index(["system", "budget"])["rouge_l"]
 
-    groups = [("recall", 4), ("answer coverage, tokens", len(budgets)), ("ROUGE", 1), *((r, 2) for r in readers)]
+    coverage_label = {1: "cov.", 2: "coverage"}.get(len(budgets), "coverage at tokens")
+    groups = [("recall", 4), (coverage_label, len(budgets)), ("ROUGE", 1), *((r, 2) for r in readers)]
     header = ["system", "@1", "@5", "@10", "MRR", *map(str, budgets), f"-L@{budgets[0]}", *["EM", "F1"] * len(readers)]
     rows = []
     for _, row in section.by_system.iterrows():
@@ -174,7 +174,7 @@ def _text_table(section: LeaderboardSection, confidence: float) -> str:
     header.append("ms")
 
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    widths[1:] = [max(width, 6) for width in widths[1:]]
+    widths[1:] = [max(width, 5) for width in widths[1:]]
     lines = [_group_line(groups, widths), _aligned(header, widths), "-" * (sum(widths) + len(widths) - 1)]
     lines += [_aligned(row, widths) for row in rows]
     notes = [f"{reader}: {reader_label(reader)}" for reader in readers if reader in READER_LABELS]
@@ -188,12 +188,11 @@ def _text_table(section: LeaderboardSection, confidence: float) -> str:
 
 
 def _group_line(groups: Sequence[tuple[str, int]], widths: Sequence[int]) -> str:
-    """The line above the header: the name of each group of columns, as many of its words as fit."""
+    """The line above the header, with the name of each group of columns over them."""
     line, column = " " * widths[0], 1
     for label, size in groups:
         width = sum(widths[column : column + size]) + size - 1
-        named = textwrap.shorten(label, width, placeholder="") or label[:width]
-        line += " " + (f" {named} ".center(width, ".") if len(named) + 2 < width else named.rjust(width))
+        line += " " + (f" {label} ".center(width, ".") if size > 1 else label.rjust(width))
         column += size
     return line.rstrip()
 
