@@ -1,0 +1,132 @@
+"""A trained memory as a folder: JSON and safetensors only, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zrag_core.corpus.types import Document
+from zrag_core.corpus.version import corpus_version
+from zrag_core.errors import CheckpointError
+from zrag_core.files import atomic_folder
+from zrag_core.model.backbone import load_backbone
+from zrag_core.model.network import MemoryModel
+from zrag_core.settings import Settings, load_settings
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint; row i of `model.z` belongs to `documents[i]`."""
+
+    id: str
+    folder: Path
+    model: MemoryModel
+    documents: tuple[Document, ...]
+    settings: Settings
+    config: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path,
+    model: MemoryModel,
+    documents: Sequence[Document],
+    settings: Settings,
+    *,
+    checkpoint_id: str,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write `folder`; a reader sees the former checkpoint or this one, never half of it.
+
+    Raises:
+        CheckpointError: the model's rows and the documents do not match.
+    """
+    from safetensors.torch import save_file
+
+    if model.z.shape[0] != len(documents):
+        raise CheckpointError(f"Z has {model.z.shape[0]} rows for {len(documents)} documents", where=str(folder))
+    hashes = torch.tensor([list(bytes.fromhex(document.content_hash)) for document in documents], dtype=torch.uint8)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "checkpoint_id": checkpoint_id,
+        "corpus_version": corpus_version(documents),
+        "memory_shape": list(model.z.shape),
+        "settings": {
+            name: getattr(settings, name).model_dump(mode="json")
+            for name in ("backbone", "memory", "training", "decoding")
+        },
+    }
+    with atomic_folder(folder) as temporary:
+        model.backbone.save(temporary)
+        save_file({"z": model.z.detach().cpu().contiguous(), "content_hash": hashes}, temporary / "memory.safetensors")
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        save_file(heads, temporary / "heads.safetensors")
+        with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
+            for document in documents:
+                file.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
+        _write_json(temporary / "metrics.json", dict(metrics))
+        _write_json(temporary / "config.json", config)
+
+
+def load_checkpoint(folder: Path, *, device: str | None = None) -> Checkpoint:
+    """Load a checkpoint for reading; the model is in evaluation mode.
+
+    Args:
+        device: overrides the device that the checkpoint was trained on.
+
+    Raises:
+        CheckpointError: no checkpoint, an unknown format, or documents that do not match their hashes.
+    """
+    from safetensors.torch import load_file
+
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise CheckpointError("no checkpoint here", where=str(folder), remedy="train one (job `train`)")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    if config.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {config.get('format_version')} is not {FORMAT_VERSION}",
+            where=str(config_file),
+            remedy="train again with this version of zRAG",
+        )
+    values = config["settings"]
+    values["backbone"]["device"] = device or "auto"
+    settings = load_settings(values)
+    with (folder / "documents.jsonl").open(encoding="utf-8") as file:
+        documents = tuple(Document(**json.loads(line)) for line in file)
+    memory = load_file(folder / "memory.safetensors")
+    for document, stored in zip(documents, memory["content_hash"].tolist(), strict=True):
+        if bytes(stored).hex() != document.content_hash:
+            raise CheckpointError(
+                f"document '{document.id}' does not match the content hash of its row",
+                where=str(folder / "documents.jsonl"),
+                remedy="the folder was changed by hand; restore it or train again",
+            )
+    model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, len(documents))
+    state = load_file(folder / "heads.safetensors")
+    state["z"] = memory["z"]
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    wrong = [name for name in [*missing, *unexpected] if not name.startswith("lm.")]
+    if wrong:
+        raise CheckpointError(f"heads do not fit the model: {', '.join(wrong)}", where=str(folder))
+    return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config)
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of every file of a checkpoint folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

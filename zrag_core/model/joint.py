@@ -1,0 +1,252 @@
+"""The joint policy: theta and Z trained together, L = -log P(evidence | query, Z; theta).
+
+Beside the evidence loss stand self-study queries for every sentence and reconstruction with
+shuffled sentences: without them facts that no training question asks for are not stored. Known
+limit of this policy: theta may take up the facts, keyed by the names in the query, and leave Z an
+address; the memory checks tell (`z_shuffle_coverage`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.corpus.version import corpus_version
+from zrag_core.model.backbone import Backbone
+from zrag_core.model.examples import (
+    ReadExample,
+    TrainingSet,
+    build_training_set,
+    sample_reconstruction,
+    sample_self_study,
+)
+from zrag_core.model.features import feature_ids, sketch
+from zrag_core.model.network import MemoryModel
+from zrag_core.model.training_state import load_state, save_state
+from zrag_core.settings import MemorySettings, Settings, TrainingSettings
+
+TRAINING_VERSION = 1
+"""Part of the fingerprint: raise it when the training procedure changes."""
+
+_AVERAGE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands; losses are running means in nats per token (routing: per query)."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    learning_rate: float
+    tokens_per_s: float
+    seconds_left: float
+
+    def line(self) -> str:
+        """One line for people."""
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        return (
+            f"step {self.step:,} of {self.steps:,}  {losses}  {self.tokens_per_s:,.0f} tokens/s  "
+            f"{minutes} min {seconds:02d} s left"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """A trained model and what its training was like."""
+
+    model: MemoryModel
+    steps: int
+    resumed_from: int
+    losses: dict[str, float]
+    seconds: float
+    truncated: dict[str, int]
+    unplaced: int
+
+
+def train_joint(
+    documents: Sequence[Document],
+    targets: Sequence[EvidenceTarget],
+    backbone: Backbone,
+    settings: Settings,
+    *,
+    state_folder: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    progress_every: int = 20,
+) -> TrainingResult:
+    """Train theta and Z on a corpus.
+
+    Every step draws its batch from a generator seeded by (seed, step), so a run that was stopped
+    and resumed takes the same steps as one that was not.
+
+    Args:
+        documents: row i of Z belongs to documents[i].
+        targets: evidence targets; only those of the "train" split are used.
+        backbone: from `create_backbone`.
+        settings: `memory` and `training` are used.
+        state_folder: where the resumable state is kept; None keeps none.
+        on_progress: called every `progress_every` steps and at the end.
+    """
+    training = settings.training
+    torch.set_num_threads(training.threads)
+    data = build_training_set(documents, targets, backbone, training)
+    model = initialise(backbone, settings.memory, documents, seed=training.seed)
+    steps = training.steps or _steps_of(training, len(data.examples))
+    parameters, optimizer = _optimizer(model, training)
+    fingerprint = training_fingerprint(documents, targets, settings)
+    first = 0
+    if state_folder is not None:
+        first = load_state(state_folder, parameters, optimizer, fingerprint=fingerprint)
+    model.train()
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    means: dict[str, float] = {}
+    started, tokens = time.monotonic(), 0
+    for step in range(first, steps):
+        rate = schedule(step, steps, training.warmup)
+        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = base * rate
+        losses, seen = _step(model, data, training, step, optimizer)
+        tokens += seen
+        for name, value in losses.items():
+            means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
+        done = step + 1
+        if state_folder is not None and done % training.save_every == 0 and done < steps:
+            save_state(state_folder, parameters, optimizer, step=done, fingerprint=fingerprint)
+        if on_progress and (done % progress_every == 0 or done == steps):
+            elapsed = time.monotonic() - started
+            left = elapsed / (done - first) * (steps - done)
+            on_progress(Progress(done, steps, dict(means), training.lr_theta * rate, tokens / elapsed, left))
+    model.eval()
+    return TrainingResult(model, steps, first, means, time.monotonic() - started, dict(data.truncated), data.unplaced)
+
+
+def initialise(
+    backbone: Backbone, settings: MemorySettings, documents: Sequence[Document], *, seed: int
+) -> MemoryModel:
+    """A model whose Z is the random projection of the documents' BM25 term weights."""
+    torch.manual_seed(seed)
+    model = MemoryModel(backbone, settings, len(documents))
+    bags = [feature_ids(document.contents) for document in documents]
+    model.router.initialise(bags)
+    with torch.no_grad():
+        model.z.copy_(sketch(bags, settings.slots * settings.width).view_as(model.z))
+    return model
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the base learning rate at `step`: linear warm-up, then cosine decay to 5%."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def training_fingerprint(documents: Sequence[Document], targets: Sequence[EvidenceTarget], settings: Settings) -> str:
+    """Identifies a training run by everything that its result depends on."""
+    payload = {
+        "version": TRAINING_VERSION,
+        "corpus": corpus_version(documents),
+        "order": [document.id for document in documents],
+        "targets": sorted((t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"),
+        "settings": {
+            name: getattr(settings, name).model_dump(mode="json") for name in ("backbone", "memory", "training")
+        },
+    }
+    # How often the state is saved and on how many threads it runs do not make it another training.
+    for irrelevant in ("save_every", "threads"):
+        payload["settings"]["training"].pop(irrelevant)
+    text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def _steps_of(training: TrainingSettings, n_examples: int) -> int:
+    per_step = training.batch_size * training.gradient_accumulation
+    return max(1, math.ceil(n_examples / per_step) * (training.epochs or 1))
+
+
+def _optimizer(model: MemoryModel, training: TrainingSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+    heads = model.head_parameters()
+    groups = [
+        {"params": model.backbone.trainable(), "lr": training.lr_theta, "weight_decay": 0.01},
+        {"params": heads, "lr": training.lr_projections, "weight_decay": 0.0},
+        {"params": [model.z], "lr": training.lr_memory, "weight_decay": 0.0},
+    ]
+    wanted = {id(p) for group in groups for p in group["params"]}
+    named = {name: p for name, p in model.named_parameters() if id(p) in wanted}
+    return named, torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _step(
+    model: MemoryModel, data: TrainingSet, training: TrainingSettings, step: int, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, float], int]:
+    rng = random.Random(f"{training.seed}:{step}")
+    torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
+    optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, float] = {}
+    tokens = 0
+    for _ in range(training.gradient_accumulation):
+        losses, seen = _losses(model, data, training, rng)
+        total = (
+            losses["evidence"]
+            + training.routing_weight * losses["routing"]
+            + training.reconstruction_weight * losses.get("reconstruction", 0.0)
+        )
+        (total / training.gradient_accumulation).backward()
+        tokens += seen
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.item() / training.gradient_accumulation
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+    return sums, tokens
+
+
+def _losses(
+    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
+) -> tuple[dict[str, torch.Tensor], int]:
+    batch = _sample_batch(model, data, training, rng)
+    rows = torch.tensor([example.row for example in batch], device=model.device)
+    queries = [example.query for example in batch]
+    evidence = model.read_loss(model.z[rows], queries, [example.evidence for example in batch])
+    routing = routing_loss(
+        model.router.scores(model.query_vectors([example.text for example in batch], queries), model.z),
+        [example.gold_rows for example in batch],
+    )
+    losses = {"evidence": evidence, "routing": routing}
+    tokens = sum(2 * len(example.query) + len(example.evidence) for example in batch)
+    if training.reconstruction_weight > 0:
+        drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in batch]
+        rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
+        targets = [target for _, _, target in drawn]
+        losses["reconstruction"] = model.write_loss(model.z[rows], [masked for _, masked, _ in drawn], targets)
+        tokens += sum(map(len, targets))
+    return losses, tokens
+
+
+def _sample_batch(
+    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
+) -> list[ReadExample]:
+    n = training.batch_size
+    n_self_study = n if not data.examples else round(training.self_study * n)
+    batch = [sample_self_study(data, model.backbone, training, rng) for _ in range(n_self_study)]
+    return batch + [rng.choice(data.examples) for _ in range(n - n_self_study)]
+
+
+def routing_loss(scores: torch.Tensor, gold_rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Mean -log of the probability that routing gives to any gold document; scores [B, N]."""
+    gold = torch.zeros_like(scores, dtype=torch.bool)
+    for row, rows in enumerate(gold_rows):
+        gold[row, list(rows)] = True
+    log_p = F.log_softmax(scores, dim=-1)
+    return -torch.logsumexp(log_p.masked_fill(~gold, float("-inf")), dim=-1).mean()

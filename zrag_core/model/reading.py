@@ -1,0 +1,140 @@
+"""From questions to evidence: route, then read each routed document's slots.
+
+Constrained decoding scores every sentence of the routed documents exactly (not by a greedy trie,
+which would commit on the first token), so the evidence is verbatim corpus text with its offsets.
+Free decoding is the model's own words. Both read one document at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zrag_core.corpus.types import Document
+from zrag_core.evidence import Segment
+from zrag_core.model.backbone import positions
+from zrag_core.model.network import MemoryModel, pad
+from zrag_core.text import split_sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Documents chosen for each of B queries, best first.
+
+    Attributes:
+        rows: [B, k] rows of Z.
+        log_p: [B, k] log P(document | query) over the whole memory.
+    """
+
+    rows: torch.Tensor
+    log_p: torch.Tensor
+
+
+@torch.no_grad()
+def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]], k: int) -> Routed:
+    """Score all N documents for B queries and keep the best min(k, N)."""
+    scores = model.router.scores(model.query_vectors(texts, queries), model.z)
+    log_p, rows = torch.log_softmax(scores, dim=-1).topk(min(k, scores.shape[1]), dim=-1)
+    return Routed(rows, log_p)
+
+
+@torch.no_grad()
+def sentence_log_likelihoods(
+    model: MemoryModel,
+    z: torch.Tensor,
+    query: Sequence[int],
+    candidates: Sequence[Sequence[Sequence[int]]],
+) -> list[list[float]]:
+    """Length-normalised log P(sentence | query, slots) for one query.
+
+    The prompt of each document is run once; its key/value cache is shared by the document's sentences.
+
+    Args:
+        z: [k, m, d], the routed documents.
+        query: token ids.
+        candidates: for each document, the token ids of its sentences (without EOS).
+
+    Returns:
+        for each document, nats per token of each of its sentences (EOS included).
+    """
+    backbone = model.backbone
+    eos = backbone.eos_id
+    prompt, prompt_mask = model.prompt(z, [query] * len(candidates))
+    output = backbone.lm.model(
+        inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=positions(prompt_mask), use_cache=True
+    )
+    counts = [len(sentences) for sentences in candidates]
+    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(model.device)
+    targets = [[*sentence, eos] for sentences in candidates for sentence in sentences]
+    ids, mask = pad(targets, backbone.pad_id, model.device)
+    cache = output.past_key_values
+    cache.batch_select_indices(owner)
+    full_mask = torch.cat([prompt_mask[owner], mask], 1)
+    hidden = backbone.lm.model(
+        inputs_embeds=backbone.embed(ids).to(backbone.lm.dtype),
+        attention_mask=full_mask,
+        position_ids=positions(full_mask)[:, prompt.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    # The prompt's last state predicts the first token, each token's state the next one.
+    before = torch.cat([output.last_hidden_state[owner, -1:], hidden[:, :-1]], 1)
+    logits = backbone.logits(before)
+    token_log_p = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+    means = ((token_log_p * mask).sum(1) / mask.sum(1)).tolist()
+    result, position = [], 0
+    for count in counts:
+        result.append(means[position : position + count])
+        position += count
+    return result
+
+
+@torch.no_grad()
+def generate(model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    """Greedy evidence in the model's own words for B queries, each reading one document of z [B, m, d]."""
+    embeds, mask = model.prompt(z, queries)
+    return _greedy(model, embeds, mask, max_new_tokens)
+
+
+@torch.no_grad()
+def reconstruct(model: MemoryModel, z: torch.Tensor, max_new_tokens: int) -> list[str]:
+    """Greedy reconstruction of documents from their slots z [B, m, d] alone."""
+    prompt = model.write_prompt(z)
+    mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=model.device)
+    return _greedy(model, prompt, mask, max_new_tokens)
+
+
+def _greedy(model: MemoryModel, embeds: torch.Tensor, mask: torch.Tensor, max_new_tokens: int) -> list[str]:
+    backbone = model.backbone
+    output = backbone.lm.generate(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=backbone.pad_id,
+        eos_token_id=backbone.eos_id,
+    )
+    return [backbone.decode(row.tolist()) for row in output]
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceStore:
+    """Sentences of every document in row order: offsets, text and token ids."""
+
+    segments: list[list[Segment]]
+    ids: list[list[list[int]]]
+
+    @classmethod
+    def build(cls, model: MemoryModel, documents: Sequence[Document]) -> SentenceStore:
+        """Split and tokenise the documents once; scores of the segments are zero."""
+        segments = [
+            [Segment(document.id, span.start, span.end, span.text, 0.0) for span in split_sentences(document.text)]
+            for document in documents
+        ]
+        ids = [[model.backbone.encode(segment.text) for segment in row] for row in segments]
+        return cls(segments, ids)
