@@ -38,7 +38,8 @@ class TrainingSet:
     """What the joint policy trains on: targets of training questions, and the documents themselves.
 
     Attributes:
-        examples: from the training split's evidence targets.
+        examples: evidence targets of training questions.
+        study: (row, sentence) that self-study may ask about; held-out sentences are not among them.
         sentences: sentences of every document, as text.
         sentence_ids: the same as token ids.
         truncated: how many queries and targets were cut to the configured lengths.
@@ -47,6 +48,7 @@ class TrainingSet:
 
     documents: Sequence[Document]
     examples: list[ReadExample]
+    study: list[tuple[int, str]]
     sentences: list[list[str]]
     sentence_ids: list[list[list[int]]]
     truncated: Counter = field(default_factory=Counter)
@@ -59,15 +61,18 @@ def build_training_set(
     """Tokenise documents and training targets.
 
     A target over several documents (two-hop) becomes one example for each document, whose evidence
-    is the part of the target that stands in it. Targets of other splits than "train" are not used.
+    is the part of the target that stands in it. Self-study targets say which sentences may be studied;
+    their queries are drawn afresh in training. Targets of other splits than "train" are not used.
     """
     rows = {document.id: row for row, document in enumerate(documents)}
     sentences = [[span.text for span in split_sentences(document.text)] for document in documents]
     # A space before each sentence but the first keeps token ids those of running text.
     sentence_ids = [[backbone.encode(f" {text}" if n else text) for n, text in enumerate(texts)] for texts in sentences]
-    data = TrainingSet(documents, [], sentences, sentence_ids)
+    own = [t for t in targets if t.method == "self_study" and t.split == "train" and t.document_ids[0] in rows]
+    study = list(dict.fromkeys((rows[target.document_ids[0]], target.evidence) for target in own))
+    data = TrainingSet(documents, [], study, sentences, sentence_ids)
     for target in targets:
-        if target.split != "train":
+        if target.split != "train" or target.method == "self_study":
             continue
         gold = tuple(rows[identifier] for identifier in target.document_ids if identifier in rows)
         parts = _evidence_by_row(target.evidence, gold, sentences)
@@ -103,8 +108,7 @@ def sample_self_study(
     data: TrainingSet, backbone: Backbone, settings: TrainingSettings, rng: random.Random
 ) -> ReadExample:
     """A fresh self-study example: title and words of a random sentence -> that sentence."""
-    row = rng.randrange(len(data.documents))
-    evidence = rng.choice(data.sentences[row])
+    row, evidence = rng.choice(data.study)
     query = self_study_query(data.documents[row], evidence, rng)
     return make_example(data, backbone, settings, query, row, (row,), evidence)
 

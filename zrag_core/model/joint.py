@@ -23,6 +23,7 @@ from torch import nn
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
+from zrag_core.errors import CorpusError
 from zrag_core.model.backbone import Backbone
 from zrag_core.model.examples import (
     ReadExample,
@@ -98,10 +99,18 @@ def train_joint(
         settings: `memory` and `training` are used.
         state_folder: where the resumable state is kept; None keeps none.
         on_progress: called every `progress_every` steps and at the end.
+
+    Raises:
+        CorpusError: there is nothing to train on.
     """
     training = settings.training
     torch.set_num_threads(training.threads)
     data = build_training_set(documents, targets, backbone, training)
+    if not data.examples and not data.study:
+        raise CorpusError(
+            "nothing to train on: no training question with evidence and no self-study sentence",
+            remedy="set targets.self_study_per_sentence above 0, or bring questions",
+        )
     model = initialise(backbone, settings.memory, documents, seed=training.seed)
     steps = training.steps or _steps_of(training, len(data.examples))
     parameters, optimizer = _optimizer(model, training)
@@ -198,11 +207,7 @@ def _step(
     tokens = 0
     for _ in range(training.gradient_accumulation):
         losses, seen = _losses(model, data, training, rng)
-        total = (
-            losses["evidence"]
-            + training.routing_weight * losses["routing"]
-            + training.reconstruction_weight * losses.get("reconstruction", 0.0)
-        )
+        total = sum(getattr(training, f"{name}_weight") * loss for name, loss in losses.items())
         (total / training.gradient_accumulation).backward()
         tokens += seen
         for name, value in losses.items():
@@ -216,15 +221,16 @@ def _losses(
     model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
 ) -> tuple[dict[str, torch.Tensor], int]:
     batch = _sample_batch(model, data, training, rng)
-    rows = torch.tensor([example.row for example in batch], device=model.device)
     queries = [example.query for example in batch]
-    evidence = model.read_loss(model.z[rows], queries, [example.evidence for example in batch])
-    routing = routing_loss(
-        model.router.scores(model.query_vectors([example.text for example in batch], queries), model.z),
-        [example.gold_rows for example in batch],
-    )
-    losses = {"evidence": evidence, "routing": routing}
-    tokens = sum(2 * len(example.query) + len(example.evidence) for example in batch)
+    vectors = model.query_vectors([example.text for example in batch], queries)
+    vectors = F.dropout(vectors, training.query_dropout)
+    losses = {"routing": routing_loss(model.router.scores(vectors, model.z), [example.gold_rows for example in batch])}
+    tokens = sum(map(len, queries))
+    if training.evidence_weight > 0:
+        rows = torch.tensor([example.row for example in batch], device=model.device)
+        targets = [example.evidence for example in batch]
+        losses["evidence"] = model.read_loss(model.z[rows], queries, targets)
+        tokens += sum(map(len, queries)) + sum(map(len, targets))
     if training.reconstruction_weight > 0:
         drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in batch]
         rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
@@ -238,7 +244,10 @@ def _sample_batch(
     model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
 ) -> list[ReadExample]:
     n = training.batch_size
-    n_self_study = n if not data.examples else round(training.self_study * n)
+    if data.examples and data.study:
+        n_self_study = round(training.self_study * n)
+    else:
+        n_self_study = n if data.study else 0
     batch = [sample_self_study(data, model.backbone, training, rng) for _ in range(n_self_study)]
     return batch + [rng.choice(data.examples) for _ in range(n - n_self_study)]
 
