@@ -28,6 +28,7 @@ from zrag_core.text import search_terms, split_sentences
 
 Unit = Literal["passage", "sentence"]
 _TERMS = "terms.jsonl"
+_TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,11 @@ class Bm25Index:
         self.pieces = tuple(pieces)
         self.document_ids = tuple(document_ids)
         self.corpus_version = corpus_version
-        self._scorer = BM25Okapi([piece.terms for piece in pieces], k1=k1, b=b)
-        if self._scorer.average_idf <= 0:
+        self._k1, self._b = k1, b
+        # At k1 = 0, and for empty pieces at b = 1, rank-bm25 would divide nothing by nothing.
+        safe_k1, safe_b = max(k1, _TINY), min(b, 1 - _TINY)
+        self._scorer = BM25Okapi([piece.terms for piece in pieces], k1=safe_k1, b=safe_b)
+        if self._scorer.average_idf < _TINY:
             # In a corpus of a few near-identical documents the floor itself is negative, and a match
             # would lower the score. Lucene's idf, log(1 + odds), is always positive.
             self._scorer.idf = {term: math.log1p(math.exp(idf)) for term, idf in _plain_idf(pieces).items()}
@@ -117,8 +121,8 @@ class Bm25Index:
         """Write the index as a folder: `config.json` and one JSON line of terms per piece."""
         config = {
             "unit": self.unit,
-            "k1": self._scorer.k1,
-            "b": self._scorer.b,
+            "k1": self._k1,
+            "b": self._b,
             "corpus_version": self.corpus_version,
             "pieces": len(self.pieces),
             "document_ids": self.document_ids,

@@ -69,7 +69,8 @@ class DenseIndex:
             "corpus_version": self.corpus_version,
             "document_ids": self.document_ids,
         }
-        files = {_VECTORS: save({"vectors": self.vectors}), **self.encoder.files()}
+        # safetensors writes the buffer as it lies in memory, whatever the strides say.
+        files = {_VECTORS: save({"vectors": np.ascontiguousarray(self.vectors)}), **self.encoder.files()}
         write_index_folder(folder, "dense", config, files)
 
     @classmethod

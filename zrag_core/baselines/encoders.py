@@ -97,16 +97,16 @@ class LsaEncoder:
         Raises:
             CorpusError: no text holds a word.
         """
-        from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.utils.extmath import randomized_svd
 
         vectorizer = TfidfVectorizer(analyzer=search_terms, sublinear_tf=True)
         try:
             matrix = vectorizer.fit_transform(texts)
         except ValueError as error:
             raise CorpusError("no document holds a word to index", remedy="check the corpus' texts") from error
-        svd = TruncatedSVD(n_components=min(dimensions, *matrix.shape), random_state=0).fit(matrix)
-        return cls(vectorizer, svd.components_.astype(np.float32))
+        _, _, components = randomized_svd(matrix, n_components=min(dimensions, *matrix.shape), random_state=0)
+        return cls(vectorizer, components.astype(np.float32))
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> LsaEncoder:
@@ -126,7 +126,7 @@ class LsaEncoder:
         stored = {"terms": self._vectorizer.get_feature_names_out().tolist(), "idf": self._vectorizer.idf_.tolist()}
         return {
             _LSA_TERMS: json.dumps(stored, ensure_ascii=False).encode("utf-8"),
-            _LSA_COMPONENTS: save({"components": self._components}),
+            _LSA_COMPONENTS: save({"components": np.ascontiguousarray(self._components)}),
         }
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
