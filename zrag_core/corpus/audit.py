@@ -98,7 +98,7 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples
         duplicate_questions=finding(_repeats((q.id, normalized(q.question)) for q in corpus.questions)),
         duplicate_targets=finding(_repeats((t.id, (normalized(t.query), normalized(t.evidence))) for t in targets)),
         leaked_questions=finding(_leaks((q.id, q.split, [normalized(q.question)]) for q in corpus.questions)),
-        leaked_evidence=finding(_leaked_evidence(asked, study, by_id)),
+        leaked_evidence=finding(_leaked_evidence(asked, study)),
         leaked_facts=finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in corpus.questions)),
         answer_not_in_evidence=finding(t.id for t in asked if _lacks_answer(t, by_id[t.id])),
         evidence_not_in_documents=finding(t.id for t in asked if _lacks_source(t, texts)),
@@ -142,13 +142,11 @@ def _leaks(items: Iterable[tuple[str, str, Sequence[Hashable]]]) -> list[str]:
     return [item_id for item_id, _, keys in listed if any(len(sides[key]) > 1 for key in keys)]
 
 
-def _leaked_evidence(
-    asked: Sequence[EvidenceTarget], study: Sequence[EvidenceTarget], by_id: Mapping[str, Question]
-) -> list[str]:
+def _leaked_evidence(asked: Sequence[EvidenceTarget], study: Sequence[EvidenceTarget]) -> list[str]:
     synthetic = [target for target in asked if target.method == "self_study"]
     human = [target for target in asked if target.method != "self_study"]
     leaked = set(_leaks(map(_placed, human))) | set(_leaks(map(_placed, [*synthetic, *study])))
-    return [target.id for target in asked if target.id in leaked and target.id in by_id]
+    return [target.id for target in asked if target.id in leaked]
 
 
 def _placed(target: EvidenceTarget) -> tuple[str, str, list[Hashable]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -41,16 +41,25 @@ def assign_splits(questions: Sequence[Question], settings: SplitSettings, seed: 
 def shares(keys: Sequence[str], settings: SplitSettings, seed: int) -> dict[str, str]:
     """Send each key to "train", "dev" or "test" by its hash, in the shares of `settings`.
 
-    With few keys chance may leave a split empty; it then gets the training key that was nearest to it, as long as
-    one is left to train on.
+    With few keys chance may leave a split empty; it then takes the key nearest to its own range from the largest
+    split, as long as that keeps one.
     """
-    place = {key: hash_unit(seed, "split", key) for key in keys}
-    ends = {"test": settings.test, "dev": settings.test + settings.dev}
-    chosen = {key: next((name for name, end in ends.items() if value < end), "train") for key, value in place.items()}
-    for name, share in (("test", settings.test), ("dev", settings.dev)):
-        training = [key for key, split in chosen.items() if split == "train"]
-        if share > 0 and name not in chosen.values() and len(training) > 1:
-            chosen[min(training, key=lambda key: (place[key], key))] = name
+    bounds = {
+        "train": (settings.test + settings.dev, 1.0),
+        "test": (0.0, settings.test),
+        "dev": (settings.test, settings.test + settings.dev),
+    }
+    place = {key: hash_unit(seed, "split", key) for key in sorted(keys)}
+    chosen = {
+        key: next(name for name, (start, end) in bounds.items() if start <= value < end) for key, value in place.items()
+    }
+    for name, (start, end) in bounds.items():
+        sizes = Counter(chosen.values())
+        largest = max(bounds, key=lambda split: sizes[split])
+        if start < end and not sizes[name] and sizes[largest] > 1:
+            donors = [key for key, split in chosen.items() if split == largest]
+            middle = (start + end) / 2
+            chosen[min(donors, key=lambda key: abs(place[key] - middle))] = name
     return chosen
 
 

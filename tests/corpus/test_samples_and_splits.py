@@ -1,0 +1,169 @@
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zrag_core.corpus.sampling import limit_documents, limit_questions
+from zrag_core.corpus.splits import assign_splits, facts
+from zrag_core.corpus.types import Corpus, Document, Question
+from zrag_core.corpus.version import corpus_version
+from zrag_core.settings import SplitSettings
+
+SHARES = SplitSettings(dev=0.2, test=0.3)
+
+
+def documents(count):
+    return tuple(Document(f"d{n}", f"Title {n}", f"Text {n}.") for n in range(count))
+
+
+@st.composite
+def question_lists(draw):
+    """Questions that collide often in text, evidence, answers, documents and facts."""
+    small = st.integers(0, 5)
+    rows = draw(st.lists(st.tuples(small, small, small, small, small, st.booleans()), min_size=1, max_size=25))
+    return [
+        Question(
+            id=f"q{number}",
+            question=f"What is  {'THING' if number % 2 else 'thing'} {text}?",
+            golden_answers=(f"Answer {answer}",) if answer else (),
+            document_ids=tuple(f"d{n}" for n in {document, other}) if document else (),
+            evidence=f"Sentence {evidence}." if with_evidence else None,
+            fact_id=f"f{text}{answer}" if other == 3 else "",
+        )
+        for number, (text, answer, document, other, evidence, with_evidence) in enumerate(rows)
+    ]
+
+
+@given(question_lists(), st.integers(0, 3), st.randoms())
+def test_no_question_evidence_or_answer_stands_on_two_sides(questions, seed, random):
+    result = assign_splits(questions, SHARES, seed)
+    assert [replace(q, split="") for q in result] == questions
+    sides = defaultdict(set)
+    for q in result:
+        if not q.golden_answers and not q.document_ids:
+            assert q.split == "unanswerable"
+            continue
+        assert q.split in ("train", "dev", "test")
+        sides["question", " ".join(q.question.lower().split())].add(q.split)
+        if q.fact_id:
+            sides["fact", q.fact_id].add(q.split)
+        for document_id in q.document_ids:
+            sides["evidence", document_id, q.evidence].add(q.split) if q.evidence else None
+            for answer in q.golden_answers:
+                sides["answer", document_id, answer].add(q.split)
+    assert all(len(found) == 1 for found in sides.values())
+    shuffled = random.sample(questions, len(questions))
+    assert {q.id: q.split for q in assign_splits(shuffled, SHARES, seed)} == {q.id: q.split for q in result}
+
+
+def separate(count):
+    return [Question(f"q{n}", f"Question {n}?", (f"a{n}",), (f"d{n}",), f"Sentence {n}.") for n in range(count)]
+
+
+def test_shares_are_shares_of_facts_not_of_questions():
+    single = separate(3000)
+    crowd = [Question(f"p{n}", f"Paraphrase {n}?", ("a0",), ("d0",)) for n in range(3000)]
+    result = {q.id: q.split for q in assign_splits([*single, *crowd], SHARES, 7)}
+    assert len({result[q.id] for q in crowd} | {result["q0"]}) == 1
+    counts = Counter(result[q.id] for q in single)
+    assert counts["test"] / 3000 == pytest.approx(0.3, abs=0.03)
+    assert counts["dev"] / 3000 == pytest.approx(0.2, abs=0.03)
+    assert len(list(facts([*single, *crowd]))) == 3000
+
+
+def test_other_seeds_split_differently_and_more_questions_change_nothing():
+    old = {q.id: q.split for q in assign_splits(separate(200), SHARES, 0)}
+    grown = {q.id: q.split for q in assign_splits(separate(400), SHARES, 0)}
+    other = {q.id: q.split for q in assign_splits(separate(200), SHARES, 1)}
+    assert old.items() <= grown.items()
+    assert old != other
+
+
+def test_given_splits_stay_and_the_rest_of_their_fact_follows():
+    given_test = Question("a", "When?", ("1904",), ("d",), split="test")
+    follower = Question("b", "In what year?", ("1904",), ("d",))
+    new = Question("c", "New?", ("x",), ("e",), split="new_documents")
+    torn = [Question(name, "Torn?", ("y",), ("f",), split=split) for name, split in (("t", "train"), ("u", "dev"))]
+    third = Question("v", "torn", ("z",), ("g",))
+    result = assign_splits([given_test, follower, new, *torn, third], SHARES, 0)
+    assert [q.split for q in result] == ["test", "test", "new_documents", "train", "dev", "train"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_facts_still_fill_every_split(seed):
+    assert {q.split for q in assign_splits(separate(3), SHARES, seed)} == {"train", "dev", "test"}
+
+
+def test_a_single_fact_is_measured_or_trained_on_but_never_lost():
+    (only,) = assign_splits(separate(1), SHARES, 0)
+    assert only.split in ("train", "dev", "test")
+    assert {q.split for q in assign_splits(separate(50), SplitSettings(dev=0, test=0), 0)} == {"train"}
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(1, 20), st.integers(0, 3), st.randoms())
+@settings(max_examples=50)
+def test_document_sample_is_fixed_and_keeps_its_order(numbers, limit, seed, random):
+    rows = tuple(document for document in documents(61) if int(document.id[1:]) in numbers)
+    kept = limit_documents(Corpus("c", rows, ()), limit, seed).documents
+    assert len(kept) == min(limit, len(rows))
+    assert list(kept) == [document for document in rows if document in kept]
+    shuffled = tuple(random.sample(rows, len(rows)))
+    assert set(limit_documents(Corpus("c", shuffled, ()), limit, seed).documents) == set(kept)
+
+
+def test_document_sample_is_stable_when_the_corpus_grows():
+    small = limit_documents(Corpus("c", documents(100), ()), 30, 0).documents
+    grown = limit_documents(Corpus("c", documents(110), ()), 30, 0).documents
+    assert len(set(small) - set(grown)) <= 10
+    assert set(grown) - set(small) <= set(documents(110)[100:])
+
+
+def test_documents_with_questions_come_first_and_lost_questions_are_counted():
+    questions = tuple(Question(f"q{n}", f"{n}?", ("x",), (f"d{n}",)) for n in range(0, 40, 4))
+    sampled = limit_documents(Corpus("c", documents(40), questions), 6, 0)
+    assert {d.id for d in sampled.documents} == {q.document_ids[0] for q in sampled.questions}
+    assert len(sampled.documents) == 6
+    assert "limit_documents: 4 questions left out because their documents were" in sampled.notes
+    assert "limit_documents: 6 of 40 documents kept (seed 0)" in sampled.notes
+    filled = limit_documents(Corpus("c", documents(40), questions), 20, 0)
+    assert len(filled.questions) == 10
+    assert len(filled.documents) == 20
+
+
+def test_two_hop_questions_stay_answerable_among_distractors():
+    hops = tuple(Question(f"q{n}", f"{n}?", ("x",), (f"d{2 * n}", f"d{2 * n + 1}")) for n in range(200))
+    sampled = limit_documents(Corpus("c", documents(2000), hops), 40, 0)
+    kept = {d.id for d in sampled.documents}
+    assert len(kept) == 40
+    assert 10 <= len(sampled.questions) < 16
+    assert all(kept.issuperset(q.document_ids) for q in sampled.questions)
+    gold = {document_id for q in sampled.questions for document_id in q.document_ids}
+    assert len(gold) <= 30
+
+
+def test_question_sample():
+    corpus = Corpus("c", documents(50), tuple(separate(50)))
+    sampled = limit_questions(corpus, 10, 0)
+    assert len(sampled.questions) == 10
+    assert [q for q in corpus.questions if q in sampled.questions] == list(sampled.questions)
+    assert sampled.documents == corpus.documents
+    assert sampled.notes == ("limit_questions: 10 of 50 questions kept (seed 0)",)
+    assert limit_questions(corpus, 50, 0) is corpus
+    assert limit_questions(corpus, 10, 1).questions != sampled.questions
+
+
+@given(st.randoms())
+def test_corpus_version_ignores_order_and_sees_every_change(random):
+    rows = list(documents(8))
+    version = corpus_version(rows)
+    assert len(version) == 12
+    assert int(version, 16) >= 0
+    assert corpus_version(random.sample(rows, len(rows))) == version
+    changed = rows.copy()
+    place = random.randrange(8)
+    changed[place] = replace(changed[place], **{random.choice(["id", "title", "text"]): "다른 글"})
+    assert corpus_version(changed) != version
+    assert corpus_version(rows[1:]) != version
+    assert corpus_version([*rows, Document("new", "", "x")]) != version

@@ -1,0 +1,103 @@
+import pytest
+
+from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.texts import read_texts
+from zrag_core.errors import CorpusError, ProblemList
+from zrag_core.settings import CorpusSettings
+from zrag_core.text import evidence_tokens
+
+GUIDE = """\
+Before any heading.
+
+# Orchard guide
+
+Pick early. Store cold.
+
+## Pruning
+
+### Winter
+
+Cut in February.
+
+```sh
+# not a heading
+```
+
+## Leftover
+
+# Sales
+
+Sell late.
+"""
+
+
+def write(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def test_markdown_is_divided_at_headings(tmp_path):
+    write(tmp_path, {"docs/guide.md": GUIDE})
+    corpus = read_texts(tmp_path, 384)
+    assert [(d.id, d.title) for d in corpus.documents] == [
+        ("docs/guide.md#0", "guide"),
+        ("docs/guide.md#1", "Orchard guide"),
+        ("docs/guide.md#2", "Orchard guide / Pruning / Winter"),
+        ("docs/guide.md#3", "Sales"),
+    ]
+    assert corpus.documents[1].text == "Pick early. Store cold."
+    assert "# not a heading" in corpus.documents[2].text
+    assert "1 headings without text or headings below them left out" in corpus.notes
+    for document in corpus.documents:
+        assert document.source_id == "docs/guide.md"
+        assert GUIDE[document.source_start :].startswith(document.text)
+
+
+def test_a_section_without_first_level_heading_is_named_after_its_file(tmp_path):
+    write(tmp_path, {"manual.md": "## Use\n\nPress it.\n"})
+    assert read_texts(tmp_path, 384).documents[0].title == "manual / Use"
+
+
+def test_long_plain_text_becomes_passages_that_lose_nothing(tmp_path):
+    text = "\ufeff" + " ".join(f"제{n}장은 사과나무 이야기이다." for n in range(60)) + "\x0cNew page."
+    write(tmp_path, {"이야기.txt": text})
+    corpus = read_texts(tmp_path, 40)
+    source = text.removeprefix("\ufeff").replace("\x0c", "\n")
+    assert [d.id for d in corpus.documents] == [f"이야기.txt#{n}" for n in range(len(corpus.documents))]
+    assert all(evidence_tokens(d.text) <= 40 for d in corpus.documents)
+    assert all(source[d.source_start : d.source_start + len(d.text)] == d.text for d in corpus.documents)
+    assert "".join("".join(d.text.split()) for d in corpus.documents) == "".join(source.split())
+
+
+def test_hidden_empty_and_other_files(tmp_path):
+    write(tmp_path, {"a.TXT": "Text.", "b.md": " \n", ".git/c.md": "Hidden.", "d.pdf": b"%PDF", "sub/e.txt": "More."})
+    corpus = read_corpus(CorpusSettings(format="auto", location=str(tmp_path)))
+    assert [d.id for d in corpus.documents] == ["a.TXT#0", "sub/e.txt#0"]
+    assert "1 files without text left out" in corpus.notes
+
+
+def test_one_text_file_is_a_corpus_too(tmp_path):
+    write(tmp_path, {"a.txt": "Text.", "b.txt": "Other."})
+    corpus = read_corpus(CorpusSettings(format="auto", location=str(tmp_path / "a.txt")))
+    assert [d.id for d in corpus.documents] == ["a.txt#0"]
+
+
+def test_files_that_are_not_utf8_are_all_named(tmp_path):
+    write(tmp_path, {"a.txt": "사과".encode("cp949"), "b.md": b"ok \xff", "c.txt": "fine"})
+    with pytest.raises(ProblemList) as raised:
+        read_texts(tmp_path, 384)
+    assert [line.split(":")[0] for line in raised.value.problems] == [str(tmp_path / "a.txt"), str(tmp_path / "b.md")]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({}, "is empty"), ({"x.pdf": b"%PDF"}, "holds neither"), ({"x.txt": "\n"}, "holds 1 empty text files")],
+)
+def test_a_folder_without_text_is_a_clear_error(tmp_path, files, message):
+    write(tmp_path, files)
+    with pytest.raises(CorpusError, match=message) as raised:
+        read_corpus(CorpusSettings(format="auto", location=str(tmp_path)))
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
