@@ -1,0 +1,166 @@
+"""Korean answer spans: runs of word units (eojeol) with the last one's particle taken off.
+
+The particle that is taken off says what the span does in its sentence (subject, place, agent), which
+stands in for the prepositions and capitals that the English spans are judged by. Rules, not learned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_UNIT = re.compile(r"\S+")
+_EDGE = "\"'“”‘’「」『』《》〈〉()[],.!?;:…·"
+_QUOTED = re.compile(r"[\"'“‘「『《〈]([^\"'”’」』》〉]{1,40})[\"'”’」』》〉]")
+_LONGEST = 4
+
+# Particles by what they ask of the syllable before: "c" a final consonant, "v" none, "" either.
+_PARTICLES = {
+    "으로부터": "c", "에서는": "", "에게서": "", "로부터": "v", "이라는": "c", "이라고": "c", "라는": "v", "라고": "v",
+    "이었다": "c", "입니다": "", "에서": "", "에게": "", "께서": "", "한테": "", "으로": "c", "까지": "", "부터": "",
+    "처럼": "", "보다": "", "에는": "", "이다": "", "이며": "", "이고": "", "였다": "v", "의": "", "은": "c", "는": "v",
+    "이": "c", "가": "v", "을": "c", "를": "v", "에": "", "와": "v", "과": "c", "도": "", "로": "v", "만": "",
+}  # fmt: skip
+_ENDING_VERB = re.compile(
+    r"(다|했던|하는|하여|하고|하며|되어|되는|된|한|던|았고|었고|였고|아서|어서|으며|면서|지만|는데)$"
+)
+_MODIFIER = re.compile(r"(하는|되는|했던|던|된|한|의|적인|라는)$")
+_DATE = re.compile(r"\d+\s*(년|월|일|세기|년대|시|분)|\d{4}")
+_NUMBER = re.compile(
+    r"\d|^(한|두|세|네|다섯|여섯|일곱|여덟|아홉|열|수십|수백|수천)\s?(명|개|권|마리|살|번|대|곳|층|가지)?$"
+)
+_PLACE = re.compile(r"(시|도|군|구|국|역|강|산|섬|동|읍|면|리|마을|항|성|궁|학교|대학|공원|해|주|촌|골|만)$")
+
+_TYPES = (
+    ("time", re.compile(r"언제|몇\s*(년|월|일|시|세기)|연도|어느\s*(해|날|시대)|며칠|시기")),
+    ("number", re.compile(r"몇|얼마|수는|개수|인구|나이|높이|길이|넓이|면적")),
+    ("who", re.compile(r"누구|누가|누굴|어떤\s*(사람|인물)|사람은|인물은|이름은")),
+    ("where", re.compile(r"어디|어느\s*(곳|나라|도시|지역|마을|도|시)|장소|수도는|위치")),
+    ("reason", re.compile(r"왜|이유|까닭|어떻게")),
+)
+_ASKING = re.compile(r"^(누구|누가|누굴|언제|어디|무엇|무슨|어떤|어느|몇|왜|얼마|어떻게|뭐|며칠)")
+_NOUN_ASKED = re.compile(r"(?:무슨|어떤|어느)\s*([가-힣]+)")
+
+# Particles that mark the role asked for.
+_ROLES = {
+    "who": {"이", "가", "은", "는", "에게", "에게서", "께서", "와", "과", "의"},
+    "where": {"에서", "에", "에는", "에서는", "으로", "로"},
+    "time": {"에", "부터", "까지", "에는"},
+    "number": {"이다", "을", "를", "이", "가", "의"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionForm:
+    """What is asked: the type of answer, the stems of the question, and the noun after 무슨, 어떤 or 어느."""
+
+    type: str
+    stems: frozenset[str]
+    noun: str
+
+
+def parse_question(question: str) -> QuestionForm:
+    """Analyse a Korean question."""
+    named = next((name for name, pattern in _TYPES if pattern.search(question)), "thing")
+    asked = _NOUN_ASKED.search(question)
+    noun = split_particle(asked.group(1))[0] if asked else ""
+    return QuestionForm(named, frozenset(content_stems(question)), noun)
+
+
+def content_stems(text: str) -> list[str]:
+    """Word units without particles, endings and question words, in order."""
+    units = (unit.strip(_EDGE) for unit in text.split())
+    return [split_particle(unit)[0] for unit in units if unit and not _ASKING.match(unit)]
+
+
+def split_particle(unit: str) -> tuple[str, str]:
+    """Split a word unit into stem and particle ("" when it ends in none).
+
+    A particle fits its noun's last syllable, so 나이 (age) is no 나 + 이, and a stem is never empty.
+    """
+    for particle, wanted in _PARTICLES.items():
+        stem = unit[: -len(particle)]
+        if not unit.endswith(particle) or not stem or not (stem[-1].isalnum() or stem[-1] in _EDGE):
+            continue
+        if len(stem) == 1 and len(particle) == 1 and not stem.isdigit():
+            continue
+        final = _final_consonant(stem.rstrip(_EDGE)[-1:])
+        # ㄹ takes 로, not 으로.
+        fits = (
+            not wanted
+            or final is None
+            or (wanted == "c") == bool(final)
+            or (particle in ("로", "로부터") and final == 8)
+        )
+        if fits:
+            return stem, particle
+    return unit, ""
+
+
+def _final_consonant(syllable: str) -> int | None:
+    """Index of the final consonant of a Hangul syllable (0 for none), or None for any other character."""
+    return (ord(syllable) - 0xAC00) % 28 if "가" <= syllable <= "힣" else None
+
+
+def same_word(a: str, b: str) -> bool:
+    """Whether two stems are forms of one word: equal, or alike in all but an ending."""
+    shorter, longer = sorted((a, b), key=len)
+    return a == b or (len(shorter) >= 2 and longer.startswith(shorter)) or (len(shorter) >= 3 and a[:2] == b[:2])
+
+
+def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]:
+    """Yield (score, span) for every span of `sentence` that could answer; scores compare within a question."""
+    units = [match.group() for match in _UNIT.finditer(sentence)]
+    quoted = {match.group(1) for match in _QUOTED.finditer(sentence)}
+    parts = [split_particle(unit.rstrip(_EDGE)) for unit in units]
+    stems = [stem.strip(_EDGE) for stem, _ in parts]
+    matched = [any(same_word(stem, asked) for asked in form.stems) for stem in stems]
+    places = [p for p, hit in enumerate(matched) if hit]
+    for i in range(len(units)):
+        for j in range(i + 1, min(len(units), i + _LONGEST) + 1):
+            if j - i > 1 and units[j - 2][-1] in ",.;:!?":
+                break
+            words = [unit.strip(_EDGE) for unit in units[i : j - 1]] + [stems[j - 1]]
+            text = " ".join(words).strip()
+            if not text or all(matched[i:j]):
+                continue
+            near = sum(1.0 / (1 + (i - p if p < i else p - j + 1)) for p in places if not i <= p < j)
+            score = 6.0 * near / max(1, len(places)) - 3.0 * sum(matched[i:j]) / (j - i)
+            score += _fit(form, text, parts[j - 1][1], stems[j - 1]) + _shape(parts[i:j], text in quoted)
+            if i and _MODIFIER.search(stems[i - 1]) is None and parts[i - 1][1] == "" and not matched[i - 1]:
+                score -= 2.0  # cuts a noun phrase in two
+            yield score, text
+
+
+def _fit(form: QuestionForm, text: str, particle: str, last: str) -> float:
+    """How well a span fits the type of answer."""
+    date, number = _DATE.search(text) is not None, _NUMBER.search(text) is not None
+    score = 1.5 if particle in _ROLES.get(form.type, ()) else 0.0
+    if form.type == "time":
+        score += 5.0 if date else -3.0
+    elif form.type == "number":
+        score += 4.0 if number else -3.0
+    elif date or number:
+        score -= 2.0
+    if form.type == "where" and _PLACE.search(last):
+        score += 2.0
+    if form.noun and last.endswith(form.noun):
+        score += 3.0
+    return score
+
+
+def _shape(parts: list[tuple[str, str]], quoted: bool) -> float:
+    """How much a span looks like a whole noun phrase."""
+    last, particle = parts[-1]
+    score = 3.0 if quoted else 0.0
+    if particle in ("이다", "입니다", "이었다", "였다", "이며", "이고"):
+        score += 1.5
+    elif particle == "" and _ENDING_VERB.search(last):
+        score -= 4.0
+    elif particle == "의":
+        score -= 1.0
+    # Inside a phrase only 의, 와 and 과 join nouns; other particles end one.
+    score -= 2.5 * sum(1 for _, inner in parts[:-1] if inner not in ("", "의", "와", "과"))
+    score -= 1.5 * sum(1 for stem, inner in parts[:-1] if inner == "" and _ENDING_VERB.search(stem))
+    return score - 0.3 * len(parts)
