@@ -128,4 +128,4 @@ def _ends_in_consonant(word: str, particle: str) -> bool | None:
     if not 0 <= syllable <= ord("힣") - ord("가"):
         return None
     final = syllable % 28
-    return final != 0 and not (final == _RIEUL and particle.startswith("로"))
+    return final != 0 and not (final == _RIEUL and particle.startswith(("로", "으로")))
