@@ -29,8 +29,8 @@ _KINDS = {
     "function": "that which who whom whose when where while it he she they i we you there not also only if because so "
     "such both more most very then",
     "number": "one two three four five six seven eight nine ten eleven twelve thirteen fifteen twenty thirty "
-    "forty fifty hundred hundreds thousand thousands million billion trillion dozen half third quarter twice once first "
-    "second",
+    "forty fifty hundred hundreds thousand thousands million billion trillion dozen half third quarter twice once "
+    "first second",
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 _MONTHS = frozenset("january february march april may june july august september october november december".split())
