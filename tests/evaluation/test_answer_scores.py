@@ -63,7 +63,26 @@ def test_a_thousand_english_pairs():
 
 
 def test_a_thousand_korean_pairs():
-    pieces = ["서울", "서울에서", " ", "《", "》", "「", "(", ")", "‘", "1990년", "-", "대학교 ", "IT", "A ", ".", "의"]
+    pieces = [
+        "서울",
+        "서울에서",
+        " ",
+        "'",
+        '"',
+        "《",
+        "》",
+        "「",
+        "(",
+        ")",
+        "‘",
+        "1990년",
+        "-",
+        "대학교 ",
+        "IT",
+        "A ",
+        ".",
+        "의",
+    ]
     seen = set()
     for prediction, golds in random_answers(pieces, 1000, seed=2):
         em, f1 = score_answer(prediction, golds, "ko")
