@@ -1,0 +1,90 @@
+"""The run's settings as a Dagster resource, its schema generated from `zrag_core.settings`.
+
+The schema only describes: the launchpad shows and completes every field with its documentation.
+Checking is left to `load_settings`, which reports all problems at once in words of its own, so
+values of any kind, unknown fields included, pass through to `SettingsHandle.load`.
+"""
+
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from zrag_core.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class SettingsHandle:
+    """The settings of a run as they were given, not checked yet.
+
+    Attributes:
+        raw: nested mapping; what is left out takes its default.
+    """
+
+    raw: Mapping[str, Any]
+
+    def load(self) -> Settings:
+        """Check and return the settings.
+
+        Raises:
+            SettingsError: one problem; ProblemList: several, all of them at once.
+        """
+        return load_settings(_without_empty_sections(self.raw, Settings))
+
+
+def _schema(model: type[BaseModel]) -> dg.Noneable:
+    """Return a shape that describes `model` and lets everything through."""
+    fields = {}
+    for name, field in model.model_fields.items():
+        kind = _schema(field.annotation) if _is_section(field.annotation) else dg.Any
+        fields[name] = dg.Field(kind, is_required=False, description=_describe(field))
+    return dg.Noneable(dg.Permissive(fields, description=model.__doc__))
+
+
+def _describe(field: FieldInfo) -> str | None:
+    if _is_section(field.annotation):
+        return field.annotation.__doc__
+    facts = []
+    choices = _choices(field.annotation)
+    if choices:
+        facts.append(f"one of {', '.join(map(str, choices))}")
+    facts.append(f"default: {json.dumps(field.default, ensure_ascii=False)}")
+    return f"{field.description or ''} ({'; '.join(facts)})".strip()
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """Return what a `Literal` (or a tuple of them) allows."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple:
+        return _choices(typing.get_args(annotation)[0])
+    return ()
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Drop sections that are null: in YAML, a section whose fields are all commented out."""
+    kept = {}
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is not None and _is_section(field.annotation):
+            if value is None:
+                continue
+            if isinstance(value, Mapping):
+                value = _without_empty_sections(value, field.annotation)
+        kept[name] = value
+    return kept
+
+
+@dg.resource(config_schema=dg.Field(_schema(Settings), is_required=False), description=Settings.__doc__)
+def settings_resource(context: dg.InitResourceContext) -> SettingsHandle:
+    """Hand the run's settings to assets, unchecked (a bad value must not stop the run before preflight)."""
+    return SettingsHandle(context.resource_config or {})
