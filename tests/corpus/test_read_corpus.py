@@ -67,7 +67,12 @@ def town_folder(folder, count=30):
 
 
 def test_a_split_does_not_depend_on_limits(tmp_path):
-    town_folder(tmp_path)
+    documents = [{"id": f"d{n}", "text": f"Town {n} has {n + 100} houses. It lies by a lake."} for n in range(30)]
+    questions = [  # every text is asked about three documents, so limits take members of facts away
+        {"id": f"q{n}", "question": f"Houses {n % 10}?", "golden_answers": [f"{n + 100}"], "doc_ids": [f"d{n}"]}
+        for n in range(30)
+    ]
+    write(tmp_path, documents, questions)
     full = {q.id: q.split for q in read(tmp_path).questions}
     limited = read(tmp_path, limit_documents=12, limit_questions=7)
     assert len(limited.documents) == 12

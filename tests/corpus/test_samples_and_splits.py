@@ -30,7 +30,7 @@ def question_lists(draw):
             golden_answers=(f"Answer {answer}",) if answer else (),
             document_ids=tuple(f"d{n}" for n in {document, other}) if document else (),
             evidence=f"Sentence {evidence}." if with_evidence else None,
-            fact_id=f"f{text}{answer}" if other == 3 else "",
+            fact_id=f"f{evidence}" if other == 3 else "",
         )
         for number, (text, answer, document, other, evidence, with_evidence) in enumerate(rows)
     ]
@@ -71,6 +71,33 @@ def test_shares_are_shares_of_facts_not_of_questions():
     assert counts["test"] / 3000 == pytest.approx(0.3, abs=0.03)
     assert counts["dev"] / 3000 == pytest.approx(0.2, abs=0.03)
     assert len(list(facts([*single, *crowd]))) == 3000
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {"fact_id": "f{n}"},
+        {"question": "One wording {n}?"},
+        {"document_ids": ("d{n}",), "evidence": "Sentence {n}."},
+        {"document_ids": ("d{n}",), "golden_answers": ("the  ANSWER {n}",)},
+    ],
+)
+def test_each_tie_alone_keeps_two_questions_together(shared):
+    def filled(value, n):
+        return tuple(v.format(n=n) for v in value) if isinstance(value, tuple) else value.format(n=n)
+
+    first, second = separate(40), [replace(q, id=f"x{q.id}", question=f"Other {q.id}?") for q in separate(40)]
+    second = [replace(q, golden_answers=("b",), document_ids=("e",), evidence=f"Evidence {q.id}.") for q in second]
+    second = [replace(q, document_ids=(f"e{n}",)) for n, q in enumerate(second)]
+    apart = {q.id: q.split for q in assign_splits([*first, *second], SHARES, 0)}
+    assert any(apart[f"q{n}"] != apart[f"xq{n}"] for n in range(40))
+    pairs = [
+        replace(q, **{name: filled(value, n) for name, value in shared.items()})
+        for group in (first, second)
+        for n, q in enumerate(group)
+    ]
+    together = {q.id: q.split for q in assign_splits(pairs, SHARES, 0)}
+    assert all(together[f"q{n}"] == together[f"xq{n}"] for n in range(40))
 
 
 def test_other_seeds_split_differently_and_more_questions_change_nothing():
