@@ -1,0 +1,90 @@
+"""A small corpus and a small model; nothing is downloaded."""
+
+import random
+
+import pytest
+import torch
+
+from zrag_core.corpus.self_study import self_study_queries
+from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.model.backbone import create_backbone
+from zrag_core.model.joint import initialise
+from zrag_core.settings import load_settings
+
+torch.set_num_threads(1)
+
+_FACTS = [
+    ("Orla Venn", "Orla Venn was born in Tessamor.", "Where was Orla Venn born?", "Orla Venn keeps bees."),
+    ("Bram Kilto", "Bram Kilto works as a glazier.", "What does Bram Kilto do?", "He owns two parrots."),
+    ("Lake Munar", "Lake Munar is ninety metres deep.", "How deep is Lake Munar?", "Herons nest on its shore."),
+    ("서린도", "서린도는 남쪽 바다에 있는 섬이다.", "서린도는 어디에 있나?", "섬에는 등대가 하나 있다."),
+    ("Quill Works", "Quill Works makes steel pens.", "What does Quill Works make?", "It was founded in 1907."),
+]
+
+
+@pytest.fixture(scope="session")
+def documents():
+    return tuple(
+        Document(f"d{n}", title, f"{fact} {other}") for n, (title, fact, _question, other) in enumerate(_FACTS)
+    )
+
+
+@pytest.fixture(scope="session")
+def targets(documents):
+    asked = [
+        EvidenceTarget(f"q{n}", question, (f"d{n}",), fact, "gold", "train")
+        for n, (_title, fact, question, _other) in enumerate(_FACTS)
+    ]
+    study = [target for document in documents for target in self_study_queries(document, 1, random.Random(0))]
+    return (*asked, *study)
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return load_settings(
+        {
+            "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
+            "memory": {"slots": 2, "width": 64},
+            "training": {"steps": 6, "batch_size": 4, "threads": 1, "save_every": 3, "lr_memory": 0.01},
+            "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
+        }
+    )
+
+
+@pytest.fixture
+def backbone(settings, documents, targets):
+    texts = [document.contents for document in documents] + [target.query for target in targets]
+    return create_backbone(settings.backbone, texts, seed=0)
+
+
+@pytest.fixture
+def model(backbone, settings, documents):
+    """An untrained model whose slots are large enough to matter."""
+    return initialise(backbone, settings.memory, documents, seed=0).eval()
+
+
+@pytest.fixture
+def qwen3_folder(tmp_path):
+    """A randomly initialised small Qwen3 with its tokenizer, as a folder on disk."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from zrag_core.model.tokenizer import train_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["Where was Orla Venn born? In Tessamor."] * 3, 300)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path / "qwen3"
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

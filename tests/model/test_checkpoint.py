@@ -1,0 +1,141 @@
+import json
+
+import pytest
+import torch
+
+from zrag_core.corpus.types import Question
+from zrag_core.errors import CheckpointError, SettingsError
+from zrag_core.evidence import fill_budget
+from zrag_core.model.backbone import create_backbone
+from zrag_core.model.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
+from zrag_core.model.joint import train_joint
+from zrag_core.model.reading import reconstruct
+from zrag_core.model.system import MemorySystem
+
+QUESTIONS = [
+    Question("a", "Where was Orla Venn born?", ("Tessamor",), ("d0",)),
+    Question("b", "How deep is Lake Munar?", ("ninety metres",), ("d2",)),
+    Question("c", "서린도는 어디에 있나?", ("남쪽 바다",), ("d3",), language="ko"),
+    Question("d", "What does Quill Works make?", ("steel pens",), ("d4",)),
+]
+
+
+@pytest.fixture
+def folder(tmp_path, documents, targets, backbone, settings):
+    longer = settings.model_copy(
+        update={"training": settings.training.model_copy(update={"steps": 80, "batch_size": 8, "lr_theta": 5e-3})}
+    )
+    result = train_joint(documents, targets, backbone, longer)
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, result.model, documents, longer, checkpoint_id="joint-test", metrics={"steps": 80})
+    return path
+
+
+def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.documents == documents
+    constrained = MemorySystem("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve(QUESTIONS)
+    by_id = {document.id: document for document in documents}
+    for question, found in zip(QUESTIONS, constrained, strict=True):
+        assert found.document_ids[0] == question.document_ids[0]
+        assert len(found.document_ids) == len(documents)
+        assert found.document_scores == tuple(sorted(found.document_scores, reverse=True))
+        assert question.golden_answers[0] in fill_budget(found, 16).text
+        assert len(found.segments) == 4  # every sentence of both routed documents
+        for segment in found.segments:
+            assert by_id[segment.document_id].text[segment.start : segment.end] == segment.text
+    free = MemorySystem("zrag_joint_free", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
+    hits = sum(q.golden_answers[0] in found.text for q, found in zip(QUESTIONS, free, strict=True))
+    assert hits >= 3
+    assert all(found.segments == () for found in free)
+    rebuilt = reconstruct(checkpoint.model, checkpoint.model.z, 12)
+    assert sum(document.title.split()[0] in text for document, text in zip(documents, rebuilt, strict=True)) >= 3
+
+
+def test_two_loads_are_identical_and_the_digest_is_of_the_bytes(folder):
+    first, second = load_checkpoint(folder), load_checkpoint(folder)
+    states = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    digest = checkpoint_digest(folder)
+    (folder / "metrics.json").write_text("{}")
+    assert checkpoint_digest(folder) != digest
+
+
+def test_only_json_and_safetensors(folder):
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".jinja"}
+
+
+def test_a_changed_document_is_noticed(folder):
+    file = folder / "documents.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace("Tessamor", "Elsewhere"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="document 'd0' does not match"):
+        load_checkpoint(folder)
+
+
+def test_missing_and_foreign_checkpoints(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        load_checkpoint(tmp_path / "nowhere")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(CheckpointError, match="format version 99"):
+        load_checkpoint(folder)
+
+
+def test_rows_and_documents_must_match(model, documents, settings, tmp_path):
+    with pytest.raises(CheckpointError, match="5 rows for 4 documents"):
+        save_checkpoint(tmp_path / "c", model, documents[:4], settings, checkpoint_id="x", metrics={})
+    assert not (tmp_path / "c").exists()
+
+
+def _pretrained(settings, name, **backbone):
+    update = {"name": str(name), "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, **backbone}
+    values = settings.model_dump()
+    values["backbone"] |= update
+    return type(settings).model_validate(values)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_any_hugging_face_model_with_an_adapter(quantization, qwen3_folder, documents, targets, settings, tmp_path):
+    chosen = _pretrained(settings, qwen3_folder, quantization=quantization)
+    backbone = create_backbone(chosen.backbone, (), seed=0)
+    kinds = {type(module).__name__ for module in backbone.lm.modules()}
+    assert ("Linear4bit" in kinds) == (quantization == "nf4")
+    base = {n: p.detach().clone() for n, p in backbone.lm.named_parameters() if "lora" not in n}
+    result = train_joint(documents, targets, backbone, chosen)
+    trained = dict(backbone.lm.named_parameters())
+    assert all(torch.equal(base[name], trained[name]) for name in base), "the base model must stay frozen"
+    assert any("lora_B" in name and p.abs().sum() > 0 for name, p in trained.items())
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, result.model, documents, chosen, checkpoint_id="q", metrics={})
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (folder / "backbone").exists()
+    checkpoint = load_checkpoint(folder)
+    before = MemorySystem("a", _as_checkpoint(checkpoint, result.model), settings.decoding, threads=1)
+    after = MemorySystem("a", checkpoint, settings.decoding, threads=1)
+    for old, new in zip(before.retrieve(QUESTIONS), after.retrieve(QUESTIONS), strict=True):
+        assert new.document_ids == old.document_ids
+        old_scores = {(s.document_id, s.start): s.score for s in old.segments}
+        for segment in new.segments:
+            assert segment.score == pytest.approx(old_scores[segment.document_id, segment.start], abs=0.05)
+    free = MemorySystem("b", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
+    assert len(free) == len(QUESTIONS)
+
+
+def _as_checkpoint(checkpoint, model):
+    from dataclasses import replace
+
+    return replace(checkpoint, model=model)
+
+
+def test_a_model_that_cannot_be_had_is_one_clear_line(settings, tmp_path):
+    chosen = _pretrained(settings, tmp_path / "missing")
+    with pytest.raises(SettingsError, match=r"backbone\.name: cannot load the backbone") as caught:
+        create_backbone(chosen.backbone, (), seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_for_layers_that_do_not_exist(settings, qwen3_folder):
+    chosen = _pretrained(settings, qwen3_folder, lora={"target_modules": ["nonsense"]})
+    with pytest.raises(SettingsError, match="target_modules"):
+        create_backbone(chosen.backbone, (), seed=0)

@@ -1,0 +1,168 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.errors import CorpusError
+from zrag_core.model.backbone import create_backbone
+from zrag_core.model.examples import build_training_set, sample_reconstruction, sample_self_study
+from zrag_core.model.joint import schedule, train_joint, training_fingerprint
+from zrag_core.settings import TrainingSettings, load_settings
+
+
+def _backbone(settings, documents, targets):
+    texts = [document.contents for document in documents] + [target.query for target in targets]
+    return create_backbone(settings.backbone, texts, seed=0)
+
+
+def _with(settings, **training):
+    return settings.model_copy(update={"training": settings.training.model_copy(update=training)})
+
+
+class _StopError(Exception):
+    pass
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(settings, documents, targets, tmp_path):
+    whole = train_joint(documents, targets, _backbone(settings, documents, targets), settings)
+
+    def stop(progress):
+        if progress.step == 5:
+            raise _StopError
+
+    arguments = (documents, targets, _backbone(settings, documents, targets), settings)
+    with pytest.raises(_StopError):
+        train_joint(*arguments, state_folder=tmp_path / "state", on_progress=stop, progress_every=1)
+    resumed = train_joint(
+        documents, targets, _backbone(settings, documents, targets), settings, state_folder=tmp_path / "state"
+    )
+    assert resumed.resumed_from == 3
+    expected, got = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_state_of_another_run_is_not_resumed(settings, documents, targets, tmp_path):
+    train_joint(documents, targets, _backbone(settings, documents, targets), settings, state_folder=tmp_path / "s")
+    other = _with(settings, lr_theta=1e-4)
+    result = train_joint(
+        documents, targets, _backbone(settings, documents, targets), other, state_folder=tmp_path / "s"
+    )
+    assert result.resumed_from == 0
+
+
+def test_training_learns_to_read_and_to_route(settings, documents, targets):
+    longer = _with(settings, steps=60, batch_size=8, lr_theta=5e-3)
+    losses = []
+    backbone = _backbone(settings, documents, targets)
+    theta = backbone.lm.model.layers[0].self_attn.q_proj.weight
+    theta_before = theta.detach().clone()
+    result = train_joint(
+        documents, targets, backbone, longer, on_progress=lambda p: losses.append(p.losses), progress_every=10
+    )
+    assert losses[-1]["evidence"] < 0.5 * losses[0]["evidence"]
+    assert losses[-1]["reconstruction"] < 0.8 * losses[0]["reconstruction"]
+    assert losses[-1]["routing"] < 0.1
+    assert not torch.equal(theta, theta_before)
+    assert result.model.z.grad is not None
+
+
+def test_the_router_alone_leaves_the_reader_untouched(settings, documents, targets):
+    alone = _with(settings, evidence_weight=0.0, reconstruction_weight=0.0)
+    backbone = _backbone(settings, documents, targets)
+    result = train_joint(documents, targets, backbone, alone)
+    assert set(result.losses) == {"routing"}
+
+
+def test_held_out_questions_are_never_trained_on(settings, documents, targets):
+    backbone = _backbone(settings, documents, targets)
+    split = [replace(t, split="test") if t.id == "q0" else t for t in targets]
+    data = build_training_set(documents, split, backbone, settings.training)
+    assert "Where was Orla Venn born?" not in {example.text for example in data.examples}
+    assert len(data.examples) == 4
+
+
+def test_held_out_sentences_are_never_studied(settings, documents, targets):
+    import random
+
+    backbone = _backbone(settings, documents, targets)
+    kept = [t for t in targets if t.evidence != "Orla Venn keeps bees."]
+    data = build_training_set(documents, kept, backbone, settings.training)
+    rng = random.Random(0)
+    drawn = {
+        backbone.decode(sample_self_study(data, backbone, settings.training, rng).evidence[:-1]) for _ in range(300)
+    }
+    assert "Orla Venn keeps bees." not in drawn
+    assert "Orla Venn was born in Tessamor." in drawn
+
+
+def test_two_hop_targets_become_one_example_per_document(settings, documents, targets):
+    backbone = _backbone(settings, documents, targets)
+    evidence = "Orla Venn was born in Tessamor. Lake Munar is ninety metres deep."
+    two = EvidenceTarget("h", "both?", ("d0", "d2"), evidence, "gold", "train")
+    data = build_training_set(documents, [two], backbone, settings.training)
+    read = {e.row: backbone.decode(e.evidence[:-1]) for e in data.examples}
+    assert read == {0: "Orla Venn was born in Tessamor.", 2: "Lake Munar is ninety metres deep."}
+    assert all(example.gold_rows == (0, 2) for example in data.examples)
+
+
+def test_every_target_ends_in_eos_even_when_cut(settings, documents, targets):
+    backbone = _backbone(settings, documents, targets)
+    training = settings.training.model_copy(update={"evidence_tokens": 4})
+    data = build_training_set(documents, targets, backbone, training)
+    assert {len(example.evidence) for example in data.examples} == {5}
+    assert all(example.evidence[-1] == backbone.eos_id for example in data.examples)
+    assert data.truncated["targets"] == 5
+
+
+def test_reconstruction_shuffles_sentences_and_covers_them_all(settings, documents, targets):
+    import random
+
+    backbone = _backbone(settings, documents, targets)
+    training = settings.training.model_copy(update={"evidence_tokens": 14, "token_dropout": 0.5})
+    data = build_training_set(documents, targets, backbone, training)
+    rng, seen = random.Random(0), set()
+    for _ in range(200):
+        row, masked, target = sample_reconstruction(data, backbone, training, rng)
+        assert len(masked) == len(target) <= 15
+        if row == 0:
+            seen.add(backbone.decode(target[:-1]))
+    joined = " ".join(seen)
+    assert "bees" in joined
+    assert "Tessamor" in joined
+
+
+def test_nothing_to_train_on_is_an_error(settings, documents, targets):
+    with pytest.raises(CorpusError, match="nothing to train on"):
+        train_joint(documents, [], _backbone(settings, documents, targets), settings)
+
+
+def test_schedule_warms_up_and_decays():
+    rates = [schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) == 1.0
+    assert rates[9] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_fingerprint_follows_what_matters(settings, documents, targets):
+    base = training_fingerprint(documents, targets, settings)
+    assert training_fingerprint(documents, targets, _with(settings, threads=2, save_every=50)) == base
+    assert training_fingerprint(documents, targets, _with(settings, seed=1)) != base
+    changed = (Document("d0", "Orla Venn", "She moved to Port Aldous."), *documents[1:])
+    assert training_fingerprint(changed, targets, settings) != base
+    held_out = [replace(t, query="other?") if t.split != "train" else t for t in targets]
+    assert training_fingerprint(documents, held_out, settings) == base
+
+
+def test_epochs_count_passes_over_the_questions(settings, documents, targets):
+    values = settings.training.model_dump() | {"steps": None, "epochs": 2}
+    epochs = settings.model_copy(update={"training": TrainingSettings(**values)})
+    result = train_joint(documents, targets, _backbone(settings, documents, targets), epochs)
+    assert result.steps == 4  # 5 questions in batches of 4, twice
+
+
+def test_settings_name_every_problem():
+    with pytest.raises(Exception, match=r"training: give either steps or epochs"):
+        load_settings({"training": {"steps": None}})
