@@ -1,0 +1,127 @@
+"""Answers: ChatGPT (or the offline stand-in) answers from every system's evidence, and is scored."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline import paths
+from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+GROUP = "answers"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"openai", "duckdb"},
+    code_version="1",
+    description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
+    "Answers are cached by model and prompt, so a repeated or resumed run pays nothing. Without a key the "
+    "offline extractive reader stands in, labelled `reader=offline`.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "answered_by_a_model",
+            asset="answer_runs",
+            description="The answers come from an LLM, not from the offline extractive stand-in (a warning otherwise).",
+        ),
+        dg.AssetCheckSpec(
+            "no_errors", asset="answer_runs", description="Every question was answered (a warning otherwise)."
+        ),
+    ],
+)
+def answer_runs(
+    context: dg.AssetExecutionContext,
+    system_evidence: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Estimate the cost, answer within the spending limit, and store the answers."""
+    import os
+
+    from zrag_pipeline.answering import answer_evidence
+
+    loaded = settings.load()
+    run_id = context.run.run_id
+    version = system_evidence["corpus_version"]
+    with tracked(context, tracking, loaded, sections=["answers"], corpus_version=version) as run:
+        made = answer_evidence(
+            loaded, warehouse, system_evidence, run_id, os.environ, paths.answer_cache_file(), context.log.info
+        )
+        run.log_metrics(made.metrics)
+        run.log_params({"reader": made.reader, "answering_model": made.model})
+    if made.reader == "offline":
+        context.log.warning(
+            "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
+        )
+    return dg.MaterializeResult(
+        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader},
+        metadata={
+            **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
+            "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
+            "model": made.model,
+            "estimate": made.estimate,
+            **made.metrics,
+            **link(run),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="answered_by_a_model",
+                passed=made.reader != "offline",
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"reader": made.reader},
+                description="export OPENAI_API_KEY (or set answers.base_url) to ask a model"
+                if made.reader == "offline"
+                else None,
+            ),
+            dg.AssetCheckResult(
+                check_name="no_errors",
+                passed=made.metrics["errors"] == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"errors": made.metrics["errors"], "first": made.first_error or "none"},
+            ),
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"duckdb", "mlflow"},
+    code_version="1",
+    description="Exact match and F1 of the answers (SQuAD and KorQuAD rules) beside the evidence measures, and the "
+    "leaderboard with both.",
+)
+def answer_scores(
+    context: dg.AssetExecutionContext,
+    answer_runs: dict[str, Any],
+    evidence_scores: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Score the answers and publish the whole leaderboard."""
+    from zrag_pipeline.answering import score_answers
+    from zrag_pipeline.publishing import load_leaderboard, log_systems, publish, store_leaderboard
+
+    loaded = settings.load()
+    version, run_id = answer_runs["corpus_version"], context.run.run_id
+    scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
+    reader = answer_runs["reader"]
+    warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
+    store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
+    everything = load_leaderboard(warehouse, list({evidence_scores["scores_run_id"], run_id}))
+    with tracked(context, tracking, loaded, sections=["evaluation", "answers"], corpus_version=version) as run:
+        extra = {"reader": reader, "answer_budget": loaded.answers.budget}
+        log_systems(tracking, run, everything, scores, loaded, checkpoint_id=answer_runs["checkpoint_id"], extra=extra)
+        metadata = publish(everything, loaded.evaluation, run)
+    return dg.MaterializeResult(
+        value={"corpus_version": version},
+        metadata={**metadata, "dagster/row_count": len(scores), "reader": reader, **link(run)},
+    )
+
+
+ASSETS = [answer_runs, answer_scores]

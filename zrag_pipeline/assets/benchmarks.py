@@ -1,0 +1,47 @@
+"""Benchmarks: figures that are written down, not tested."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+GROUP = "benchmarks"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "duckdb"},
+    code_version="1",
+    description="Recall of the memory's router on held-out questions, untrained and trained on the corpus' own "
+    "training questions, beside BM25 on the same questions: table `benchmarks`.",
+)
+def routing_benchmark(
+    context: dg.AssetExecutionContext,
+    evidence_targets: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Train the router alone (evidence and reconstruction losses off) and measure it."""
+    from zrag_pipeline.routing_benchmark import measure_routing, rows_for_warehouse
+
+    loaded = settings.load()
+    version, run_id = evidence_targets["corpus_version"], context.run.run_id
+    with tracked(
+        context, tracking, loaded, sections=["corpus", "memory", "training", "evaluation"], corpus_version=version
+    ) as run:
+        frame = measure_routing(loaded, warehouse, version, context.log.info)
+        for row in frame.to_dict("records"):
+            run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
+        run.log_table(frame, "routing")
+    rows = rows_for_warehouse(frame, run_id)
+    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
+    return dg.MaterializeResult(value={"corpus_version": version}, metadata={**table_metadata(frame), **link(run)})
+
+
+ASSETS = [routing_benchmark]

@@ -1,0 +1,123 @@
+"""Corpus: preflight, the observed source, and the documents and questions read from it."""
+
+import dagster as dg
+
+from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+GROUP = "corpus"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python"},
+    code_version="1",
+    description="Checks settings, files, disk, GPU and keys, and reports every problem at once before anything "
+    "expensive starts.",
+)
+def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[SettingsHandle]) -> None:
+    """Fail with the list of all problems, or pass."""
+    from zrag_core.errors import ProblemList
+    from zrag_pipeline.preflight import find_problems
+
+    problems = find_problems(settings.raw)
+    if problems:
+        raise ProblemList(f"the run cannot start: {len(problems)} problem(s)", problems, limit=50)
+    context.log.info("settings, files, disk and keys are fine")
+
+
+@dg.observable_source_asset(
+    group_name=GROUP,
+    description="The raw corpus where it lies (a folder, a file, a data set, or the built-in almanac generator). "
+    "Observing it hashes its content, so that everything made from it shows as stale when it changes.",
+)
+def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
+    """Data version: a hash of the source's bytes."""
+    from zrag_core.corpus.source import source_fingerprint
+
+    return dg.DataVersion(source_fingerprint(settings.load().corpus))
+
+
+@dg.multi_asset(
+    name="read_corpus",
+    group_name=GROUP,
+    outs={
+        "documents": dg.AssetOut(
+            owners=OWNERS,
+            kinds={"duckdb", "python"},
+            code_version="1",
+            description="One row for each passage: table `documents`, under the corpus version that "
+            "fingerprints their content.",
+        ),
+        "questions": dg.AssetOut(
+            owners=OWNERS,
+            kinds={"duckdb", "python"},
+            code_version="1",
+            description="Questions with golden answers, gold documents, split and type: table `questions`.",
+        ),
+    },
+    deps=[preflight, raw_corpus],
+)
+def read_corpus_assets(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Read, check, cut into passages, split, and store the corpus."""
+    import pandas as pd
+
+    from zrag_core.corpus.readers import read_corpus
+    from zrag_core.corpus.version import corpus_version
+    from zrag_core.text import evidence_tokens
+
+    loaded = settings.load()
+    corpus = read_corpus(loaded.corpus)
+    version = corpus_version(corpus.documents)
+    for note in corpus.notes:
+        context.log.info(note)
+    warehouse.save_corpus(version, corpus)
+    documents = pd.DataFrame(
+        [(d.id, d.title, d.text, evidence_tokens(d.text)) for d in corpus.documents],
+        columns=["document_id", "title", "text", "n_tokens"],
+    )
+    questions = pd.DataFrame(
+        [(q.id, q.question, q.golden_answers, q.split, q.question_type, q.language) for q in corpus.questions],
+        columns=["question_id", "question", "golden_answers", "split", "question_type", "language"],
+    )
+    splits = questions.groupby("split").size().to_dict()
+    with tracked(context, tracking, loaded, sections=["corpus"], corpus_version=version, name="documents") as run:
+        run.log_dataset(
+            corpus.name,
+            version,
+            {"documents": len(documents), "questions": len(questions), "splits": splits},
+            source=loaded.corpus.location or loaded.corpus.format,
+        )
+        run.log_metrics(
+            {
+                "documents": len(documents),
+                "questions": len(questions),
+                "document_tokens_mean": float(documents["n_tokens"].mean()),
+                **{f"questions_{split}": n for split, n in splits.items()},
+            }
+        )
+    handle = {"corpus_version": version, "name": corpus.name, "source": loaded.corpus.location or "almanac"}
+    notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
+    common = {"corpus_version": version, "notes": notes, **link(run)}
+    yield dg.Output(
+        handle,
+        "documents",
+        metadata={**table_metadata(documents), "tokens": int(documents["n_tokens"].sum()), **common},
+        data_version=dg.DataVersion(version),
+    )
+    yield dg.Output(
+        handle,
+        "questions",
+        metadata={**table_metadata(questions), **{f"split: {k}": int(v) for k, v in splits.items()}, **common},
+    )
+
+
+ASSETS = [preflight, raw_corpus, read_corpus_assets]

@@ -1,0 +1,198 @@
+"""Evaluation: evidence from every system, its scores, and the leaderboard."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+GROUP = "evaluation"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"duckdb", "pytorch"},
+    code_version="1",
+    description="What every system hands over for the evaluated questions, cut to the same evidence budgets: "
+    "table `evidence`.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "complete",
+            asset="system_evidence",
+            blocking=True,
+            description="Every system has a row for every evaluated question and budget.",
+        )
+    ],
+)
+def system_evidence(
+    context: dg.AssetExecutionContext,
+    evidence_targets: dict[str, Any],
+    joint_memory: dict[str, Any],
+    bm25_index: dict[str, Any],
+    dense_index: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Ask every configured system the same questions."""
+    import pandas as pd
+
+    from zrag_core.errors import CorpusError
+    from zrag_pipeline.scoring import evidence_rows
+    from zrag_pipeline.systems import MEMORY_SYSTEMS, evaluated_questions, make_systems
+
+    loaded = settings.load()
+    version, run_id = evidence_targets["corpus_version"], context.run.run_id
+    corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
+    questions = evaluated_questions(corpus, loaded.evaluation)
+    if not questions:
+        raise CorpusError(
+            f"the corpus has no question in the splits {', '.join(loaded.evaluation.splits)}",
+            where="evaluation.splits",
+            remedy="evaluate another split, raise corpus.limit_documents, or raise corpus.splits.test",
+        )
+    makers = make_systems(loaded, corpus, targets, checkpoint=joint_memory, bm25=bm25_index, dense=dense_index)
+    budgets = loaded.evaluation.budgets
+    speed: dict[str, float] = {}
+    with tracked(
+        context, tracking, loaded, sections=["decoding", "baselines", "evaluation"], corpus_version=version
+    ) as run:
+        for number, (name, make) in enumerate(makers.items(), 1):
+            checkpoint_id = joint_memory["checkpoint_id"] if name in MEMORY_SYSTEMS else None
+            rows, seconds = evidence_rows(
+                make(), questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
+            )
+            warehouse.replace_rows("evidence", rows, {"run_id": run_id, "system": name})
+            speed[name] = len(questions) / max(seconds, 1e-9)
+            context.log.info(
+                f"{number} of {len(makers)}  {name}: {len(questions):,} questions in {seconds:.1f} s "
+                f"({speed[name]:,.0f} per second)"
+            )
+        run.log_metrics({f"questions_per_s_{name}": value for name, value in speed.items()})
+    counts = warehouse.query(
+        "SELECT system, budget, count(*) AS questions FROM evidence WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
+        [run_id],
+    )
+    complete = len(counts) == len(makers) * len(budgets) and bool((counts["questions"] == len(questions)).all())
+    sample = warehouse.query(
+        "SELECT system, question_id, evidence, document_ids, latency_ms FROM evidence "
+        "WHERE run_id = ? AND budget = ? QUALIFY row_number() OVER (PARTITION BY system ORDER BY question_id) = 1",
+        [run_id, min(budgets)],
+    )
+    return dg.MaterializeResult(
+        value={
+            "corpus_version": version,
+            "evidence_run_id": run_id,
+            "checkpoint_id": joint_memory["checkpoint_id"],
+            "systems": list(makers),
+        },
+        metadata={
+            **table_metadata(sample, rows=int(counts["questions"].sum())),
+            "questions": len(questions),
+            "questions_per_second": dg.MetadataValue.md(
+                "\n".join(f"- {name}: {value:,.1f}" for name, value in speed.items())
+            ),
+            "rows": dg.MetadataValue.md(pd.DataFrame(counts).to_string(index=False).join(["```\n", "\n```"])),
+            "checkpoint_id": joint_memory["checkpoint_id"],
+            **link(run),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="complete",
+                passed=complete,
+                metadata={"systems": len(makers), "budgets": len(budgets), "questions": len(questions)},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"duckdb", "mlflow"},
+    code_version="1",
+    description="Recall, MRR, ROUGE-L, answer coverage and groundedness of every question: table `scores`. "
+    "MLflow holds one child run per system, with the same metric names.",
+)
+def evidence_scores(
+    context: dg.AssetExecutionContext,
+    system_evidence: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Score the evidence and aggregate it with bootstrap intervals."""
+    import pandas as pd
+
+    from zrag_pipeline.publishing import log_systems, store_leaderboard
+    from zrag_pipeline.scoring import leaderboard_rows, load_evidence, score_rows
+
+    loaded = settings.load()
+    version, run_id = system_evidence["corpus_version"], context.run.run_id
+    corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
+    evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
+    scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
+    warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": "none"})
+    frame = leaderboard_rows(scores, evidence, loaded.evaluation)
+    store_leaderboard(warehouse, frame, run_id=run_id, readers=["none"])
+    with tracked(context, tracking, loaded, sections=["corpus", "evaluation"], corpus_version=version) as run:
+        run.log_dataset(
+            corpus.name,
+            version,
+            {"questions": int(scores["question_id"].nunique())},
+            source=version,
+            context="evaluation",
+        )
+        log_systems(tracking, run, frame, scores, loaded, checkpoint_id=system_evidence["checkpoint_id"])
+    return dg.MaterializeResult(
+        value={**system_evidence, "scores_run_id": run_id},
+        metadata={
+            **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
+            "metric_version": int(scores["metric_version"].iloc[0]),
+            **link(run),
+        },
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"duckdb", "matplotlib"},
+    code_version="1",
+    description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
+    "a Markdown report and plots.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "memory_routes_like_bm25",
+            asset="leaderboard",
+            description="Recall@10 of the memory's router is at most 5 points below BM25's (a warning otherwise).",
+        )
+    ],
+)
+def leaderboard(
+    context: dg.AssetExecutionContext,
+    evidence_scores: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
+    from zrag_pipeline.publishing import load_leaderboard, publish, routing_check
+
+    loaded = settings.load()
+    version = evidence_scores["corpus_version"]
+    frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
+    with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
+        metadata = publish(frame, loaded.evaluation, run)
+    return dg.MaterializeResult(
+        value=evidence_scores,
+        metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
+        check_results=[routing_check(frame)],
+    )
+
+
+ASSETS = [system_evidence, evidence_scores, leaderboard]

@@ -1,0 +1,53 @@
+"""Jobs: parts of the lineage that are run by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from zrag_pipeline import paths
+
+CONFIGS = paths.CHECKOUT / "dagster_home" / "configs"
+
+_LINEAGE = dg.AssetSelection.groups("corpus", "evidence", "model", "baselines", "evaluation", "answers")
+
+
+def run_config(name: str | Path) -> dict[str, Any]:
+    """A run configuration from `dagster_home/configs/` (by file name), or from a path."""
+    path = Path(name)
+    with (path if path.is_absolute() else CONFIGS / path).open(encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+demo = dg.define_asset_job(
+    "demo",
+    _LINEAGE,
+    config=run_config("demo.yaml"),
+    description="The whole lineage on the built-in almanac: CPU, no network, no key, never spends money.",
+)
+full = dg.define_asset_job("full", _LINEAGE, description="The whole lineage, corpus to scored answers.")
+train = dg.define_asset_job(
+    "train",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    description="Corpus, evidence targets and the checkpoint.",
+)
+evaluate = dg.define_asset_job(
+    "evaluate",
+    dg.AssetSelection.groups("baselines", "evaluation"),
+    description="Baselines and evaluation on the newest checkpoint and corpus.",
+)
+answers = dg.define_asset_job(
+    "answers",
+    dg.AssetSelection.groups("answers"),
+    description="Answers and their scores from the newest evidence; costs money where a model is configured.",
+)
+benchmark = dg.define_asset_job(
+    "benchmark",
+    dg.AssetSelection.groups("corpus", "benchmarks") | dg.AssetSelection.assets("evidence_targets"),
+    description="Routing by the memory against BM25 at several sizes of z: table `benchmarks`.",
+)
+
+JOBS = [demo, full, train, evaluate, answers, benchmark]

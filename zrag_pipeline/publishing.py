@@ -1,0 +1,106 @@
+"""The leaderboard on its way to people: DuckDB, MLflow runs per system, Markdown and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from zrag_core.evaluation.plots import leaderboard_plots
+from zrag_core.evaluation.report import leaderboard_markdown
+from zrag_core.evaluation.scoring import METRIC_VERSION
+from zrag_core.settings import EvaluationSettings, Settings
+from zrag_pipeline.scoring import system_metrics
+from zrag_pipeline.systems import MEMORY_SYSTEMS
+from zrag_pipeline.tracking import TrackedRun, Tracking
+from zrag_pipeline.training import image
+from zrag_pipeline.warehouse import Warehouse
+
+_TOLERANCE = 0.05
+_RETRIEVAL_PARAMS = {
+    "bm25": ("bm25_k1", "bm25_b"),
+    "bm25_sentence": ("bm25_k1", "bm25_b"),
+    "dense": ("dense_encoder",),
+    "hybrid": ("bm25_k1", "bm25_b", "dense_encoder", "rrf_k"),
+}
+
+
+def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
+    """Replace the leaderboard rows of this run and these readers."""
+    stored = frame.drop(columns=[c for c in ("evidence_tokens_low", "evidence_tokens_high") if c in frame])
+    stored = stored.assign(run_id=run_id, metric_version=METRIC_VERSION)
+    for reader in readers:
+        rows = stored[stored["reader"] == reader]
+        warehouse.replace_rows("leaderboard_entries", rows, {"run_id": run_id, "reader": reader})
+
+
+def load_leaderboard(warehouse: Warehouse, run_ids: Sequence[str]) -> pd.DataFrame:
+    """Leaderboard rows of some runs, in the order they were stored."""
+    return warehouse.query(
+        "SELECT * FROM leaderboard_entries WHERE list_contains(?, run_id) ORDER BY created_at, rowid", [list(run_ids)]
+    )
+
+
+def publish(frame: pd.DataFrame, settings: EvaluationSettings, run: TrackedRun) -> dict[str, Any]:
+    """Write the report and the plots to MLflow and return them as Dagster metadata."""
+    markdown = leaderboard_markdown(frame, systems=settings.systems, confidence=settings.confidence)
+    run.log_text(markdown, "leaderboard.md")
+    run.log_table(frame.drop(columns=["created_at"], errors="ignore"), "leaderboard")
+    metadata: dict[str, Any] = {"leaderboard": dg.MetadataValue.md(markdown)}
+    for split in frame["split"].unique():
+        for name, png in leaderboard_plots(frame, split, systems=settings.systems).items():
+            run.log_figure(png, f"plots/{split}/{name}")
+            title = f"{name.removesuffix('.png')} ({split})"
+            metadata[title] = image(png, title)
+    return metadata
+
+
+def log_systems(
+    tracking: Tracking,
+    parent: TrackedRun,
+    frame: pd.DataFrame,
+    scores: pd.DataFrame,
+    settings: Settings,
+    *,
+    checkpoint_id: str,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """One child run per system: what it is as parameters, its leaderboard numbers, its questions as a table."""
+    for system in frame["system"].unique():
+        params = {"system": system, **_system_params(system, settings, checkpoint_id), **(extra or {})}
+        with tracking.child(parent, system, context_tags={"zrag.system": system}, params=params) as child:
+            child.log_metrics(system_metrics(frame, system))
+            own = scores[scores["system"] == system]
+            columns = [c for c in own.columns if c not in ("run_id", "evidence_run_id", "corpus_version", "system")]
+            child.log_table(own[columns], "questions")
+
+
+def routing_check(frame: pd.DataFrame) -> dg.AssetCheckResult:
+    """Whether the memory's router comes within five points of BM25's recall@10."""
+    total = frame[(frame["question_type"] == "all")].drop_duplicates(["split", "system"])
+    recall = total[total["split"] == total["split"].iloc[0]].set_index("system")["recall_at_10"]
+    both = {"zrag_joint", "bm25"} <= set(recall.dropna().index)
+    return dg.AssetCheckResult(
+        check_name="memory_routes_like_bm25",
+        passed=not both or bool(recall["zrag_joint"] >= recall["bm25"] - _TOLERANCE),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={name: float(recall[name]) for name in ("zrag_joint", "bm25") if both},
+        description=None if both else "zrag_joint and bm25 were not both evaluated",
+    )
+
+
+def _system_params(system: str, settings: Settings, checkpoint_id: str) -> dict[str, Any]:
+    if system in MEMORY_SYSTEMS:
+        return {
+            "policy": settings.memory.policy,
+            "decode": "free" if system.endswith("_free") else "constrained",
+            "backbone": settings.backbone.name,
+            "checkpoint_id": checkpoint_id,
+            "m": settings.memory.slots,
+            "d": settings.memory.width,
+            "k": settings.decoding.routed_documents,
+        }
+    values = settings.baselines.model_dump(mode="json")
+    return {name: values[name] for name in _RETRIEVAL_PARAMS.get(system, ())}

@@ -1,0 +1,31 @@
+"""Resources by the names that assets ask for."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from zrag_pipeline import paths
+from zrag_pipeline.handles import handle_io_manager
+from zrag_pipeline.settings_resource import settings_resource
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+
+@dg.resource(description="The DuckDB warehouse in the data folder.")
+def warehouse_resource(_context: dg.InitResourceContext) -> Warehouse:
+    """Open nothing yet; connections are short."""
+    return Warehouse(paths.warehouse_file())
+
+
+@dg.resource(description="The MLflow experiment in the data folder.")
+def tracking_resource(_context: dg.InitResourceContext) -> Tracking:
+    """Import nothing yet; MLflow comes with the first run."""
+    return Tracking(paths.data_dir())
+
+
+RESOURCES = {
+    "settings": settings_resource,
+    "warehouse": warehouse_resource,
+    "tracking": tracking_resource,
+    "io_manager": handle_io_manager,
+}

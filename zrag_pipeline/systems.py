@@ -1,0 +1,85 @@
+"""The systems of a run, made from what the assets before left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
+from zrag_core.errors import CheckpointError
+from zrag_core.evidence import EvidenceSystem
+from zrag_core.settings import EvaluationSettings, Settings
+
+MEMORY_SYSTEMS = frozenset({"zrag_joint", "zrag_joint_free"})
+"""Systems that read the memory of the checkpoint; their rows carry its id."""
+
+
+def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:
+    """Questions of the evaluated splits, in corpus order; a fixed sample where a limit is set."""
+    questions = [question for question in corpus.questions if question.split in settings.splits]
+    if settings.limit_questions is not None and len(questions) > settings.limit_questions:
+        order = hash_order((question.id for question in questions), settings.seed, "evaluation")
+        kept = set(order[: settings.limit_questions])
+        questions = [question for question in questions if question.id in kept]
+    return questions
+
+
+def make_systems(
+    settings: Settings,
+    corpus: Corpus,
+    targets: Sequence[EvidenceTarget],
+    *,
+    checkpoint: Mapping[str, Any],
+    bm25: Mapping[str, Any],
+    dense: Mapping[str, Any],
+) -> dict[str, Callable[[], EvidenceSystem]]:
+    """Makers of the configured systems, in order, so that one is in memory at a time.
+
+    Args:
+        checkpoint, bm25, dense: handles of the assets with these artefacts.
+
+    Raises:
+        CheckpointError: an artefact was made from another corpus version.
+    """
+    from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem, Bm25System
+    from zrag_core.baselines.dense import DenseIndex, DenseSystem
+    from zrag_core.baselines.hybrid import HybridSystem
+    from zrag_core.baselines.reference import ClosedBookSystem, GoldEvidenceSystem
+    from zrag_core.corpus.version import corpus_version
+
+    documents = corpus.documents
+    version = corpus_version(documents)
+    for what, handle in (("checkpoint", checkpoint), ("BM25 index", bm25), ("dense index", dense)):
+        if handle["corpus_version"] != version:
+            raise CheckpointError(
+                f"the {what} was made from corpus {handle['corpus_version']}, the corpus is now {version}",
+                remedy="run the job `full` with the same configuration, or materialise what is stale",
+            )
+
+    def memory(name: str, *, free: bool) -> EvidenceSystem:
+        from zrag_core.model.checkpoint import load_checkpoint
+        from zrag_core.model.system import MemorySystem
+
+        loaded = load_checkpoint(Path(checkpoint["folder"]), device=settings.backbone.device)
+        return MemorySystem(name, loaded, settings.decoding, free=free, threads=settings.training.threads)
+
+    def passages() -> Bm25System:
+        return Bm25System(Bm25Index.load(Path(bm25["passage"])), documents)
+
+    def vectors() -> DenseSystem:
+        return DenseSystem(DenseIndex.load(Path(dense["folder"])), documents)
+
+    by_question = {target.id: target for target in targets}
+    makers: dict[str, Callable[[], EvidenceSystem]] = {
+        "zrag_joint": lambda: memory("zrag_joint", free=False),
+        "zrag_joint_free": lambda: memory("zrag_joint_free", free=True),
+        "bm25": passages,
+        "bm25_sentence": lambda: Bm25SentenceSystem(Bm25Index.load(Path(bm25["sentence"])), documents),
+        "dense": vectors,
+        "hybrid": lambda: HybridSystem([passages(), vectors()], documents, rrf_k=settings.baselines.rrf_k),
+        "closed_book": ClosedBookSystem,
+        "gold_evidence": lambda: GoldEvidenceSystem(by_question, documents),
+    }
+    return {name: makers[name] for name in settings.evaluation.systems}

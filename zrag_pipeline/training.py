@@ -1,0 +1,170 @@
+"""Training as the pipeline runs it: from warehouse rows to a checkpoint folder with its curves."""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from zrag_core.corpus.types import EvidenceTarget
+from zrag_core.evaluation.curves import training_curves
+from zrag_core.files import atomic_folder
+from zrag_core.model.backbone import TINY, create_backbone, load_backbone
+from zrag_core.model.checkpoint import checkpoint_digest, save_checkpoint
+from zrag_core.model.joint import Progress, train_joint, training_fingerprint
+from zrag_core.settings import Settings
+from zrag_pipeline import paths
+from zrag_pipeline.tracking import TrackedRun
+from zrag_pipeline.warehouse import Warehouse
+
+_PROGRESS_LINES = 20
+
+
+@dataclass(frozen=True)
+class PreparedBackbone:
+    """Where the initial weights are (None: on the hub or in their own folder) and what they are."""
+
+    folder: str | None
+    numbers: dict[str, int]
+    line: str
+
+
+@dataclass(frozen=True)
+class MadeCheckpoint:
+    """A checkpoint that was just written."""
+
+    checkpoint_id: str
+    folder: Path
+    shape: tuple[int, ...]
+    digest: str
+    metrics: dict[str, float]
+    curves: bytes
+
+    @property
+    def curves_markdown(self) -> dg.MarkdownMetadataValue:
+        """The training curves as an image for Dagster's metadata."""
+        return image(self.curves, "training curves")
+
+
+def image(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """A PNG inside Markdown metadata."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: str, folder: Path) -> PreparedBackbone:
+    """Make and store the embedded backbone's initial weights, or look a pretrained model up.
+
+    Raises:
+        SettingsError: the pretrained model cannot be found.
+    """
+    if settings.backbone.name != TINY:
+        return _describe_pretrained(settings)
+    corpus = warehouse.load_corpus(corpus_version)
+    targets = warehouse.load_targets(corpus_version)
+    texts = [document.contents for document in corpus.documents] + _training_queries(targets)
+    backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
+    target = folder / f"{TINY}-{corpus_version}"
+    with atomic_folder(target) as temporary:
+        backbone.save(temporary)
+    numbers = {
+        "parameters": sum(p.numel() for p in backbone.lm.parameters()),
+        "vocabulary": len(backbone.tokenizer),
+        "hidden_size": backbone.hidden_size,
+        "layers": settings.backbone.tiny.layers,
+    }
+    line = f"{TINY}: {numbers['parameters'] / 1e6:.2f} M parameters, {numbers['vocabulary']:,} tokens"
+    return PreparedBackbone(str(target), numbers, line)
+
+
+def train_checkpoint(
+    settings: Settings,
+    warehouse: Warehouse,
+    corpus_version: str,
+    backbone_folder: str | None,
+    run: TrackedRun,
+    log: Callable[[str], None],
+) -> MadeCheckpoint:
+    """Train the joint policy and write its checkpoint.
+
+    Progress goes to `log` about twenty times, losses to `run` as step-wise curves.
+    """
+    documents = warehouse.load_corpus(corpus_version).documents
+    targets = warehouse.load_targets(corpus_version)
+    if backbone_folder is None:
+        backbone = create_backbone(settings.backbone, (), seed=settings.training.seed)
+    else:
+        backbone = load_backbone(settings.backbone, Path(backbone_folder))
+    fingerprint = training_fingerprint(documents, targets, settings)
+    checkpoint_id = f"joint-{fingerprint}"
+    folder = paths.checkpoints_dir() / checkpoint_id
+    state = paths.checkpoints_dir() / ".training" / fingerprint
+    steps = settings.training.steps or 0
+    history: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        history.append(progress)
+        run.log_metrics(
+            {f"loss_{name}": value for name, value in progress.losses.items()}
+            | {"learning_rate": progress.learning_rate, "tokens_per_s": progress.tokens_per_s},
+            step=progress.step,
+        )
+        if len(history) == 1 or progress.step == progress.steps or _is_due(progress):
+            log(progress.line())
+
+    every = max(1, steps // 60) if steps else 20
+    result = train_joint(
+        documents, targets, backbone, settings, state_folder=state, on_progress=on_progress, progress_every=every
+    )
+    if result.resumed_from:
+        log(f"resumed from step {result.resumed_from:,}")
+    cut = {name: n for name, n in result.truncated.items() if n}
+    if cut:
+        log("cut to the configured lengths: " + ", ".join(f"{n:,} {name}" for name, n in cut.items()))
+    metrics = {
+        "steps": result.steps,
+        "training_seconds": result.seconds,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        **{f"final_loss_{name}": value for name, value in result.losses.items()},
+    }
+    save_checkpoint(folder, result.model, documents, settings, checkpoint_id=checkpoint_id, metrics=metrics)
+    curves = training_curves([p.step for p in history], [p.losses for p in history])
+    return MadeCheckpoint(
+        checkpoint_id, folder, tuple(result.model.z.shape), checkpoint_digest(folder), metrics, curves
+    )
+
+
+def _is_due(progress: Progress) -> bool:
+    share = progress.steps / _PROGRESS_LINES
+    every = max(1, progress.steps // 60)
+    return progress.step // share > (progress.step - every) // share
+
+
+def _training_queries(targets: tuple[EvidenceTarget, ...]) -> list[str]:
+    return [target.query for target in targets if target.split == "train" and target.method != "self_study"]
+
+
+def _describe_pretrained(settings: Settings) -> PreparedBackbone:
+    from transformers import AutoConfig
+
+    from zrag_core.errors import SettingsError
+
+    name = settings.backbone.name
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"cannot find the backbone '{name}' ({str(error).splitlines()[0]})",
+            where="backbone.name",
+            remedy="give a Hugging Face causal LM that this machine can reach, a local folder, or zrag-tiny",
+        ) from error
+    numbers = {
+        "vocabulary": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "layers": config.num_hidden_layers,
+    }
+    return PreparedBackbone(None, numbers, f"{name}: {json.dumps(numbers)}")
