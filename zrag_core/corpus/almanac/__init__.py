@@ -1,0 +1,28 @@
+"""The built-in corpus: a generator of fictional encyclopedic documents with questions.
+
+`generate_almanac` makes a corpus to evaluate on; `skill_batch` makes fresh documents for a training
+loop. The two draw names, values and phrasings from disjoint pools, so nothing that a model learned
+from the second is known of the first.
+"""
+
+from zrag_core.corpus.almanac.documents import (
+    Asked,
+    AskedTwoHop,
+    GeneratedDocument,
+    GeneratedSentence,
+    generate_documents,
+    skill_batch,
+    two_hop_questions,
+)
+from zrag_core.corpus.almanac.questions import generate_almanac
+
+__all__ = [
+    "Asked",
+    "AskedTwoHop",
+    "GeneratedDocument",
+    "GeneratedSentence",
+    "generate_almanac",
+    "generate_documents",
+    "skill_batch",
+    "two_hop_questions",
+]
