@@ -99,5 +99,6 @@ def rank_sentences(question: str, sentences: Sequence[str], language: str) -> li
 
 
 def _asks_yes_or_no(question: str) -> bool:
-    opening = question.split(maxsplit=1)[:1]
-    return bool(opening) and opening[0].casefold() in _YES_NO and " or " not in question
+    """Whether an English question opens with a verb and offers no choice; "Do you know who..." asks who."""
+    asked = question.casefold().replace("?", " ").split()
+    return asked[:1] != [] and asked[0] in _YES_NO and not spans_en.QUESTION_WORDS & set(asked) and "or" not in asked

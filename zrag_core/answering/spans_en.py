@@ -35,7 +35,7 @@ _KINDS = {
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 _MONTHS = frozenset("january february march april may june july august september october november december".split())
 _MONEY = frozenset("percent million billion dollars euros pounds".split())
-_QUESTION_WORDS = frozenset("what which who whom whose how why when where".split())
+QUESTION_WORDS = frozenset("what which who whom whose how why when where".split())
 
 _PLACE_NOUNS = (
     "city|country|state|place|town|county|location|region|island|street|continent|area|river|borough|village|building"
@@ -48,7 +48,12 @@ _TYPES = (
         "number",
         re.compile(r"wh\w+ (?:is |was |were |are )?(?:the )?(?:\w+ )?(?:number|age|speed|temperature|population)\b"),
     ),
-    ("time", re.compile(r"when\b|wh\w+ (?:\w+ )?(?:year|decade|century|date|day|month|time|season|period|era)\b")),
+    (
+        "time",
+        re.compile(
+            r"when\b|wh\w+ (?:(?:is|was) the )?(?:\w+ )?(?:year|decade|century|date|day|month|time|season|period|era)\b"
+        ),
+    ),
     ("who", re.compile(r"who(?:m|se)?\b")),
     ("where", re.compile(rf"where\b|wh\w+ (?:\w+ )?(?:{_PLACE_NOUNS})\b")),
     ("reason", re.compile(r"why\b|how\b")),
@@ -169,14 +174,14 @@ def content_stems(text: str) -> list[str]:
     return [
         stem(word)
         for word in found
-        if word[0].isalnum() and _KIND_OF.get(word, "number") == "number" and word not in _QUESTION_WORDS
+        if word[0].isalnum() and _KIND_OF.get(word, "number") == "number" and word not in QUESTION_WORDS
     ]
 
 
 def stem(word: str) -> str:
     """A crude stem: common endings off, six letters kept, so that "founded", "founder" and "founding" meet."""
     word = word.casefold()
-    for ending in ("ings", "edly", "ing", "ion", "ies", "ed", "es", "er", "ly", "s", "e"):
+    for ending in ("ings", "edly", "ing", "ion", "ies", "ed", "es", "er", "ly", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]
             break
@@ -199,6 +204,8 @@ def span_features(form: QuestionForm, sentence: str) -> Iterator[tuple[int, int,
             last = tokens[j - 1]
             if last.word in _HARD_STOPS or last.word in _QUOTES:
                 break
+            if last.kind in ("verb", "be") and j - i > 1 and tokens[j - 2].kind == "conj":
+                break  # "in Bath *and died* in York": another clause begins
             if last.kind in ("mark", "conj", "prep", "be", "article", "function"):
                 continue
             if not all(token.matched for token in tokens[i:j]):

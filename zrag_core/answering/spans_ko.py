@@ -15,13 +15,16 @@ _EDGE = "\"'“”‘’「」『』《》〈〉()[],.!?;:…·"
 _QUOTED = re.compile(r"[\"'“‘「『《〈]([^\"'”’」』》〉]{1,40})[\"'”’」』》〉]")
 _LONGEST = 4
 
-# Particles by what they ask of the syllable before: "c" a final consonant, "v" none, "" either.
-_PARTICLES = {
-    "으로부터": "c", "에서는": "", "에게서": "", "로부터": "v", "이라는": "c", "이라고": "c", "라는": "v", "라고": "v",
-    "이었다": "c", "입니다": "", "에서": "", "에게": "", "께서": "", "한테": "", "으로": "c", "까지": "", "부터": "",
-    "처럼": "", "보다": "", "에는": "", "이다": "", "이며": "", "이고": "", "였다": "v", "의": "", "은": "c", "는": "v",
-    "이": "c", "가": "v", "을": "c", "를": "v", "에": "", "와": "v", "과": "c", "도": "", "로": "v", "만": "",
-}  # fmt: skip
+# Particles and forms of "to be", by what they ask of the syllable before them.
+_AFTER_CONSONANT = "으로부터 이라는 이라고 으로 은 이 을 과".split()
+_AFTER_VOWEL = "로부터 라는 라고 였으며 였다 다 는 가 를 와 로".split()
+_AFTER_ANY = (
+    "이었으며 이었다 입니다 이다 이며 이고 에서는 에게서 에서 에게 께서 한테 까지 부터 처럼 보다 에는 의 에 도 만"
+).split()
+_PARTICLES = sorted(
+    [(p, "c") for p in _AFTER_CONSONANT] + [(p, "v") for p in _AFTER_VOWEL] + [(p, "") for p in _AFTER_ANY],
+    key=lambda pair: -len(pair[0]),
+)
 _ENDING_VERB = re.compile(
     r"(다|했던|하는|하여|하고|하며|되어|되는|된|한|던|았고|었고|였고|아서|어서|으며|면서|지만|는데)$"
 )
@@ -41,6 +44,11 @@ _TYPES = (
 )
 _ASKING = re.compile(r"^(누구|누가|누굴|언제|어디|무엇|무슨|어떤|어느|몇|왜|얼마|어떻게|뭐|며칠)")
 _NOUN_ASKED = re.compile(r"(?:무슨|어떤|어느)\s*([가-힣]+)")
+
+# "The place where ... *is X*": what a sentence ends on is what it tells.
+_COPULAS = frozenset("이다 다 입니다 이었다 였다 이며 이고 이었으며 였으며".split())
+# Words that point at something named before.
+_POINTERS = frozenset("이 그 저 이곳 그곳 이것 그것 것 곳 그녀".split())
 
 # Particles that mark the role asked for.
 _ROLES = {
@@ -79,12 +87,14 @@ def split_particle(unit: str) -> tuple[str, str]:
 
     A particle fits its noun's last syllable, so 나이 (age) is no 나 + 이, and a stem is never empty.
     """
-    for particle, wanted in _PARTICLES.items():
+    for particle, wanted in _PARTICLES:
         stem = unit[: -len(particle)]
         if not unit.endswith(particle) or not stem or not (stem[-1].isalnum() or stem[-1] in _EDGE):
             continue
         if len(stem) == 1 and len(particle) == 1 and not stem.isdigit():
             continue
+        if particle == "만" and stem[-1].isdigit():
+            continue  # ten thousand, not "only"
         final = _final_consonant(stem.rstrip(_EDGE)[-1:])
         # ㄹ takes 로, not 으로.
         fits = (
@@ -111,7 +121,8 @@ def same_word(a: str, b: str) -> bool:
 
 def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]:
     """Yield (score, span) for every span of `sentence` that could answer; scores compare within a question."""
-    units = [match.group() for match in _UNIT.finditer(sentence)]
+    found = list(_UNIT.finditer(sentence))
+    units = [match.group() for match in found]
     quoted = {match.group(1) for match in _QUOTED.finditer(sentence)}
     parts = [split_particle(unit.rstrip(_EDGE)) for unit in units]
     stems = [stem.strip(_EDGE) for stem, _ in parts]
@@ -121,15 +132,17 @@ def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]
         for j in range(i + 1, min(len(units), i + _LONGEST) + 1):
             if j - i > 1 and units[j - 2][-1] in ",.;:!?":
                 break
-            words = [unit.strip(_EDGE) for unit in units[i : j - 1]] + [stems[j - 1]]
-            text = " ".join(words).strip()
-            if not text or all(matched[i:j]):
+            end = found[j - 1].start() + len(parts[j - 1][0].rstrip(_EDGE))
+            text = sentence[found[i].start() : end].lstrip(_EDGE)
+            if not stems[i] or not stems[j - 1] or all(matched[i:j]):
                 continue
             near = sum(1.0 / (1 + (i - p if p < i else p - j + 1)) for p in places if not i <= p < j)
             score = 6.0 * near / max(1, len(places)) - 3.0 * sum(matched[i:j]) / (j - i)
             score += _fit(form, text, parts[j - 1][1], stems[j - 1]) + _shape(parts[i:j], text in quoted)
             if i and _MODIFIER.search(stems[i - 1]) is None and parts[i - 1][1] == "" and not matched[i - 1]:
                 score -= 2.0  # cuts a noun phrase in two
+            if j < len(units) and parts[j - 1][1] == "" and units[j - 1][-1] not in _EDGE:
+                score -= 2.0  # cuts one, or is a verb that stands before its noun
             yield score, text
 
 
@@ -154,12 +167,12 @@ def _shape(parts: list[tuple[str, str]], quoted: bool) -> float:
     """How much a span looks like a whole noun phrase."""
     last, particle = parts[-1]
     score = 3.0 if quoted else 0.0
-    if particle in ("이다", "입니다", "이었다", "였다", "이며", "이고"):
-        score += 1.5
-    elif particle == "" and _ENDING_VERB.search(last):
-        score -= 4.0
+    if particle in _COPULAS:
+        score += 4.0
     elif particle == "의":
         score -= 1.0
+    if parts[0][0] in _POINTERS or (particle == "" and _ENDING_VERB.search(last)):
+        score -= 4.0
     # Inside a phrase only 의, 와 and 과 join nouns; other particles end one.
     score -= 2.5 * sum(1 for _, inner in parts[:-1] if inner not in ("", "의", "와", "과"))
     score -= 1.5 * sum(1 for stem, inner in parts[:-1] if inner == "" and _ENDING_VERB.search(stem))
