@@ -18,6 +18,7 @@ from zrag_core.corpus.almanac.names import LANGUAGES, POOLS, Language, Pool
 from zrag_core.errors import CorpusError
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
+_SPACE_BEFORE_MARK = re.compile(r" (?=[,.?])")
 _GRAMMARS: dict[Language, Grammar] = {"en": EnglishGrammar(), "ko": KoreanGrammar()}
 # The last lines of every list of question phrasings are never used in training questions.
 _HELD_OUT_LINES = 2
@@ -67,10 +68,11 @@ class Lexicon:
 
 
 def expand(line: str) -> list[str]:
-    """Every text that `line` stands for: "(a|b|) c" gives "a c", "b c" and " c" (spaces tidied)."""
+    """Every text that `line` stands for: "(a|b|) c" gives "a c", "b c" and "c"."""
     parts = _ALTERNATIVES.split(line)  # fixed text at even positions, alternatives at odd ones
     choices = [part.split("|") if position % 2 else [part] for position, part in enumerate(parts)]
-    return [" ".join("".join(choice).split()) for choice in product(*choices)]
+    # An empty alternative leaves two spaces, or one before a comma or full stop.
+    return [_SPACE_BEFORE_MARK.sub("", " ".join("".join(choice).split())) for choice in product(*choices)]
 
 
 @cache

@@ -84,7 +84,7 @@ class _QuestionWriter:
                     yield question
         yield from self._vague(rng, block, documents, groups)
         yield from self._missing(rng, documents)
-        yield from self._absent(rng, block, documents)
+        yield from self._absent(rng, block)
 
     @staticmethod
     def _group_splits(rng: random.Random, number: int) -> dict[str, str]:
@@ -194,30 +194,30 @@ class _QuestionWriter:
         eligible = [document for document in documents if document.missing]
         for document in rng.sample(eligible, min(_MISSING_PER_BLOCK, len(eligible))):
             attribute = rng.choice(document.missing)
-            text = document.fill(rng.choice(document.templates(attribute, "held_out")))
+            question = self._unanswerable(
+                rng, f"{document.document.id}:{attribute}", "missing", document.kind, document.document.title, attribute
+            )
             if document.index < self._n_documents:
-                yield self._unanswerable(
-                    text, f"{document.document.id}:{attribute}", "missing", document.kind, attribute
-                )
+                yield question
 
-    def _absent(self, rng: random.Random, block: Block, documents: list[GeneratedDocument]) -> Iterator[Question]:
+    def _absent(self, rng: random.Random, block: Block) -> Iterator[Question]:
         """Questions about entities that do not exist."""
         for number, entity in enumerate(block.absent):
             attribute = rng.choice([name for name, source in ATTRIBUTES[entity.kind].items() if source.how != "shared"])
-            template = rng.choice(ask_templates(self._lexicon, entity.kind, attribute, "held_out"))
-            text = fill_question(self._lexicon, entity.kind, entity.name, template)
-            if documents[0].index < self._n_documents:
-                fact_id = f"{self.name}-b{block.number:04d}-absent{number}:{attribute}"
-                yield self._unanswerable(text, fact_id, "absent", entity.kind, attribute)
+            fact_id = f"{self.name}-b{block.number:04d}-absent{number}:{attribute}"
+            yield self._unanswerable(rng, fact_id, "absent", entity.kind, entity.name, attribute)
 
-    def _unanswerable(self, text: str, fact_id: str, reason: str, kind: str, attribute: str) -> Question:
+    def _unanswerable(
+        self, rng: random.Random, fact_id: str, reason: str, kind: str, name: str, attribute: str
+    ) -> Question:
+        template = rng.choice(ask_templates(self._lexicon, kind, attribute, "held_out"))
         return Question(
             id=f"{fact_id}:0",
-            question=text,
+            question=fill_question(self._lexicon, kind, name, template),
             split="unanswerable",
             language=self._lexicon.language,
             fact_id=fact_id,
-            metadata={"kind": kind, "attribute": attribute, "unanswerable": reason},
+            metadata={"kind": kind, "attribute": attribute, "entity": name, "unanswerable": reason},
         )
 
 
