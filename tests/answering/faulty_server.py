@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Reply:
     """How to answer one request.
 
-    `body` None sends a proper completion with `text`; `drop` closes the connection without a word.
+    `body` None sends a proper completion with `text`; `drop` closes the connection without a word;
+    `trickle_s` is the pause after each byte of the body.
     """
 
     status: int = 200
@@ -25,6 +26,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     drop: bool = False
+    trickle_s: float = 0.0
     usage: dict[str, object] | None = field(default_factory=lambda: {"prompt_tokens": 50, "completion_tokens": 3})
 
 
@@ -85,7 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(payload)
+        try:
+            for at in range(0, len(payload), step := 1 if reply.trickle_s else max(1, len(payload))):
+                self.wfile.write(payload[at : at + step])
+                time.sleep(reply.trickle_s)
+        except ConnectionError:
+            self.close_connection = True
+            return
         with server.lock:
             server.answered += 1
 

@@ -103,6 +103,16 @@ def test_a_request_that_times_out_is_retried():
     assert [a.error for a in answers] == [None, None]
 
 
+def test_a_reply_that_trickles_in_is_given_up_after_the_time_out_too():
+    # Each byte comes in time; only the whole is late.
+    with serving(first(Reply(trickle_s=0.05))) as server:
+        began = time.monotonic()
+        (answer,) = reader_for(server, timeout_s=0.4).answer(ask(1))
+        assert time.monotonic() - began < 2.0
+    assert answer.error is None
+    assert set(server.seen.values()) == {2}
+
+
 def test_retries_are_bounded_and_the_question_carries_the_error():
     with serving(lambda *_: Reply(status=500, body=error_body("broken"))) as server:
         answers = reader_for(server, max_retries=2).answer(ask(2))
@@ -166,6 +176,30 @@ def test_a_refused_key_or_model_ends_the_run_at_once_and_shows_no_key(status, ca
     assert KEY not in "".join(traceback.format_exception(raised.value))
     captured = capfd.readouterr()
     assert KEY not in caplog.text + captured.out + captured.err
+
+
+def test_a_key_revoked_on_the_way_stops_the_other_workers_too():
+    def behave(prompt, _before):
+        revoked = Reply(status=401, body=error_body("revoked"))
+        return revoked if "number 5?" in prompt else Reply(delay_s=0.02)
+
+    with serving(behave) as server:
+        with pytest.raises(AnsweringError, match="revoked"):
+            reader_for(server).answer(ask(100))
+        assert sum(server.seen.values()) < 15
+
+
+def test_a_fatal_failure_does_not_wait_for_the_retries_of_others():
+    def behave(prompt, _before):
+        if "number 0?" in prompt:
+            return Reply(status=401, body=error_body("revoked"), delay_s=0.2)
+        return Reply(status=429, body=error_body("slow down"), headers={"Retry-After": "60"})
+
+    with serving(behave) as server:
+        began = time.monotonic()
+        with pytest.raises(AnsweringError, match="revoked"):
+            reader_for(server).answer(ask(4))
+        assert time.monotonic() - began < 5.0
 
 
 def test_an_exhausted_account_ends_the_run():
@@ -301,7 +335,7 @@ def test_the_limit_holds_over_all_runs_of_a_reader():
 def test_requests_without_an_answer_count_against_the_limit():
     # A reply that got lost on the way was generated, and is billed, all the same.
     with serving(lambda *_: Reply(drop=True)) as server:
-        reader = reader_for(server, max_cost_usd=0.02, max_retries=1000)
+        reader = reader_for(server, max_cost_usd=0.02, max_retries=8)
         answers = reader.answer(ask(2))
     assert {a.error for a in answers} == {"spending limit"}
     assert reader.ledger.spent_usd == 0.0
