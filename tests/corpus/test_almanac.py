@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zrag_core.corpus.almanac import generate_almanac, generate_documents
+from zrag_core.corpus.almanac.documents import gives_away
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS
 from zrag_core.errors import CorpusError
 from zrag_core.text import split_sentences, words
@@ -189,6 +190,7 @@ def test_two_hop_questions_follow_a_link(language):
         ]
         assert question.evidence == " ".join(sentences)
         assert second_title in sentences[0]  # the first sentence leads to the second document
+        assert set(first_title.split()).isdisjoint(second_title.split())  # and its name is no hint
         assert first_title in question.question
         assert second_title not in question.question
         assert question.golden_answers[0] in sentences[1]
@@ -255,6 +257,18 @@ def test_documents_have_the_promised_length():
     sentences = [len(document.sentences) for document in generate_documents(600)]
     assert min(sentences) >= 5
     assert max(sentences) <= 8
+
+
+@pytest.mark.parametrize(
+    ("question", "answers", "expected"),
+    [
+        ("Where is the Velna Academy?", ("velna",), True),
+        ("Where is the Velna Academy?", ("Orave", "the Velna Academy"), True),
+        ("Where is the Velna Academy?", ("Orave",), False),
+    ],
+)
+def test_questions_that_give_their_answer_away_are_recognised(question, answers, expected):
+    assert gives_away(question, answers) is expected
 
 
 def test_no_documents_is_an_empty_corpus():
