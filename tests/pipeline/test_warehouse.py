@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import numpy as np
@@ -308,6 +309,11 @@ def test_unanswered_rows_hide_behind_answers_of_the_same_run(warehouse):
     assert len(board(warehouse, "leaderboard_all")) == 4
 
 
+def test_a_run_whose_answers_were_overtaken_still_hides_its_unanswered_row(warehouse):
+    put(warehouse, entry("r1", 2), entry("r1", 1, reader="offline"), entry("r2", 3, reader="offline"))
+    assert board(warehouse) == [("r2", "bm25", "offline", 64)]
+
+
 def test_an_older_unanswered_run_does_not_come_back(warehouse):
     put(warehouse, entry("r1", 1), entry("r2", 2), entry("r2", 2, reader="gpt-4o"))
     assert board(warehouse) == [("r2", "bm25", "gpt-4o", 64)]
@@ -452,21 +458,30 @@ def test_two_processes_write_a_fresh_warehouse_at_once(tmp_path):
 
 
 def test_threads_reading_and_writing_take_turns(warehouse):
-    warehouse.query("SELECT 1")
-    failures = []
-
     def work(name):
-        try:
-            for n in range(5):
-                warehouse.replace_rows("memory_checks", [{"check_name": "x"}], {"run_id": f"{name}-{n}"})
-                warehouse.query("SELECT * FROM memory_checks")
-        except WarehouseError as error:
-            failures.append(error)
+        for n in range(8):
+            warehouse.replace_rows("memory_checks", [{"check_name": "x"}], {"run_id": f"{name}-{n}"})
+            warehouse.query("SELECT * FROM memory_checks")
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert len(warehouse.query("SELECT * FROM memory_checks")) == 10
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, "abc"))
+    assert len(warehouse.query("SELECT * FROM memory_checks")) == 24
+
+
+def test_a_block_inside_a_block_is_refused_at_once(warehouse):
+    def nested():
+        with warehouse.write():
+            warehouse.query("SELECT 1")
+
+    started = time.monotonic()
+    with pytest.raises(WarehouseError, match="already open in an enclosing block -> use that block's connection"):
+        nested()
+    assert time.monotonic() - started < 2
+    assert len(warehouse.query("SELECT 1")) == 1
+
+
+def test_a_connection_opened_elsewhere_in_the_process_is_waited_for(warehouse):
+    warehouse.query("SELECT 1")
+    notebook = duckdb.connect(warehouse.path)
+    threading.Timer(0.3, notebook.close).start()
+    assert len(warehouse.query("SELECT 1")) == 1

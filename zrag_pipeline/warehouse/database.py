@@ -13,7 +13,7 @@ import duckdb
 from zrag_core.corpus.types import Corpus, EvidenceTarget
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.warehouse import corpora
-from zrag_pipeline.warehouse.connection import connect
+from zrag_pipeline.warehouse.connection import connection
 from zrag_pipeline.warehouse.rows import replace_rows
 from zrag_pipeline.warehouse.schema import is_up_to_date, migrate
 
@@ -45,7 +45,7 @@ class Warehouse:
         Raises:
             WarehouseError: the file is held by others for too long, or cannot be used.
         """
-        with contextlib.closing(self._connect(read_only=False)) as con:
+        with self._open(read_only=False) as con:
             migrate(con, self.path)
             con.begin()
             try:
@@ -64,15 +64,14 @@ class Warehouse:
         """
         if not self.path.exists():
             self._create()
-        con = self._connect(read_only=True)
-        try:
-            if not is_up_to_date(con, self.path):
-                con.close()
-                self._create()
-                con = self._connect(read_only=True)
-            yield con
-        finally:
-            con.close()
+        with self._open(read_only=True) as con:
+            current = is_up_to_date(con, self.path)
+            if current:
+                yield con
+        if not current:
+            self._create()
+            with self._open(read_only=True) as con:
+                yield con
 
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pandas.DataFrame:
         """Run one SELECT, read-only, and return its rows (list columns hold arrays).
@@ -111,9 +110,9 @@ class Warehouse:
         with self.read() as con:
             return corpora.load_targets(con, corpus_version)
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        return connect(self.path, read_only=read_only, timeout_s=self.timeout_s)
+    def _open(self, *, read_only: bool) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return connection(self.path, read_only=read_only, timeout_s=self.timeout_s)
 
     def _create(self) -> None:
-        with contextlib.closing(self._connect(read_only=False)) as con:
+        with self._open(read_only=False) as con:
             migrate(con, self.path)
