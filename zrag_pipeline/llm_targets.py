@@ -40,4 +40,5 @@ def llm_targets(
         return found[0] if found else None
 
     written = write_questions(reader, corpus.documents, settings.targets.llm_questions_per_document, route=route)
-    return written.targets, written.summary
+    rejected = ", ".join(f"{n} {reason}" for reason, n in written.rejected.items()) or "none"
+    return written.targets, f"{len(written.targets)} questions written by {reader.model}; rejected: {rejected}"

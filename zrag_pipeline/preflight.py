@@ -8,11 +8,11 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from zrag_core.errors import ProblemList, ZragError
-from zrag_core.settings import Settings, load_settings
+from zrag_core.settings import Settings
 from zrag_pipeline import paths
+from zrag_pipeline.settings_resource import SettingsHandle
 
 _GB = 1024**3
 _TINY = "zrag-tiny"
@@ -20,11 +20,11 @@ _TINY = "zrag-tiny"
 _CPU_LIMIT_B = 2.0
 
 
-def find_problems(raw: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> list[str]:
+def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Check settings, files, disk, GPU and keys; nothing is loaded and nothing is sent.
 
     Args:
-        raw: the settings as given, unchecked.
+        given: the settings as given, unchecked.
         environ: environment variables; values of keys are only tested for being there.
 
     Returns:
@@ -38,7 +38,7 @@ def find_problems(raw: Mapping[str, Any], environ: Mapping[str, str] = os.enviro
     else:
         problems.extend(_disk(folder))
     try:
-        settings = load_settings(raw)
+        settings = given.load()
     except ProblemList as error:
         return [*error.problems, *problems]
     except ZragError as error:

@@ -30,7 +30,7 @@ _RETRIEVAL_PARAMS = {
 def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
     """Replace the leaderboard rows of this run and these readers."""
     stored = frame.drop(columns=[c for c in ("evidence_tokens_low", "evidence_tokens_high") if c in frame])
-    stored = stored.assign(run_id=run_id, metric_version=METRIC_VERSION)
+    stored = stored.assign(run_id=run_id, metric_version=str(METRIC_VERSION))
     for reader in readers:
         rows = stored[stored["reader"] == reader]
         warehouse.replace_rows("leaderboard_entries", rows, {"run_id": run_id, "reader": reader})

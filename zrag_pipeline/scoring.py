@@ -90,7 +90,7 @@ def score_rows(
                 **scores,
                 "em": None,
                 "f1": None,
-                "metric_version": METRIC_VERSION,
+                "metric_version": str(METRIC_VERSION),
             }
         )
     return rows

@@ -114,6 +114,25 @@ class Tracking:
         with self._start(name, tags, params) as run:
             yield run
 
+    def register(self, run: TrackedRun, name: str, folder: Path, *, tags: Mapping[str, str]) -> str:
+        """Add a checkpoint folder to the model registry and return its version number.
+
+        A folder that is registered already (a repeated materialisation) keeps its version.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._locked():
+            try:
+                self.client.create_registered_model(name)
+            except MlflowException:
+                self.client.get_registered_model(name)  # it exists already; anything else is raised here
+            source = folder.absolute().as_uri()
+            for version in self.client.search_model_versions(f"name='{name}'"):
+                if version.source == source:
+                    return str(version.version)
+            made = self.client.create_model_version(name, source, run.run_id, tags=dict(tags))
+        return str(made.version)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes out: MLflow does not guard the creation of its tables itself."""

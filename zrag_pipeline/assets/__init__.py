@@ -1,0 +1,1 @@
+"""Assets by lineage group: corpus, evidence, model, baselines, evaluation, answers, benchmarks."""

@@ -1,5 +1,7 @@
 """Corpus: preflight, the observed source, and the documents and questions read from it."""
 
+import warnings
+
 import dagster as dg
 
 from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
@@ -8,6 +10,9 @@ from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
 GROUP = "corpus"
+
+# Observable source assets are the documented way to version data that Dagster does not make itself.
+warnings.filterwarnings("ignore", message=".*observable_source_asset.*", category=dg.BetaWarning)
 
 
 @dg.asset(
@@ -20,10 +25,14 @@ GROUP = "corpus"
 )
 def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[SettingsHandle]) -> None:
     """Fail with the list of all problems, or pass."""
+    import os
+
     from zrag_core.errors import ProblemList
     from zrag_pipeline.preflight import find_problems
 
-    problems = find_problems(settings.raw)
+    if not os.environ.get("DAGSTER_HOME"):
+        context.log.warning("DAGSTER_HOME is not set: this run is not kept and the UI will not show it")
+    problems = find_problems(settings)
     if problems:
         raise ProblemList(f"the run cannot start: {len(problems)} problem(s)", problems, limit=50)
     context.log.info("settings, files, disk and keys are fine")

@@ -152,7 +152,7 @@ def evidence_scores(
         value={**system_evidence, "scores_run_id": run_id},
         metadata={
             **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
-            "metric_version": int(scores["metric_version"].iloc[0]),
+            "metric_version": scores["metric_version"].iloc[0],
             **link(run),
         },
     )

@@ -1,0 +1,44 @@
+# Every target does its own set-up: a virtual environment in .venv with the pinned versions.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DAGSTER_HOME := $(abspath dagster_home)
+# Busy threads beyond the free cores make training several times slower, not faster.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup demo test test-gpu ui lint clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Install everything into .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "zRAG needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the dependencies into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the leaderboard
+	@$(BIN)/dagster job execute -m zrag_pipeline.definitions -j demo -c dagster_home/configs/demo.yaml
+	@echo; $(BIN)/zrag leaderboard; $(BIN)/zrag where
+
+test: $(READY)  ## Run the tests (no GPU, no network)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
+
+test-gpu: $(READY)  ## Run the tests that need CUDA
+	@$(BIN)/python -m pytest -m gpu
+
+ui: $(READY)  ## Start Dagster (UI and daemon) and MLflow on loopback; stop with Ctrl-C
+	@$(BIN)/python -m zrag_pipeline.ui
+
+lint: $(READY)  ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:  ## Remove the virtual environment (data and runs stay)
+	rm -rf $(VENV)
