@@ -8,6 +8,8 @@ export DAGSTER_HOME := $(abspath dagster_home)
 # Busy threads beyond the free cores make training several times slower, not faster.
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
+# Dagster warns about its own command line's internals.
+export PYTHONWARNINGS := ignore
 
 .PHONY: help setup demo test test-gpu ui lint clean
 

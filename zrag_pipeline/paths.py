@@ -8,6 +8,7 @@ from pathlib import Path
 from zrag_core.errors import ZragError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+WAREHOUSE = "warehouse.duckdb"
 
 
 def data_dir() -> Path:
@@ -16,13 +17,18 @@ def data_dir() -> Path:
     Raises:
         ZragError: it cannot be created, or is read-only.
     """
+    return _writable(data_path())
+
+
+def data_path() -> Path:
+    """Return where the data folder is, whether or not it exists; nothing is created or checked."""
     chosen = os.environ.get("ZRAG_DATA_DIR")
-    return _writable(Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "data")
+    return Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "data"
 
 
 def warehouse_file() -> Path:
     """Return the path of the DuckDB warehouse."""
-    return data_dir() / "warehouse.duckdb"
+    return data_dir() / WAREHOUSE
 
 
 def mlflow_file() -> Path:

@@ -13,14 +13,14 @@ from zrag_pipeline.warehouse import Warehouse
 
 @dg.resource(description="The DuckDB warehouse in the data folder.")
 def warehouse_resource(_context: dg.InitResourceContext) -> Warehouse:
-    """Open nothing yet; connections are short."""
-    return Warehouse(paths.warehouse_file())
+    """Open nothing yet: connections are short, and an unusable data folder is preflight's to report."""
+    return Warehouse(paths.data_path() / paths.WAREHOUSE)
 
 
 @dg.resource(description="The MLflow experiment in the data folder.")
 def tracking_resource(_context: dg.InitResourceContext) -> Tracking:
     """Import nothing yet; MLflow comes with the first run."""
-    return Tracking(paths.data_dir())
+    return Tracking(paths.data_path())
 
 
 RESOURCES = {

@@ -92,6 +92,7 @@ class Backbone:
         if self.peft is not None:
             self.peft.save_pretrained(folder / "adapter", safe_serialization=True)
         else:
+            _hide_progress_bars()
             self.lm.save_pretrained(folder / "backbone", safe_serialization=True)
 
 
@@ -149,6 +150,7 @@ def load_backbone(settings: BackboneSettings, folder: Path) -> Backbone:
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if (folder / "backbone").is_dir():
+        _hide_progress_bars()
         dtype = _dtype(settings)
         lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
         return Backbone(lm.to(resolve_device(settings.device)), tokenizer, None, settings.name)
@@ -182,6 +184,13 @@ def _create_tiny(settings: BackboneSettings, texts: Iterable[str]) -> Backbone:
     return Backbone(lm, tokenizer, None, TINY)
 
 
+def _hide_progress_bars() -> None:
+    """A model of a few megabytes needs no bar for each of its files; those of the hub keep theirs."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def _dtype(settings: BackboneSettings) -> torch.dtype:
     if settings.dtype == "auto":
         return torch.bfloat16 if resolve_device(settings.device).type == "cuda" else torch.float32
@@ -190,6 +199,7 @@ def _dtype(settings: BackboneSettings) -> torch.dtype:
 
 def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     device, dtype = resolve_device(settings.device), _dtype(settings)
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
@@ -202,6 +212,7 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
+    logging.enable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         lm = AutoModelForCausalLM.from_pretrained(name, **options)
