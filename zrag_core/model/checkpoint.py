@@ -120,9 +120,12 @@ def load_checkpoint(folder: Path, *, device: str | None = None) -> Checkpoint:
 
 
 def checkpoint_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of every file of a checkpoint folder."""
+    """SHA-256 over the names and bytes of a checkpoint's files.
+
+    `metrics.json` is left out: it tells how long training took, so equal models would differ in it.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "metrics.json"):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
