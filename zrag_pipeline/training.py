@@ -118,10 +118,15 @@ def train_checkpoint(
 
     every = max(1, steps // 60) if steps else 20
     result = train_joint(
-        documents, targets, backbone, settings, state_folder=state, on_progress=on_progress, progress_every=every
+        documents,
+        targets,
+        backbone,
+        settings,
+        state_folder=state,
+        on_resume=lambda step: log(f"resumed from step {step:,}"),
+        on_progress=on_progress,
+        progress_every=every,
     )
-    if result.resumed_from:
-        log(f"resumed from step {result.resumed_from:,}")
     cut = {name: n for name, n in result.truncated.items() if n}
     if cut:
         log("cut to the configured lengths: " + ", ".join(f"{n:,} {name}" for name, n in cut.items()))

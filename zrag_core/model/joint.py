@@ -84,6 +84,7 @@ def train_joint(
     settings: Settings,
     *,
     state_folder: Path | None = None,
+    on_resume: Callable[[int], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     progress_every: int = 20,
 ) -> TrainingResult:
@@ -98,6 +99,7 @@ def train_joint(
         backbone: from `create_backbone`.
         settings: `memory` and `training` are used.
         state_folder: where the resumable state is kept; None keeps none.
+        on_resume: called with the step that training goes on from, where it does not start afresh.
         on_progress: called every `progress_every` steps and at the end.
 
     Raises:
@@ -118,6 +120,8 @@ def train_joint(
     first = 0
     if state_folder is not None:
         first = load_state(state_folder, parameters, optimizer, fingerprint=fingerprint)
+        if first and on_resume:
+            on_resume(first)
     model.train()
     base_rates = [group["lr"] for group in optimizer.param_groups]
     means: dict[str, float] = {}
