@@ -39,10 +39,10 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
         problems.extend(_disk(folder))
     try:
         settings = given.load()
-    except ProblemList as error:
-        return [*error.problems, *problems]
     except ZragError as error:
-        return [str(error), *problems]
+        wrong = error.problems if isinstance(error, ProblemList) else [str(error)]
+        problems = [*wrong, *problems]
+        settings = given.sound_part()
     problems.extend(_corpus(settings))
     problems.extend(_backbone(settings))
     problems.extend(_dense(settings, environ))

@@ -5,6 +5,8 @@ Checking is left to `load_settings`, which reports all problems at once in words
 values of any kind, unknown fields included, pass through to `SettingsHandle.load`.
 """
 
+import copy
+import itertools
 import json
 import typing
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from zrag_core.settings import Settings, load_settings
@@ -35,6 +37,18 @@ class SettingsHandle:
             SettingsError: one problem; ProblemList: several, all of them at once.
         """
         return load_settings(_without_empty_sections(self.raw, Settings))
+
+    def sound_part(self) -> Settings:
+        """Return the settings with whatever is wrong in them left at its default, so that the rest can be examined.
+
+        Rules between sections are not applied. For a run, use `load`.
+        """
+        values = _without_empty_sections(self.raw, Settings)
+        sections = {
+            name: _sound_section(field.annotation, values.get(name, {}))
+            for name, field in Settings.model_fields.items()
+        }
+        return Settings.model_construct(**sections)
 
 
 def _schema(model: type[BaseModel]) -> dg.Noneable:
@@ -82,6 +96,25 @@ def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -
                 value = _without_empty_sections(value, field.annotation)
         kept[name] = value
     return kept
+
+
+def _sound_section(section: type[BaseModel], given: Any) -> BaseModel:
+    values = copy.deepcopy(dict(given)) if isinstance(given, Mapping) else {}
+    while True:
+        try:
+            return section.model_validate(values)
+        except ValidationError as error:
+            # Of `budgets.2`, the third entry of a list, the whole field goes.
+            wrong = {tuple(itertools.takewhile(lambda part: isinstance(part, str), e["loc"])) for e in error.errors()}
+        if not all(_removed(values, path) for path in wrong):
+            return section()
+
+
+def _removed(values: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Remove a field; False for what is not there to be removed (a rule of the whole section is broken)."""
+    for name in path[:-1]:
+        values = values[name]
+    return bool(path) and values.pop(path[-1], path) is not path
 
 
 @dg.resource(config_schema=dg.Field(_schema(Settings), is_required=False), description=Settings.__doc__)
