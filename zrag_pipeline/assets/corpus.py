@@ -11,8 +11,8 @@ from zrag_pipeline.warehouse import Warehouse
 
 GROUP = "corpus"
 
-# Observable source assets are the documented way to version data that Dagster does not make itself.
-warnings.filterwarnings("ignore", message=".*observable_source_asset.*", category=dg.BetaWarning)
+# Observable source assets and data versions are the documented ways to say which data an asset was made from.
+warnings.filterwarnings("ignore", message=".*(observable_source_asset|data_version).*", category=dg.BetaWarning)
 
 
 @dg.asset(
@@ -34,7 +34,8 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
         context.log.warning("DAGSTER_HOME is not set: this run is not kept and the UI will not show it")
     problems = find_problems(settings)
     if problems:
-        raise ProblemList(f"the run cannot start: {len(problems)} problem(s)", problems, limit=50)
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ProblemList(f"the run cannot start: {count}", problems, limit=50)
     context.log.info("settings, files, disk and keys are fine")
 
 
