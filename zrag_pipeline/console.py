@@ -8,6 +8,7 @@ are shown: steps, materialisations, check results and failures. The UI keeps the
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +24,8 @@ _LONGEST_METADATA = 40
 _SHORT_METADATA = (dg.IntMetadataValue, dg.FloatMetadataValue, dg.BoolMetadataValue, dg.TextMetadataValue)
 # Errors of Dagster's own whose message says it all.
 _PLAIN_DAGSTER_ERRORS = {"Failure", "DagsterAssetCheckFailedError"}
+# One such error for each step behind a failed one would bury the message that matters.
+_NOT_RUN = re.compile(r"Dependencies for step \S+ (failed|were not executed): .* Not executing\.$")
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -48,7 +51,8 @@ class ConsoleFormatter(logging.Formatter):
             name = _asset_of(event) or name
             text = self._event_text(event, record)
         elif record.levelno >= self._level:
-            text = self._message_text(meta.get("orig_message", record.getMessage()), record)
+            message = meta.get("orig_message", record.getMessage())
+            text = None if _NOT_RUN.match(message) else self._message_text(message, record)
         else:
             text = None
         if text is None:
