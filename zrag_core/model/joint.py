@@ -236,7 +236,8 @@ def _losses(
         losses["evidence"] = model.read_loss(model.z[rows], queries, targets)
         tokens += sum(map(len, queries)) + sum(map(len, targets))
     if training.reconstruction_weight > 0:
-        drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in batch]
+        n = max(1, round(training.reconstruction_share * len(batch)))
+        drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in range(n)]
         rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
         targets = [target for _, _, target in drawn]
         losses["reconstruction"] = model.write_loss(model.z[rows], [masked for _, masked, _ in drawn], targets)
