@@ -171,7 +171,7 @@ class TrainingSettings(Section):
     self_study: Share = Field(0.5, description="share of each batch that are self-study queries")
     evidence_weight: Rate = Field(1.0, description="weight of the evidence loss; 0 trains the router alone")
     reconstruction_weight: Rate = Field(1.0, description="weight of document reconstruction, sentences shuffled")
-    reconstruction_share: Share = Field(0.5, description="documents reconstructed per query of a batch (the costly part)")
+    reconstruction_share: Share = Field(0.5, description="documents rebuilt per query of a batch (the costly part)")
     routing_weight: Rate = Field(0.5, description="weight of the routing cross-entropy over all documents")
     query_dropout: Share = Field(0.1, description="dropout on the router's query vectors")
     token_dropout: Share = Field(0.3, description="share of input tokens masked in reconstruction")
