@@ -1,0 +1,30 @@
+"""One run of the whole lineage for all tests that look at what it leaves, or go on from there."""
+
+import shutil
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+from pipeline_runs import Lineage, execute
+
+
+@pytest.fixture(scope="session")
+def lineage_instance(tmp_path_factory):
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def lineage(tmp_path_factory, lineage_instance):
+    """The job `full` on twelve almanac documents; only to be read."""
+    # A name with a blank and Korean, because data folders have such names.
+    data = tmp_path_factory.mktemp("lineage") / "자료 1"
+    return Lineage(data, execute("full", data, instance=lineage_instance))
+
+
+@pytest.fixture
+def own_lineage(lineage, tmp_path):
+    """A copy of the lineage's data folder that a test may change (MLflow's artifacts stay with the original)."""
+    data = tmp_path / "data"
+    shutil.copytree(lineage.data, data)
+    return replace(lineage, data=data)
