@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_leaderboard(chosen.corpus_version, markdown=chosen.markdown)
         else:
             print_places()
+        sys.stdout.flush()  # a pipe that is closed shows here, not when Python ends
     except ZragError as error:
         print(f"zrag: {error}", file=sys.stderr)
         return 1
