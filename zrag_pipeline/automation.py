@@ -10,6 +10,7 @@ import json
 import os
 
 import dagster as dg
+import yaml
 
 from zrag_core.errors import ZragError
 from zrag_pipeline.jobs import full, run_config
@@ -36,7 +37,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         config = run_config(name)
         settings = load_settings(config["resources"]["settings"]["config"])
         fingerprint = source_fingerprint(settings.corpus)
-    except (ZragError, OSError, KeyError) as error:
+    except (ZragError, OSError, KeyError, yaml.YAMLError) as error:
         return dg.SkipReason(f"the corpus of {name} cannot be read: {error}")
     seen = json.loads(context.cursor) if context.cursor else None
     if seen is None:
