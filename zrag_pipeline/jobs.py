@@ -47,7 +47,7 @@ answers = dg.define_asset_job(
 benchmark = dg.define_asset_job(
     "benchmark",
     dg.AssetSelection.groups("corpus", "benchmarks") | dg.AssetSelection.assets("evidence_targets"),
-    description="Routing by the memory against BM25 at several sizes of z: table `benchmarks`.",
+    description="The memory's router, untrained and trained, beside BM25 on the same questions: table `benchmarks`.",
 )
 
 JOBS = [demo, full, train, evaluate, answers, benchmark]
