@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import yaml
 
 from zrag_core.errors import ZragError
+from zrag_core.settings import Settings
 from zrag_pipeline.jobs import full, run_config
+from zrag_pipeline.settings_resource import SettingsHandle
 
 
 def _config_name() -> str:
     return os.environ.get("ZRAG_CONFIG") or "demo.yaml"
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    """The settings of a run configuration, read as a run reads them."""
+    resource = (config.get("resources") or {}).get("settings") or {}
+    return SettingsHandle(resource.get("config") or {}).load()
 
 
 @dg.sensor(
@@ -30,14 +40,12 @@ def _config_name() -> str:
 def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Compare the source's content hash with the one at the last tick."""
     from zrag_core.corpus.source import source_fingerprint
-    from zrag_core.settings import load_settings
 
     name = _config_name()
     try:
         config = run_config(name)
-        settings = load_settings(config["resources"]["settings"]["config"])
-        fingerprint = source_fingerprint(settings.corpus)
-    except (ZragError, OSError, KeyError, yaml.YAMLError) as error:
+        fingerprint = source_fingerprint(_settings(config).corpus)
+    except (ZragError, OSError, yaml.YAMLError) as error:
         return dg.SkipReason(f"the corpus of {name} cannot be read: {error}")
     seen = json.loads(context.cursor) if context.cursor else None
     if seen is None:
