@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from zrag_core.evaluation.report import leaderboard_markdown
+from zrag_core.settings import EvaluationSettings
+from zrag_pipeline.cli import main
+from zrag_pipeline.warehouse import Warehouse
+
+
+@pytest.fixture
+def zrag(monkeypatch, capsys):
+    """Call the command on a data folder; return exit code, standard output and standard error."""
+
+    def call(data, *arguments):
+        monkeypatch.setenv("ZRAG_DATA_DIR", str(data))
+        code = main(arguments)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def test_before_any_run_one_line_says_what_to_do(zrag, tmp_path):
+    code, out, err = zrag(tmp_path / "data", "leaderboard")
+    warehouse = tmp_path / "data" / "warehouse.duckdb"
+    assert (code, out) == (1, "")
+    assert err == f"zrag: {warehouse}: nothing has been evaluated yet -> run `make demo`, or the job `full`\n"
+
+
+def test_the_table_holds_every_system(zrag, lineage):
+    code, out, err = zrag(lineage.data, "leaderboard")
+    assert (code, err) == (0, "")
+    first_table = out.split("\n\n")[0].splitlines()
+    rows = [line.split()[0] for line in first_table if line.split()[0] in EvaluationSettings().systems]
+    assert tuple(rows) == EvaluationSettings().systems
+    assert "offline (extractive stand-in)" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_markdown_is_the_report_of_the_view(zrag, lineage):
+    frame = Warehouse(lineage.data / "warehouse.duckdb").query("SELECT * FROM leaderboard")
+    code, out, _ = zrag(lineage.data, "leaderboard", "--markdown")
+    assert code == 0
+    assert out.strip() == leaderboard_markdown(frame, systems=EvaluationSettings().systems).strip()
+    assert "95% interval" in out
+
+
+def test_a_corpus_version_chooses_and_an_unknown_one_names_the_known(zrag, lineage):
+    (version,) = Warehouse(lineage.data / "warehouse.duckdb").query("SELECT corpus_version FROM corpora").to_numpy()[0]
+    assert zrag(lineage.data, "leaderboard", "--corpus-version", version) == zrag(lineage.data, "leaderboard")
+    code, out, err = zrag(lineage.data, "leaderboard", "--corpus-version", "c0ffee")
+    assert (code, out) == (1, "")
+    assert err == f"zrag: corpus version 'c0ffee' has not been evaluated -> known: {version}\n"
+
+
+def test_the_newest_corpus_is_shown_by_default(zrag, own_lineage):
+    with Warehouse(own_lineage.data / "warehouse.duckdb").write() as con:
+        con.execute(
+            "INSERT INTO leaderboard_entries BY NAME SELECT * REPLACE ('c0ffee' AS corpus_version, "
+            "created_at + INTERVAL 1 MINUTE AS created_at) FROM leaderboard_entries WHERE system = 'bm25'"
+        )
+    _, out, _ = zrag(own_lineage.data, "leaderboard")
+    assert "corpus c0ffee" in out
+    assert "zrag_joint" not in out
+
+
+def test_where_names_the_places(zrag, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    code, out, _ = zrag(tmp_path / "자료", "where")
+    assert code == 0
+    for place in (tmp_path / "자료" / "warehouse.duckdb", tmp_path / "자료" / "checkpoints", tmp_path / "home"):
+        assert str(place) in out
+
+
+def test_a_data_folder_that_cannot_be_used_is_one_line(zrag, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    code, _, err = zrag(tmp_path / "data", "where")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "cannot be created" in err
+    assert "set ZRAG_DATA_DIR" in err
+
+
+@pytest.mark.parametrize("arguments", [["leaderboard"], ["where"]])
+def test_a_reader_that_has_seen_enough_is_no_error(lineage, arguments):
+    closed, pipe = os.pipe()
+    os.close(closed)
+    environment = {**os.environ, "ZRAG_DATA_DIR": str(lineage.data)}
+    environment.pop("PYTHONUNBUFFERED", None)
+    command = [sys.executable, "-m", "zrag_pipeline.cli", *arguments]
+    with os.fdopen(pipe, "wb") as out:
+        result = subprocess.run(command, env=environment, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
