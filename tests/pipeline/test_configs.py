@@ -1,0 +1,140 @@
+"""Every shipped configuration can be run, and what the README tells people to type exists."""
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from zrag_core.corpus.readers import read_corpus
+from zrag_core.settings import CorpusSettings, Settings, load_settings
+from zrag_pipeline.cli import main
+from zrag_pipeline.definitions import defs
+from zrag_pipeline.jobs import CONFIGS, run_config
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.warehouse import Warehouse
+
+CHECKOUT = Path(__file__).parents[2]
+FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+READMES = [path for path in sorted(CHECKOUT.glob("README*.md")) if path.read_text("utf-8").strip()]
+JOB_OF = {"demo.yaml": "demo", "squad_routing.yaml": "benchmark"}
+
+
+def settings_of(name):
+    return run_config(name)["resources"]["settings"]["config"]
+
+
+def test_the_promised_files_are_there():
+    promised = {"demo.yaml", "squad.yaml", "almanac.yaml", "korquad.yaml", "hotpotqa.yaml", "evidence_poc.yaml"}
+    assert promised <= set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_configuration_fits_its_job_and_speaks_in_short_lines(name):
+    config = run_config(name)
+    assert dg.validate_run_config(defs.resolve_job_def(JOB_OF.get(name, "full")), config)
+    assert set(config) == {"loggers", "resources"}
+    assert set(config["loggers"]) == {"console"}
+    first = (CONFIGS / name).read_text("utf-8").splitlines()[0]
+    assert first.startswith("# "), "says what it is for"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
+    given = settings_of(name)
+    assert list(given) == list(Settings.model_fields), "every section, in the order of the settings"
+    settings = SettingsHandle(given).load()
+    assert settings.answers.budget in settings.evaluation.budgets
+    assert settings.corpus.location == (None if settings.corpus.format == "almanac" else str(tmp_path))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_wrong_field_in_it_would_be_noticed(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
+    given = settings_of(name)
+    given["memory"]["slotz"] = 4
+    with pytest.raises(Exception, match=r"memory\.slotz: unknown field -> did you mean 'slots'"):
+        load_settings(given)
+
+
+def test_the_demo_is_what_its_job_runs_and_cannot_spend():
+    demo = next(job for job in defs.jobs if job.name == "demo")
+    assert demo.config == run_config("demo.yaml")
+    assert settings_of("demo.yaml")["answers"]["reader"] == "offline"
+    assert settings_of("demo.yaml")["corpus"]["format"] == "almanac"
+
+
+def test_the_reference_setting_is_the_published_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
+    settings = load_settings(settings_of("evidence_poc.yaml"))
+    assert (settings.backbone.name, settings.backbone.quantization) == ("Qwen/Qwen3-8B", "nf4")
+    lora = settings.backbone.lora
+    assert (lora.rank, lora.alpha, lora.dropout) == (32, 64, 0.05)
+    assert set(lora.target_modules) == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert (settings.corpus.limit_documents, settings.memory.slots, settings.memory.width) == (2000, 4, 256)
+    training = settings.training
+    assert (training.steps, training.epochs, training.batch_size, training.gradient_accumulation) == (None, 5, 2, 8)
+    assert (training.lr_theta, training.lr_memory, training.lr_projections) == (2e-5, 1e-3, 1e-4)
+    assert (training.warmup, training.query_tokens, training.evidence_tokens) == (0.1, 128, 256)
+
+
+# --- the READMEs ----------------------------------------------------------------------------------
+
+readmes = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+
+
+def blocks(readme, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text("utf-8"), flags=re.M | re.S)
+
+
+@readmes
+def test_the_readme_names_jobs_and_files_that_exist(readme):
+    text = readme.read_text("utf-8")
+    jobs = {job.name for job in defs.jobs}
+    named = set(re.findall(r"-j ([a-z]\w*)", text))
+    assert named
+    assert named <= jobs
+    files = {Path(file) for file in re.findall(r"-c (\S+\.yaml)", text)} - {Path("FILE.yaml")}
+    assert files
+    for file in files:
+        assert (CHECKOUT / file).is_file(), file
+    assert set(re.findall(r"`(\w+\.yaml)`", text)) - {"dagster.yaml"} <= set(FILES)
+
+
+@readmes
+def test_the_readme_names_commands_that_exist(readme, capsys):
+    typed = "\n".join(blocks(readme, "bash"))
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), flags=re.M))
+    assert set(re.findall(r"\bmake ([a-z-]+)", typed)) <= targets
+    for line in re.findall(r"^zrag (.+?)(?: *#.*)?$", typed, flags=re.M):
+        with pytest.raises(SystemExit) as ended:
+            main([*line.split(), "--help"])
+        assert ended.value.code == 0, line
+
+
+@readmes
+def test_the_readmes_examples_of_rows_are_a_corpus(readme, tmp_path):
+    document, question = blocks(readme, "jsonl")
+    (tmp_path / "corpus.jsonl").write_text(document, "utf-8")
+    (tmp_path / "questions.jsonl").write_text(question, "utf-8")
+    corpus = read_corpus(CorpusSettings(format="auto", location=str(tmp_path)))
+    assert len(corpus.documents) == len(corpus.questions) == 1
+    assert corpus.questions[0].evidence in corpus.documents[0].text
+
+
+@readmes
+def test_the_readmes_queries_run(readme, lineage):
+    warehouse = Warehouse(lineage.data / "warehouse.duckdb")
+    queries = blocks(readme, "sql")
+    assert queries
+    for query in queries:
+        assert len(warehouse.query(query)) > 0
+
+
+@readmes
+def test_the_readmes_snippets_of_settings_are_settings(readme):
+    snippets = re.findall(r"`(\w+: \{[^`]*\})`", readme.read_text("utf-8"))
+    for snippet in snippets:
+        assert load_settings(yaml.safe_load(snippet))

@@ -1,0 +1,209 @@
+import importlib.util
+import os
+import shutil
+from collections import namedtuple
+
+import dagster as dg
+import pytest
+import torch
+from pipeline_runs import execute
+
+from zrag_core.settings import Settings
+from zrag_pipeline.jobs import run_config
+from zrag_pipeline.preflight import billions, find_problems
+from zrag_pipeline.settings_resource import SettingsHandle
+
+DEMO = run_config("demo.yaml")["resources"]["settings"]["config"]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """An empty data folder, on a machine without GPU and without sentence-transformers."""
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sentence_transformers" else find_spec(name)
+    )
+    return tmp_path / "data"
+
+
+def problems(environ=None, **sections):
+    return find_problems(SettingsHandle(sections), environ or {})
+
+
+def test_the_demo_has_none(data):
+    assert find_problems(SettingsHandle(DEMO), {}) == []
+
+
+def test_all_problems_at_once(data, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 200 * 1024**2))
+    found = problems(
+        corpus={"format": "native", "location": str(tmp_path / "없음"), "limt_documents": 5},
+        backbone={"name": "Qwen/Qwen3-8B", "quantization": "nf4"},
+        memory={"slots": 0},
+        training={"warmup": 1.5, "steps": "many"},
+        baselines={"dense_encoder": "intfloat/multilingual-e5-small"},
+        evaluation={"systems": ["bm25", "dense", "best"]},
+        answers={"reader": "openai"},
+    )
+    expected = [
+        "corpus.limt_documents: unknown field -> did you mean 'limit_documents'?",
+        "memory.slots: Input should be greater than 0 (given: 0)",
+        "training.warmup: Input should be less than or equal to 1 (given: 1.5)",
+        "training.steps: Input should be a valid integer",
+        "evaluation.systems.2: Input should be 'zrag_joint'",
+        f"{data}: 0.2 GB free, 1 GB is needed -> free some space or set ZRAG_DATA_DIR",
+        f"corpus.location: no such file or folder: {tmp_path / '없음'} -> check the path",
+        "backbone.name: Qwen/Qwen3-8B has 8 billion parameters and there is no GPU to run it on -> ",
+        "baselines.dense_encoder: sentence-transformers is not installed -> pip install 'zrag[dense]'",
+        "answers.reader: openai needs a key and OPENAI_API_KEY is not set -> export OPENAI_API_KEY",
+    ]
+    assert len(found) == len(expected), found
+    for line in expected:
+        (match,) = [problem for problem in found if problem.startswith(line)]
+        assert "\n" not in match
+
+
+def test_what_is_right_behind_a_wrong_field_is_no_problem():
+    assert problems(corpus={"format": "almanac", "almanac": {"documents": -3, "language": "ko"}}, memory="four") == [
+        "corpus.almanac.documents: Input should be greater than 0 (given: -3)",
+        "memory: Input should be a valid dictionary or instance of MemorySettings (given: 'four')",
+    ]
+    (found,) = problems(answers={"budget": 100})
+    assert "answers.budget 100 is not one of evaluation.budgets" in found
+    (found,) = problems(corpus={"splits": {"dev": 0.6, "test": 0.6}})
+    assert "corpus.splits: dev + test must be below 1" in found
+
+
+def test_the_sound_part_keeps_every_field_that_is_right():
+    given = {
+        "corpus": {"format": "texts", "location": "/a", "passage_tokens": 0, "splits": {"dev": 0.2, "tset": 0.1}},
+        "backbone": {"lora": {"rank": 8, "alpha": -1}},
+        "training": {"steps": 3, "epochs": 2},
+        "evaluation": {"budgets": [64, -1], "limit_questions": 7},
+        "decoding": None,
+        "answers": ["not", "a", "section"],
+    }
+    sound = SettingsHandle(given).sound_part()
+    assert (sound.corpus.format, sound.corpus.location, sound.corpus.splits.dev) == ("texts", "/a", 0.2)
+    assert (sound.corpus.passage_tokens, sound.corpus.splits.test) == (384, 0.3)
+    assert (sound.backbone.lora.rank, sound.backbone.lora.alpha) == (8, 64)
+    assert sound.training == Settings().training, "steps and epochs exclude each other; neither can be trusted"
+    assert (sound.evaluation.budgets, sound.evaluation.limit_questions) == (Settings().evaluation.budgets, 7)
+    assert (sound.decoding, sound.answers) == (Settings().decoding, Settings().answers)
+    assert given["evaluation"]["budgets"] == [64, -1], "what was given is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "missing"),
+    [
+        ({"format": "native", "location": "docs/nowhere"}, True),
+        ({"format": "auto", "location": "/nowhere/at/all"}, True),
+        ({"format": "auto", "location": "./nowhere"}, True),
+        ({"format": "auto", "location": "~/nowhere-zrag"}, True),
+        ({"format": "auto", "location": "squad"}, False),  # a data set's name
+        ({"format": "huggingface", "location": "KorQuAD/squad_kor_v1"}, False),
+        ({"format": "almanac", "location": "/nowhere"}, False),
+        ({"format": "native", "location": os.path.dirname(__file__)}, False),
+    ],
+)
+def test_a_missing_corpus(corpus, missing):
+    found = problems(corpus=corpus)
+    assert len(found) == missing
+    assert not missing or corpus["location"] in found[0]
+
+
+def test_an_unset_corpus_variable():
+    (found,) = problems(corpus={"format": "auto", "location": {"env": "ZRAG_CORPUS"}})
+    assert "the environment variable ZRAG_CORPUS is not set; export ZRAG_CORPUS=" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("Qwen/Qwen3-8B", 8.0),
+        ("Qwen/Qwen3-0.6B", 0.6),
+        ("meta-llama/Llama-3.1-70b-instruct", 70.0),
+        ("/models/Qwen3_4B", 4.0),
+        ("gpt2", None),
+        ("zrag-tiny", None),
+        ("bert-base", None),
+    ],
+)
+def test_sizes_read_from_names(name, size):
+    assert billions(name) == size
+
+
+@pytest.mark.parametrize(
+    ("backbone", "gpu", "word"),
+    [
+        ({"name": "Qwen/Qwen3-8B"}, False, "no GPU"),
+        ({"name": "Qwen/Qwen3-8B"}, True, None),
+        ({"name": "Qwen/Qwen3-8B", "device": "cpu"}, True, "no GPU"),
+        ({"name": "Qwen/Qwen3-0.6B"}, False, None),
+        ({"device": "cuda"}, False, "no CUDA device"),
+        ({"quantization": "nf4"}, False, "4-bit"),
+        ({"tiny": {"hidden_size": 30, "heads": 4}}, False, "not a multiple of 4 heads"),
+        ({"name": "/nowhere/model"}, False, "no model (config.json) in /nowhere/model"),
+    ],
+)
+def test_backbones(backbone, gpu, word, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    found = problems(backbone=backbone)
+    assert len(found) == (word is not None), found
+    assert word is None or word in found[0]
+
+
+@pytest.mark.parametrize(
+    ("sections", "environ", "word"),
+    [
+        ({"answers": {"reader": "openai"}}, {}, "OPENAI_API_KEY is not set"),
+        ({"answers": {"reader": "openai"}}, {"OPENAI_API_KEY": "k"}, None),
+        ({"answers": {"reader": "openai", "api_key_env": "MINE"}}, {"OPENAI_API_KEY": "k"}, "MINE is not set"),
+        ({"answers": {"reader": "openai", "base_url": "http://127.0.0.1:1/v1"}}, {}, None),
+        ({"answers": {"reader": "openai"}}, {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, None),
+        ({"answers": {"reader": "auto"}}, {}, None),
+        ({"baselines": {"dense_encoder": "openai:text-embedding-3-small"}}, {}, "OPENAI_API_KEY is not set"),
+        ({"baselines": {"dense_encoder": "openai:text-embedding-3-small"}}, {"OPENAI_API_KEY": "k"}, None),
+        ({"baselines": {"dense_encoder": "some/encoder"}}, {}, "sentence-transformers"),
+        ({"baselines": {"dense_encoder": "some/encoder"}, "evaluation": {"systems": ["bm25"]}}, {}, None),
+    ],
+)
+def test_keys_and_packages(sections, environ, word):
+    found = problems(environ, **sections)
+    assert len(found) == (word is not None), found
+    assert word is None or word in found[0]
+
+
+def test_keys_are_never_shown():
+    found = problems({"OPENAI_API_KEY": "sk-secret-value"}, answers={"reader": "openai", "max_retries": -1})
+    assert found
+    assert "sk-secret" not in "".join(found)
+
+
+def test_a_data_folder_that_cannot_be_made_or_written(data, monkeypatch):
+    data.write_text("a file")
+    (found,) = problems()
+    assert f"{data}: the data folder cannot be created" in found
+    data.unlink()
+    data.mkdir()
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    (found,) = problems()
+    assert found == f"{data}: the data folder is read-only -> set ZRAG_DATA_DIR to a folder you may write to"
+
+
+def test_the_asset_stops_the_run_before_anything_else_happens(data):
+    broken = {"resources": {"settings": {"config": {"memory": {"slots": 0, "widht": 3}}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = execute("full", data, run_config=broken, instance=instance, raise_on_error=False)
+    (failure,) = (event for event in result.all_events if event.is_step_failure)
+    assert failure.step_key == "preflight"
+    lines = failure.step_failure_data.error.cause.message.strip().splitlines()
+    assert lines[0].endswith("the run cannot start: 2 problems")
+    assert [line.strip() for line in lines[1:]] == [
+        "- memory.slots: Input should be greater than 0 (given: 0)",
+        "- memory.widht: unknown field -> did you mean 'width'?",
+    ]
+    assert list(data.iterdir()) == []
