@@ -55,7 +55,7 @@ def evidence_targets(
     with tracked(context, tracking, loaded, sections=["targets"], corpus_version=version) as run:
         run.log_metrics({f"targets_{method}_{split}": int(n) for (method, split), n in counts.items()})
     return dg.MaterializeResult(
-        value={"corpus_version": version},
+        value=documents,
         metadata={
             **table_metadata(frame),
             **{f"{method} ({split})": int(n) for (method, split), n in counts.items()},

@@ -68,6 +68,7 @@ def joint_memory(
     version = evidence_targets["corpus_version"]
     sections = ["corpus", "targets", "backbone", "memory", "training"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
+        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
         made = train_checkpoint(loaded, warehouse, version, backbone["folder"], run, context.log.info)
         run.log_metrics(made.metrics)
         run.log_figure(made.curves, "training_curves.png")
