@@ -1,0 +1,196 @@
+"""From what systems hand over to rows of `evidence`, `scores` and the leaderboard, through a real warehouse."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.errors import WarehouseError
+from zrag_core.evidence import Retrieved, Segment
+from zrag_core.settings import EvaluationSettings, load_settings
+from zrag_core.text import evidence_tokens
+from zrag_pipeline.answering import score_answers
+from zrag_pipeline.scoring import (
+    answer_score_rows,
+    evidence_rows,
+    leaderboard_rows,
+    load_evidence,
+    score_rows,
+    system_metrics,
+)
+from zrag_pipeline.warehouse import Warehouse
+
+DOCUMENTS = (
+    Document("town", "Tarn", "Tarn was founded by Ilse Maar. It lies at a lake."),
+    Document("섬", "서린도", "서린도는 남쪽 바다에 있는 섬이다. 등대가 하나 있다."),
+    Document("lake", "Lake", "The lake is deep."),
+)
+QUESTIONS = (
+    Question("q1", "Who founded Tarn?", ("Ilse Maar",), ("town",), split="test"),
+    Question("q2", "서린도는 어디에 있나?", ("남쪽 바다",), ("섬",), split="test", language="ko"),
+    Question("q3", "Who sank in it?", (), (), split="unanswerable"),
+    Question("q4", "Which lake does Tarn lie at?", ("Lake",), ("town", "lake"), split="test", question_type="two_hop"),
+)
+CORPUS = Corpus("towns", DOCUMENTS, QUESTIONS)
+TARGETS = (
+    EvidenceTarget("q1", QUESTIONS[0].question, ("town",), "Tarn was founded by Ilse Maar.", "gold", "test"),
+    EvidenceTarget("q2", QUESTIONS[1].question, ("섬",), "서린도는 남쪽 바다에 있는 섬이다.", "gold", "test"),
+)
+SETTINGS = EvaluationSettings(bootstrap_samples=50)
+
+
+class WholeDocuments:
+    """Hands over every document in a fixed order, and refuses q3."""
+
+    def __init__(self, name, order):
+        self.name = name
+        self.order = order
+
+    def retrieve(self, questions):
+        by_id = {document.id: document for document in DOCUMENTS}
+        segments = tuple(Segment(i, 0, len(by_id[i].text), by_id[i].text, 1.0) for i in self.order)
+        scores = tuple(1.0 / n for n in range(1, len(self.order) + 1))
+        return [
+            Retrieved(q.id, tuple(self.order), scores, segments, answerable=q.id != "q3", latency_ms=2.0)
+            for q in questions
+        ]
+
+
+@pytest.fixture
+def warehouse(tmp_path):
+    warehouse = Warehouse(tmp_path / "w.duckdb", timeout_s=5)
+    warehouse.save_corpus("v1", CORPUS)
+    constants = {"run_id": "e1", "corpus_version": "v1", "checkpoint_id": None}
+    for name, order in (("good", ["town", "섬", "lake"]), ("bad", ["lake", "섬", "town"])):
+        rows, _ = evidence_rows(WholeDocuments(name, order), QUESTIONS, (8, 64), **constants)
+        warehouse.replace_rows("evidence", rows, {"run_id": "e1", "system": name})
+    return warehouse
+
+
+@pytest.fixture
+def scores(warehouse):
+    """Scores as the warehouse gives them back."""
+    rows = score_rows(load_evidence(warehouse, "e1"), CORPUS, TARGETS, run_id="s1")
+    warehouse.replace_rows("scores", rows, {"run_id": "s1", "reader": "none"})
+    return warehouse.query("SELECT * FROM scores WHERE run_id = 's1' ORDER BY rowid")
+
+
+def answers(**by_question):
+    """Rows of the table `answers` at 64 tokens: a text, or an Exception for a failed question."""
+    return pd.DataFrame(
+        {
+            "run_id": "a1",
+            "corpus_version": "v1",
+            "evidence_run_id": "e1",
+            "system": system,
+            "budget": 64,
+            "question_id": question,
+            "reader": "openai",
+            "answer": "" if isinstance(answer, Exception) else answer,
+            "cost_usd": 0.25,
+            "error": str(answer) if isinstance(answer, Exception) else None,
+        }
+        for system in ("good", "bad")
+        for question, answer in by_question.items()
+    )
+
+
+def test_one_system_is_asked_once_and_cut_to_every_budget():
+    system = WholeDocuments("good", ["town", "섬", "lake"])
+    rows, seconds = evidence_rows(system, QUESTIONS, (8, 64), run_id="r", corpus_version="v", checkpoint_id="c")
+    assert [(row["question_id"], row["budget"]) for row in rows] == [(q.id, b) for q in QUESTIONS for b in (8, 64)]
+    assert seconds > 0
+    texts = {document.id: document.text for document in DOCUMENTS}
+    for row in rows:
+        assert (row["run_id"], row["corpus_version"], row["checkpoint_id"], row["system"]) == ("r", "v", "c", "good")
+        assert row["evidence_tokens"] == evidence_tokens(row["evidence"]) <= row["budget"]
+        pieces = zip(row["source_document_ids"], row["source_start"], row["source_end"], strict=True)
+        assert "\n".join(texts[i][start:end] for i, start, end in pieces) == row["evidence"]
+        assert row["answerable"] == (row["question_id"] != "q3")
+    assert rows[0]["evidence"] == "Tarn was founded by Ilse Maar."
+    assert rows[4]["evidence"] == rows[5]["evidence"] == ""
+    assert rows[1]["source_document_ids"] == ["town", "섬", "lake"]
+
+
+def test_scores_know_gold_documents_targets_and_what_is_not_defined(scores):
+    rows = scores.set_index(["system", "budget", "question_id"])
+    good = rows.loc[("good", 64, "q1")]
+    measures = ["recall_at_1", "recall_at_10", "reciprocal_rank", "answer_coverage", "grounded"]
+    assert good[measures].tolist() == [1, 1, 1, 1, 1]
+    bad = rows.loc[("bad", 8, "q1")]
+    assert bad[measures].tolist() == [0, 1, pytest.approx(1 / 3), 0, 1]
+    assert rows.loc[("good", 8, "q1"), "rouge_l"] == 1.0
+    assert rows.loc[("good", 64, "q2"), "answer_coverage"] == 1.0, "남쪽 바다 stands there with a particle"
+    unanswerable = rows.loc[("good", 64, "q3")]
+    assert unanswerable[["recall_at_1", "reciprocal_rank", "rouge_l", "answer_coverage", "em", "f1"]].isna().all()
+    assert math.isnan(rows.loc[("good", 64, "q4"), "rouge_l"]), "it has no target"
+    assert (rows.loc[("bad", 64, "q4"), ["recall_at_1", "recall_all_at_10"]] == [1, 1]).all()
+    assert dict(zip(scores["question_id"], scores["cluster"], strict=True)) == {
+        "q1": "town",
+        "q2": "섬",
+        "q3": "q3",
+        "q4": "town",
+    }
+    assert set(scores["split"]) == {"test", "unanswerable"}
+    assert set(scores["evidence_run_id"]) == {"e1"}
+    assert set(scores["reader"]) == {"none"}
+
+
+def test_answers_add_em_and_f1_and_failed_ones_stay_unscored(scores):
+    given = answers(q1="Ilse Maar", q2="남쪽 바다", q3="I don't know", q4=RuntimeError("HTTP 500"))
+    rows = answer_score_rows(scores[scores["budget"] == 64], given, CORPUS, run_id="a1")
+    by_key = {(row["system"], row["question_id"]): row for row in rows}
+    assert len(by_key) == len(rows) == 8
+    assert [by_key["good", q]["em"] for q in ("q1", "q2", "q3", "q4")] == [1, 1, 1, None]
+    assert by_key["good", "q4"]["f1"] is None
+    assert {row["reader"] for row in rows} == {"openai"}
+    assert {row["run_id"] for row in rows} == {"a1"}
+    assert by_key["good", "q1"]["recall_at_1"] == 1
+    assert by_key["bad", "q1"]["recall_at_1"] == 0
+    unasked = answer_score_rows(scores[scores["budget"] == 64], answers(q2="북쪽"), CORPUS, run_id="a1")
+    assert [(row["system"], row["question_id"], row["em"]) for row in unasked] == [("good", "q2", 0), ("bad", "q2", 0)]
+
+
+def test_leaderboard_rows_join_tokens_latency_and_cost(warehouse, scores):
+    evidence = load_evidence(warehouse, "e1")
+    frame = leaderboard_rows(scores, evidence, SETTINGS)
+    total = frame[(frame["question_type"] == "all") & (frame["split"] == "test")].set_index(["system", "budget"])
+    assert len(total) == 4
+    assert (total["n_questions"] == 3).all()
+    assert total.loc[("good", 64), "recall_at_1"] == pytest.approx(2 / 3)
+    assert total.loc[("good", 64), "answer_coverage"] == 1.0
+    used = evidence[(evidence["system"] == "good") & (evidence["budget"] == 8) & (evidence["question_id"] != "q3")]
+    assert total.loc[("good", 8), "evidence_tokens"] == pytest.approx(used["evidence_tokens"].mean())
+    assert (total["latency_p50_ms"] == 2.0).all()
+    assert total["cost_usd"].isna().all()
+    assert set(frame["question_type"]) == {"all", "single", "two_hop"}
+
+    given = answers(q1="Ilse Maar", q2="남쪽", q4="Lake")
+    rows = pd.DataFrame(answer_score_rows(scores[scores["budget"] == 64], given, CORPUS, run_id="a1"))
+    paid = leaderboard_rows(rows, evidence, SETTINGS, costs=given)
+    paid = paid[paid["question_type"] == "all"].set_index("system")
+    assert paid["cost_usd"].to_dict() == {"good": 0.75, "bad": 0.75}
+    assert paid.loc["good", "em"] == pytest.approx(2 / 3)
+
+
+def test_metrics_have_the_same_names_for_every_system(warehouse, scores):
+    frame = leaderboard_rows(scores, load_evidence(warehouse, "e1"), SETTINGS)
+    good, bad = (system_metrics(frame, name) for name in ("good", "bad"))
+    assert set(good) == set(bad)
+    assert good["answer_coverage_64"] == 1.0
+    assert {"recall_at_1", "two_hop/answer_coverage_8", "unanswerable/evidence_tokens_64", "rouge_l_8_low"} <= set(good)
+    assert not {"em", "f1"} & set(good), "nothing was answered"
+    assert good["recall_at_1"] == pytest.approx(2 / 3)
+    assert bad["recall_at_1"] == pytest.approx(1 / 3)
+
+
+def test_scores_of_other_evidence_than_the_answers_are_refused(warehouse, scores):
+    settings = load_settings({"evaluation": {"bootstrap_samples": 50, "budgets": [8, 64]}, "answers": {"budget": 64}})
+    given = {"evidence_run_id": "e1", "answers_run_id": "a1", "reader": "openai", "corpus_version": "v1"}
+    warehouse.replace_rows("answers", answers(q1="Ilse Maar").to_dict("records"), {"run_id": "a1"})
+    rows, frame = score_answers(settings, warehouse, given, {"evidence_run_id": "e1", "scores_run_id": "s1"}, "a1")
+    assert rows["em"].tolist() == [1, 1]
+    assert set(frame["reader"]) == {"openai"}
+    with pytest.raises(WarehouseError, match="other evidence than the scored one -> materialise evidence_scores"):
+        score_answers(settings, warehouse, given, {"evidence_run_id": "e2", "scores_run_id": "s1"}, "a1")
