@@ -76,6 +76,33 @@ def test_a_changed_document_is_noticed(folder):
         load_checkpoint(folder)
 
 
+def _cut_documents(folder):
+    lines = (folder / "documents.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "documents.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+
+
+def _cut_tensors(folder):
+    data = (folder / "memory.safetensors").read_bytes()
+    (folder / "memory.safetensors").write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut_documents,
+        _cut_tensors,
+        lambda folder: (folder / "heads.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text("{"),
+    ],
+    ids=["a document less", "half a tensor file", "no heads", "broken JSON"],
+)
+def test_a_damaged_checkpoint_is_one_clear_line(folder, damage):
+    damage(folder)
+    with pytest.raises(CheckpointError, match="the checkpoint is damaged") as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_missing_and_foreign_checkpoints(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         load_checkpoint(tmp_path / "nowhere")
@@ -136,6 +163,52 @@ def test_a_model_that_cannot_be_had_is_one_clear_line(settings, tmp_path):
     with pytest.raises(SettingsError, match=r"backbone\.name: cannot load the backbone") as caught:
         create_backbone(chosen.backbone, (), seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_another_architecture_reads_alike(documents, targets, settings, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from zrag_core.model.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([document.contents for document in documents], 300)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    chosen = _pretrained(settings, tmp_path / "gpt2", lora={"rank": 4, "target_modules": ["c_attn"]})
+    result = train_joint(documents, targets, create_backbone(chosen.backbone, (), seed=0), chosen)
+    save_checkpoint(tmp_path / "checkpoint", result.model, documents, chosen, checkpoint_id="g", metrics={})
+    found = MemorySystem("a", load_checkpoint(tmp_path / "checkpoint"), settings.decoding, threads=1).retrieve(
+        QUESTIONS
+    )
+    assert all(len(item.segments) == 4 for item in found)
+
+
+def test_rescaled_logits_are_refused(settings, tmp_path):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from zrag_core.model.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["text"], 300)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+    )
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path / "gemma")
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    with pytest.raises(SettingsError, match="final_logit_softcapping"):
+        create_backbone(_pretrained(settings, tmp_path / "gemma").backbone, (), seed=0)
 
 
 def test_an_adapter_for_layers_that_do_not_exist(settings, qwen3_folder):

@@ -5,7 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from zrag_core.corpus.types import Document
+from zrag_core.corpus.types import Document, Question
+
+
+def questions_version(questions: Iterable[Question]) -> str:
+    """Fingerprint of questions with their answers, evidence and splits (12 hex digits), whatever their order.
+
+    Two runs on the same documents with other splits differ here: what one trained on, the other may test.
+    """
+    rows = sorted(
+        "\x1f".join((q.id, q.question, *q.golden_answers, *q.document_ids, q.evidence or "", q.split))
+        for q in questions
+    )
+    return hashlib.sha256("\x1e".join(rows).encode("utf-8")).hexdigest()[:12]
 
 
 def corpus_version(documents: Iterable[Document]) -> str:

@@ -36,7 +36,12 @@ class Backbone:
     @property
     def hidden_size(self) -> int:
         """Width H of the hidden states."""
-        return self.lm.config.hidden_size
+        return self.lm.get_input_embeddings().weight.shape[1]
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer without its LM head."""
+        return self.lm.base_model
 
     @property
     def device(self) -> torch.device:
@@ -74,13 +79,13 @@ class Backbone:
 
     def hidden(self, embeds: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Last hidden states [B, T, H]; the LM head is left to the caller (few positions need it)."""
-        return self.lm.model(
+        return self.decoder(
             inputs_embeds=embeds, attention_mask=mask, position_ids=positions(mask), use_cache=False
         ).last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 vocabulary logits [..., V] of hidden states [..., H]."""
-        return self.lm.lm_head(hidden).float()
+        return self.lm.get_output_embeddings()(hidden).float()
 
     def trainable(self) -> list[nn.Parameter]:
         """Parameters of theta."""
@@ -151,7 +156,8 @@ def load_backbone(settings: BackboneSettings, folder: Path) -> Backbone:
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if (folder / "backbone").is_dir():
         _hide_progress_bars()
-        dtype = _dtype(settings)
+        # Trained as a whole, in float32: AdamW's small updates vanish in bfloat16 weights.
+        dtype = torch.float32 if settings.dtype == "auto" else _dtype(settings)
         lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
         return Backbone(lm.to(resolve_device(settings.device)), tokenizer, None, settings.name)
     from peft import PeftModel
@@ -182,6 +188,24 @@ def _create_tiny(settings: BackboneSettings, texts: Iterable[str]) -> Backbone:
     )
     lm = Qwen3ForCausalLM(config).to(resolve_device(settings.device))
     return Backbone(lm, tokenizer, None, TINY)
+
+
+def _refuse_unreadable(lm: Any, tokenizer: Any, name: str) -> None:
+    """Refuse models whose likelihoods would be wrong here: the LM head is applied to chosen positions only."""
+    config = lm.config.get_text_config()
+    for field, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
+        if getattr(config, field, neutral) not in (None, neutral):
+            raise SettingsError(
+                f"'{name}' rescales its logits ({field}), which is not supported",
+                where="backbone.name",
+                remedy="choose another causal LM, for instance one of the Qwen3 family",
+            )
+    if tokenizer.eos_token_id is None:
+        raise SettingsError(
+            f"the tokenizer of '{name}' has no end-of-sequence token",
+            where="backbone.name",
+            remedy="set eos_token in its tokenizer_config.json",
+        )
 
 
 def _hide_progress_bars() -> None:
@@ -222,6 +246,7 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             where="backbone.name",
             remedy="give a Hugging Face causal LM that this machine can reach, a local folder, or zrag-tiny",
         ) from error
+    _refuse_unreadable(lm, tokenizer, name)
     if settings.quantization == "nf4":
         from peft import prepare_model_for_kbit_training
 

@@ -84,11 +84,24 @@ def load_checkpoint(folder: Path, *, device: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: no checkpoint, an unknown format, or documents that do not match their hashes.
     """
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError
 
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise CheckpointError("no checkpoint here", where=str(folder), remedy="train one (job `train`)")
+    try:
+        return _load(folder, config_file, device)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint is damaged ({str(error).splitlines()[0]})",
+            where=str(folder),
+            remedy="restore the folder, or remove it and train again",
+        ) from error
+
+
+def _load(folder: Path, config_file: Path, device: str | None) -> Checkpoint:
+    from safetensors.torch import load_file
+
     config = json.loads(config_file.read_text(encoding="utf-8"))
     if config.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
@@ -102,6 +115,8 @@ def load_checkpoint(folder: Path, *, device: str | None = None) -> Checkpoint:
     with (folder / "documents.jsonl").open(encoding="utf-8") as file:
         documents = tuple(Document(**json.loads(line)) for line in file)
     memory = load_file(folder / "memory.safetensors")
+    if len(documents) != len(memory["z"]):
+        raise ValueError(f"{len(documents)} documents for {len(memory['z'])} rows of Z")
     for document, stored in zip(documents, memory["content_hash"].tolist(), strict=True):
         if bytes(stored).hex() != document.content_hash:
             raise CheckpointError(

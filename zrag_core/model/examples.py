@@ -42,7 +42,7 @@ class TrainingSet:
         study: (row, sentence) that self-study may ask about; held-out sentences are not among them.
         sentences: sentences of every document, as text.
         sentence_ids: the same as token ids.
-        truncated: how many queries and targets were cut to the configured lengths.
+        truncated: how many questions and targets were cut to the configured lengths.
         unplaced: targets whose evidence stands in none of their documents (left out).
     """
 
@@ -56,51 +56,46 @@ class TrainingSet:
 
 
 def build_training_set(
-    documents: Sequence[Document], targets: Sequence[EvidenceTarget], backbone: Backbone, settings: TrainingSettings
+    documents: Sequence[Document],
+    targets: Sequence[EvidenceTarget],
+    backbone: Backbone,
+    settings: TrainingSettings,
+    *,
+    split: str = "train",
 ) -> TrainingSet:
-    """Tokenise documents and training targets.
+    """Tokenise documents and the targets of one split.
 
     A target over several documents (two-hop) becomes one example for each document, whose evidence
     is the part of the target that stands in it. Self-study targets say which sentences may be studied;
-    their queries are drawn afresh in training. Targets of other splits than "train" are not used.
+    their queries are drawn afresh in training. Targets of other splits are not used.
     """
     rows = {document.id: row for row, document in enumerate(documents)}
     sentences = [[span.text for span in split_sentences(document.text)] for document in documents]
     # A space before each sentence but the first keeps token ids those of running text.
     sentence_ids = [[backbone.encode(f" {text}" if n else text) for n, text in enumerate(texts)] for texts in sentences]
-    own = [t for t in targets if t.method == "self_study" and t.split == "train" and t.document_ids[0] in rows]
+    own = [t for t in targets if t.method == "self_study" and t.split == split and t.document_ids[0] in rows]
     study = list(dict.fromkeys((rows[target.document_ids[0]], target.evidence) for target in own))
     data = TrainingSet(documents, [], study, sentences, sentence_ids)
     for target in targets:
-        if target.split != "train" or target.method == "self_study":
+        if target.split != split or target.method == "self_study":
             continue
         gold = tuple(rows[identifier] for identifier in target.document_ids if identifier in rows)
         parts = _evidence_by_row(target.evidence, gold, sentences)
         data.unplaced += not parts
         for row, evidence in parts.items():
-            data.examples.append(make_example(data, backbone, settings, target.query, row, gold, evidence))
+            data.truncated["questions"] += len(backbone.encode(target.query)) > settings.query_tokens
+            data.truncated["targets"] += len(backbone.encode(evidence)) > settings.evidence_tokens
+            data.examples.append(make_example(backbone, settings, target.query, row, gold, evidence))
     return data
 
 
 def make_example(
-    data: TrainingSet,
-    backbone: Backbone,
-    settings: TrainingSettings,
-    query: str,
-    row: int,
-    gold: tuple[int, ...],
-    evidence: str,
+    backbone: Backbone, settings: TrainingSettings, query: str, row: int, gold: tuple[int, ...], evidence: str
 ) -> ReadExample:
-    """Tokenise one example, counting in `data.truncated` what had to be cut."""
-    query_ids, evidence_ids = backbone.encode(query), backbone.encode(evidence)
-    data.truncated["queries"] += len(query_ids) > settings.query_tokens
-    data.truncated["targets"] += len(evidence_ids) > settings.evidence_tokens
+    """Tokenise one example, cut to the configured lengths."""
+    evidence_ids = backbone.encode(evidence, settings.evidence_tokens)
     return ReadExample(
-        query,
-        query_ids[: settings.query_tokens],
-        row,
-        gold,
-        [*evidence_ids[: settings.evidence_tokens], backbone.eos_id],
+        query, backbone.encode(query, settings.query_tokens), row, gold, [*evidence_ids, backbone.eos_id]
     )
 
 
@@ -110,7 +105,7 @@ def sample_self_study(
     """A fresh self-study example: title and words of a random sentence -> that sentence."""
     row, evidence = rng.choice(data.study)
     query = self_study_query(data.documents[row], evidence, rng)
-    return make_example(data, backbone, settings, query, row, (row,), evidence)
+    return make_example(backbone, settings, query, row, (row,), evidence)
 
 
 def sample_reconstruction(

@@ -3,7 +3,7 @@
 Beside the evidence loss stand self-study queries for every sentence and reconstruction with
 shuffled sentences: without them facts that no training question asks for are not stored. Known
 limit of this policy: theta may take up the facts, keyed by the names in the query, and leave Z an
-address; the memory checks tell (`z_shuffle_coverage`).
+address.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -34,10 +35,10 @@ from zrag_core.model.examples import (
 )
 from zrag_core.model.features import feature_ids, sketch
 from zrag_core.model.network import MemoryModel
-from zrag_core.model.training_state import load_state, save_state
+from zrag_core.model.training_state import SavedProgress, load_state, save_state
 from zrag_core.settings import MemorySettings, Settings, TrainingSettings
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.95
@@ -66,12 +67,22 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """A trained model and what its training was like."""
+    """A trained model and what its training was like.
+
+    Attributes:
+        resumed_from: step it went on from; 0 where it started afresh.
+        losses: running means at the end, on training examples.
+        dev_loss: evidence loss on the dev split, the gold document read, nats per token; None without dev targets.
+        seconds: of training, over all its parts where it was resumed.
+        truncated: questions and targets that were cut to the configured lengths.
+        unplaced: targets whose evidence stands in none of their documents (left out).
+    """
 
     model: MemoryModel
     steps: int
     resumed_from: int
     losses: dict[str, float]
+    dev_loss: float | None
     seconds: float
     truncated: dict[str, int]
     unplaced: int
@@ -86,7 +97,7 @@ def train_joint(
     state_folder: Path | None = None,
     on_resume: Callable[[int], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    progress_every: int = 20,
+    progress_times: int = 60,
 ) -> TrainingResult:
     """Train theta and Z on a corpus.
 
@@ -100,7 +111,7 @@ def train_joint(
         settings: `memory` and `training` are used.
         state_folder: where the resumable state is kept; None keeps none.
         on_resume: called with the step that training goes on from, where it does not start afresh.
-        on_progress: called every `progress_every` steps and at the end.
+        on_progress: called about `progress_times` times, at even steps, and at the end.
 
     Raises:
         CorpusError: there is nothing to train on.
@@ -114,19 +125,20 @@ def train_joint(
             remedy="set targets.self_study_per_sentence above 0, or bring questions",
         )
     model = initialise(backbone, settings.memory, documents, seed=training.seed)
-    steps = training.steps or _steps_of(training, len(data.examples))
+    steps = training.steps or _steps_of(training, data)
     parameters, optimizer = _optimizer(model, training)
     fingerprint = training_fingerprint(documents, targets, settings)
-    first = 0
+    before = SavedProgress(0, {}, 0.0)
     if state_folder is not None:
-        first = load_state(state_folder, parameters, optimizer, fingerprint=fingerprint)
-        if first and on_resume:
-            on_resume(first)
+        before = load_state(state_folder, parameters, optimizer, fingerprint=fingerprint)
+        if before.step and on_resume:
+            on_resume(before.step)
     model.train()
+    every = max(1, steps // progress_times)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    means: dict[str, float] = {}
+    means = dict(before.losses)
     started, tokens = time.monotonic(), 0
-    for step in range(first, steps):
+    for step in range(before.step, steps):
         rate = schedule(step, steps, training.warmup)
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * rate
@@ -136,13 +148,31 @@ def train_joint(
             means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
         done = step + 1
         if state_folder is not None and done % training.save_every == 0 and done < steps:
-            save_state(state_folder, parameters, optimizer, step=done, fingerprint=fingerprint)
-        if on_progress and (done % progress_every == 0 or done == steps):
+            progress = SavedProgress(done, dict(means), before.seconds + time.monotonic() - started)
+            save_state(state_folder, parameters, optimizer, progress, fingerprint=fingerprint)
+        if on_progress and (done % every == 0 or done == steps):
             elapsed = time.monotonic() - started
-            left = elapsed / (done - first) * (steps - done)
+            left = elapsed / (done - before.step) * (steps - done)
             on_progress(Progress(done, steps, dict(means), training.lr_theta * rate, tokens / elapsed, left))
     model.eval()
-    return TrainingResult(model, steps, first, means, time.monotonic() - started, dict(data.truncated), data.unplaced)
+    seconds = before.seconds + time.monotonic() - started
+    dev = build_training_set(documents, targets, backbone, training, split="dev").examples
+    dev_loss = evaluation_loss(model, dev, training.batch_size)
+    return TrainingResult(model, steps, before.step, means, dev_loss, seconds, dict(data.truncated), data.unplaced)
+
+
+@torch.no_grad()
+def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_size: int) -> float | None:
+    """Mean evidence NLL per token of held-out examples, each reading its gold document; None without any."""
+    total, tokens = 0.0, 0
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        rows = torch.tensor([example.row for example in batch], device=model.device)
+        targets = [example.evidence for example in batch]
+        n = sum(map(len, targets))
+        total += n * model.read_loss(model.z[rows], [example.query for example in batch], targets).item()
+        tokens += n
+    return total / tokens if tokens else None
 
 
 def initialise(
@@ -172,7 +202,7 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
         "version": TRAINING_VERSION,
         "corpus": corpus_version(documents),
         "order": [document.id for document in documents],
-        "targets": sorted((t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"),
+        "targets": [(t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
         "settings": {
             name: getattr(settings, name).model_dump(mode="json") for name in ("backbone", "memory", "training")
         },
@@ -184,9 +214,18 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def _steps_of(training: TrainingSettings, n_examples: int) -> int:
-    per_step = training.batch_size * training.gradient_accumulation
-    return max(1, math.ceil(n_examples / per_step) * (training.epochs or 1))
+def _questions_per_batch(training: TrainingSettings, data: TrainingSet) -> int:
+    """How many of a micro-batch are training questions; the others are self-study queries."""
+    if not data.examples or not data.study:
+        return training.batch_size if data.examples else 0
+    return training.batch_size - round(training.self_study * training.batch_size)
+
+
+def _steps_of(training: TrainingSettings, data: TrainingSet) -> int:
+    """Optimiser steps of `epochs` passes over the training questions (over the sentences, where none are asked)."""
+    asked = _questions_per_batch(training, data)
+    items, per_batch = (len(data.examples), asked) if asked else (len(data.study), training.batch_size)
+    return math.ceil(items * (training.epochs or 1) / (per_batch * training.gradient_accumulation))
 
 
 def _optimizer(model: MemoryModel, training: TrainingSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
@@ -209,8 +248,8 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     tokens = 0
-    for _ in range(training.gradient_accumulation):
-        losses, seen = _losses(model, data, training, rng)
+    for part in range(training.gradient_accumulation):
+        losses, seen = _losses(model, data, training, rng, step * training.gradient_accumulation + part)
         total = sum(getattr(training, f"{name}_weight") * loss for name, loss in losses.items())
         (total / training.gradient_accumulation).backward()
         tokens += seen
@@ -222,9 +261,9 @@ def _step(
 
 
 def _losses(
-    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
+    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random, micro_batch: int
 ) -> tuple[dict[str, torch.Tensor], int]:
-    batch = _sample_batch(model, data, training, rng)
+    batch = _sample_batch(model, data, training, rng, micro_batch)
     queries = [example.query for example in batch]
     vectors = model.query_vectors([example.text for example in batch], queries)
     vectors = F.dropout(vectors, training.query_dropout)
@@ -246,15 +285,24 @@ def _losses(
 
 
 def _sample_batch(
-    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random
+    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random, micro_batch: int
 ) -> list[ReadExample]:
-    n = training.batch_size
-    if data.examples and data.study:
-        n_self_study = round(training.self_study * n)
-    else:
-        n_self_study = n if data.study else 0
-    batch = [sample_self_study(data, model.backbone, training, rng) for _ in range(n_self_study)]
-    return batch + [rng.choice(data.examples) for _ in range(n - n_self_study)]
+    """Self-study queries at random, and the next training questions of a pass in shuffled order.
+
+    The order depends on the seed and the pass alone, so that a resumed run goes on with the right question.
+    """
+    asked = _questions_per_batch(training, data)
+    batch = [sample_self_study(data, model.backbone, training, rng) for _ in range(training.batch_size - asked)]
+    n = len(data.examples)
+    for position in range(micro_batch * asked, (micro_batch + 1) * asked):
+        epoch, place = divmod(position, n)
+        batch.append(data.examples[_shuffled(n, training.seed, epoch)[place]])
+    return batch
+
+
+@lru_cache(maxsize=4)
+def _shuffled(n: int, seed: int, epoch: int) -> list[int]:
+    return random.Random(f"{seed}:pass:{epoch}").sample(range(n), n)
 
 
 def routing_loss(scores: torch.Tensor, gold_rows: Sequence[Sequence[int]]) -> torch.Tensor:

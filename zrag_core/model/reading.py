@@ -14,9 +14,11 @@ import torch
 
 from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
-from zrag_core.model.backbone import positions
+from zrag_core.model.backbone import Backbone, positions
 from zrag_core.model.network import MemoryModel, pad
 from zrag_core.text import split_sentences
+
+_POSITIONS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def sentence_log_likelihoods(
     backbone = model.backbone
     eos = backbone.eos_id
     prompt, prompt_mask = model.prompt(z, [query] * len(candidates))
-    output = backbone.lm.model(
+    output = backbone.decoder(
         inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=positions(prompt_mask), use_cache=True
     )
     counts = [len(sentences) for sentences in candidates]
@@ -72,7 +74,7 @@ def sentence_log_likelihoods(
     cache = output.past_key_values
     cache.batch_select_indices(owner)
     full_mask = torch.cat([prompt_mask[owner], mask], 1)
-    hidden = backbone.lm.model(
+    hidden = backbone.decoder(
         inputs_embeds=backbone.embed(ids).to(backbone.lm.dtype),
         attention_mask=full_mask,
         position_ids=positions(full_mask)[:, prompt.shape[1] :],
@@ -81,14 +83,25 @@ def sentence_log_likelihoods(
     ).last_hidden_state
     # The prompt's last state predicts the first token, each token's state the next one.
     before = torch.cat([output.last_hidden_state[owner, -1:], hidden[:, :-1]], 1)
-    logits = backbone.logits(before)
-    token_log_p = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
-    means = ((token_log_p * mask).sum(1) / mask.sum(1)).tolist()
+    real = mask.bool()
+    token_nll = torch.zeros(ids.shape, device=ids.device)
+    token_nll[real] = _cross_entropy(backbone, before[real], ids[real])
+    means = (-token_nll.sum(1) / mask.sum(1)).tolist()
     result, position = [], 0
     for count in counts:
         result.append(means[position : position + count])
         position += count
     return result
+
+
+def _cross_entropy(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """NLL [P] of `labels` [P] under hidden states [P, H], a chunk at a time: float32 logits of a large vocabulary
+    (152 thousand for Qwen3) at every position at once would not fit beside the model."""
+    parts = [
+        torch.nn.functional.cross_entropy(backbone.logits(states), wanted, reduction="none")
+        for states, wanted in zip(hidden.split(_POSITIONS), labels.split(_POSITIONS), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -20,7 +21,7 @@ class MemorySystem:
     """Routes with Z and reads the routed documents' slots.
 
     Constrained decoding ranks the sentences of the k routed documents by
-    log P(document | query) + log P(sentence | query, slots) / length. Free decoding lets the model
+    log P(document | query) + mean log P(token | query, slots, tokens before). Free decoding lets the model
     write from each routed document in turn.
 
     Args:
@@ -50,7 +51,7 @@ class MemorySystem:
             began = time.perf_counter()
             found = self._batch(batch)
             each = (time.perf_counter() - began) * 1000 / len(batch)
-            results.extend(_timed(item, each) for item in found)
+            results.extend(replace(item, latency_ms=each) for item in found)
         return results
 
     def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
@@ -93,19 +94,6 @@ class MemorySystem:
             for segment, likelihood in zip(self._sentences.segments[row], row_likelihoods, strict=True)
         ]
         return tuple(sorted(scored, key=lambda segment: -segment.score))
-
-
-def _timed(item: Retrieved, latency_ms: float) -> Retrieved:
-    return Retrieved(
-        item.question_id,
-        item.document_ids,
-        item.document_scores,
-        item.segments,
-        item.text,
-        item.answerable,
-        item.confidence,
-        latency_ms,
-    )
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -11,10 +12,24 @@ from torch import nn
 from zrag_core.files import atomic_folder
 
 
+@dataclass(frozen=True, slots=True)
+class SavedProgress:
+    """Where a saved run stands: steps done, running mean losses, seconds of training so far."""
+
+    step: int
+    losses: dict[str, float]
+    seconds: float
+
+
 def save_state(
-    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, step: int, fingerprint: str
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    progress: SavedProgress,
+    *,
+    fingerprint: str,
 ) -> None:
-    """Write parameters, optimiser moments and the step; a crash leaves the former state in place."""
+    """Write parameters, optimiser moments and progress; a crash leaves the former state in place."""
     from safetensors.torch import save_file
 
     names = {id(parameter): name for name, parameter in parameters.items()}
@@ -24,23 +39,24 @@ def save_state(
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value).contiguous()
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / "state.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "fingerprint": fingerprint}))
+        (temporary / "state.json").write_text(json.dumps({**asdict(progress), "fingerprint": fingerprint}))
 
 
 def load_state(
     folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, fingerprint: str
-) -> int:
-    """Restore what `save_state` wrote and return the step to go on from; 0 where there is nothing to resume.
+) -> SavedProgress:
+    """Restore what `save_state` wrote and return where to go on; step 0 where there is nothing to resume.
 
     A state of other settings, corpus or code (another fingerprint) is left alone and not used.
     """
     from safetensors.torch import load_file
 
+    fresh = SavedProgress(0, {}, 0.0)
     if not (folder / "state.json").is_file():
-        return 0
+        return fresh
     saved = json.loads((folder / "state.json").read_text())
-    if saved["fingerprint"] != fingerprint:
-        return 0
+    if saved.pop("fingerprint") != fingerprint:
+        return fresh
     tensors = load_file(folder / "state.safetensors")
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -53,4 +69,4 @@ def load_state(
             optimizer.state[parameter] = {
                 key: value if value.dim() == 0 else value.to(parameter.device) for key, value in state.items()
             }
-    return saved["step"]
+    return SavedProgress(**saved)
