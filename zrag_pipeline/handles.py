@@ -1,13 +1,14 @@
 """The small values that assets hand each other: ids, versions and paths, as JSON files.
 
 Data itself lives in the warehouse and in checkpoint and index folders; a handle says which of it
-to use. Each run's handles are kept, so a run always reads what it wrote itself, and a run of a
-part of the lineage reads the newest ones.
+to use. Each run's handles are kept, so a run always reads what it wrote itself; a re-execution
+reads what the runs it goes on from wrote, and a run of a part of the lineage reads the newest ones.
 """
 
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,14 @@ class HandleIOManager(dg.IOManager):
         _prune(folder)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read the value of this run, else the latest; raises ZragError if there is none."""
+        """Read the value of this run, else of a run that it goes on from, else the latest.
+
+        Raises:
+            ZragError: there is none, or it cannot be read.
+        """
         folder = self._folder(context)
-        path = folder / f"{context.step_context.run_id}.json"
-        if not path.exists():
-            path = folder / _LATEST
+        own = (folder / f"{run_id}.json" for run_id in _runs(context))
+        path = next((path for path in own if path.exists()), folder / _LATEST)
         again = f"dagster asset materialize -m zrag_pipeline.definitions --select '{_name(context)}'"
         try:
             text = path.read_text(encoding="utf-8")
@@ -90,6 +94,21 @@ def _name(context: dg.OutputContext | dg.InputContext) -> str:
         return context.asset_key.to_user_string()
     output = context if isinstance(context, dg.OutputContext) else context.upstream_output
     return f"ops/{output.step_key}/{output.name}"
+
+
+def _runs(context: dg.InputContext) -> Iterator[str]:
+    """Ids of the runs whose values belong to this one, nearest first.
+
+    A re-execution has an id of its own and repeats only some steps; what it leaves out was written by
+    the run that Dagster names as the output's, or by an earlier ancestor.
+    """
+    run = context.step_context.dagster_run
+    yield run.run_id
+    if context.upstream_output is not None:
+        yield context.upstream_output.run_id
+    while run is not None and run.parent_run_id is not None:
+        yield run.parent_run_id
+        run = context.instance.get_run_by_id(run.parent_run_id)
 
 
 def _prune(folder: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -154,3 +155,80 @@ def test_the_default_place_is_the_data_folder(tmp_path, monkeypatch):
     folder = tmp_path / "handles" / "corpus_version"
     for name in (result.run_id, "latest"):
         assert json.loads((folder / f"{name}.json").read_text()) == {"corpus_version": "v1"}
+
+
+# --- re-execution from failure ----------------------------------------------------------------------
+
+
+@dg.asset
+def a() -> dict:
+    return {"from": chain_file("value").read_text()}
+
+
+@dg.asset
+def b(a):
+    if chain_file("fail").exists():
+        raise RuntimeError("as planned")
+    return a
+
+
+@dg.asset
+def c(a, b) -> None:
+    chain_file("seen").write_text(json.dumps([a["from"], b["from"]]))
+
+
+def chain_file(name):
+    return Path(os.environ["CHAIN_FOLDER"], name)
+
+
+def chain_job():
+    """a -> b -> c, at module level so that Dagster can build it again for a re-execution."""
+    manager = dg.IOManagerDefinition.hardcoded_io_manager(HandleIOManager(chain_file("handles")))
+    job = dg.define_asset_job("chain", executor_def=dg.in_process_executor)
+    return dg.Definitions([a, b, c], resources={"io_manager": manager}, jobs=[job]).resolve_job_def("chain")
+
+
+class Chain:
+    """Runs of the job on one instance; `again` is the id of the run to execute again from its failure."""
+
+    def __init__(self, instance):
+        self.instance = instance
+
+    def run(self, value, *, fail=False, again=None):
+        chain_file("value").write_text(value)
+        if fail:
+            chain_file("fail").touch()
+        else:
+            chain_file("fail").unlink(missing_ok=True)
+        options = again and dg.ReexecutionOptions.from_failure(again, self.instance)
+        job = dg.reconstructable(chain_job)
+        with dg.execute_job(job, self.instance, reexecution_options=options) as result:
+            assert result.success is not fail
+            return result.run_id
+
+    def seen(self):
+        return json.loads(chain_file("seen").read_text())
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHAIN_FOLDER", str(tmp_path))
+    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
+        yield Chain(instance)
+
+
+def test_a_run_executed_again_from_failure_goes_on_with_its_own_values(chain):
+    first = chain.run("first", fail=True)
+    chain.run("second")
+    assert chain.seen() == ["second", "second"]
+    chain.run("third", again=first)
+    assert chain.seen() == ["first", "first"]
+
+
+def test_several_failures_in_a_row_lead_back_to_the_first_run(chain):
+    first = chain.run("first", fail=True)
+    again = chain.run("x", fail=True, again=first)
+    once_more = chain.run("y", fail=True, again=again)
+    chain.run("second")
+    chain.run("third", again=once_more)
+    assert chain.seen() == ["first", "first"]
