@@ -39,7 +39,12 @@ def backbone(
         run.log_metrics(prepared.numbers)
     context.log.info(prepared.line)
     return dg.MaterializeResult(
-        value={"corpus_version": version, "name": loaded.backbone.name, "folder": prepared.folder},
+        value={
+            "corpus_version": version,
+            "name": loaded.backbone.name,
+            "folder": prepared.folder,
+            "digest": prepared.digest,
+        },
         metadata={"name": loaded.backbone.name, **prepared.numbers, **link(run)},
     )
 
@@ -69,7 +74,7 @@ def joint_memory(
     sections = ["corpus", "targets", "backbone", "memory", "training"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
-        made = train_checkpoint(loaded, warehouse, version, backbone["folder"], run, context.log.info)
+        made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
         run.log_metrics(made.metrics)
         run.log_figure(made.curves, "training_curves.png")
         registered = tracking.register(run, "zrag-joint", made.folder, tags={"corpus_version": version})
