@@ -16,7 +16,11 @@ def audit_metrics(audit: TargetAudit) -> dict[str, float]:
     metrics: dict[str, float] = {name: float(finding.count) for name, finding in _findings(audit).items()}
     metrics |= {f"covered_{split}": shares["any"] for split, shares in audit.coverage.items()}
     metrics |= {f"target_tokens_{name}": value for name, value in audit.length_percentiles.items()}
-    return {**metrics, "self_study_targets": float(audit.self_study_targets)}
+    return {
+        **metrics,
+        "self_study_targets": float(audit.self_study_targets),
+        "llm_targets": float(audit.llm_targets),
+    }
 
 
 def audit_markdown(audit: TargetAudit) -> str:
@@ -26,7 +30,11 @@ def audit_markdown(audit: TargetAudit) -> str:
         shares = audit.coverage.get(split, {})
         methods = ", ".join(f"{method} {share:.1%}" for method, share in shares.items() if method != "any")
         lines.append(f"| {split} | {n:,} | {shares.get('any', 0):.1%} | {methods} |")
-    lines += ["", f"{audit.unanswerable:,} unanswerable questions; {audit.self_study_targets:,} self-study targets."]
+    lines += [
+        "",
+        f"{audit.unanswerable:,} unanswerable questions; {audit.self_study_targets:,} self-study targets; "
+        f"{audit.llm_targets:,} questions written by an LLM.",
+    ]
     if audit.length_percentiles:
         lengths = ", ".join(f"{name} {value:.0f}" for name, value in audit.length_percentiles.items())
         lines += ["", f"Target length in evidence tokens: {lengths}."]
@@ -40,9 +48,8 @@ def audit_markdown(audit: TargetAudit) -> str:
 def audit_checks(audit: TargetAudit) -> list[dg.AssetCheckResult]:
     """The asset checks of `evidence_audit`; the blocking ones are about integrity, the others warn."""
     answerable = sum(audit.questions.values())
-    trainable = audit.self_study_targets + round(
-        audit.questions.get("train", 0) * audit.coverage.get("train", {}).get("any", 0.0)
-    )
+    questions = audit.questions.get("train", 0) * audit.coverage.get("train", {}).get("any", 0.0)
+    trainable = audit.self_study_targets + audit.llm_targets + round(questions)
     with_target = 1 - audit.without_target.count / max(1, answerable)
     targets = max(1, answerable - audit.without_target.count)
     with_answer = 1 - audit.answer_not_in_evidence.count / targets

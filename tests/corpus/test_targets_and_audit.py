@@ -240,3 +240,40 @@ def test_the_audit_counts_what_was_planted():
     assert audit.leaks == 6
     assert audit.length_percentiles["p100"] == 7
     assert audit_targets(corpus(), []).length_percentiles == {}
+
+
+def test_questions_written_by_an_llm_are_audited_as_training_questions():
+    questions = (
+        Question("a", "When was Vale born?", ("1931",), ("vale",), "He was born in 1931 at Sorn.", split="test"),
+        Question("b", "What does Tarn Bridge span?", ("Ostel",), ("bridge",), split="train"),
+        Question("n", "Who painted Tarn Bridge?", split="unanswerable"),
+    )
+
+    def written(name, query, evidence, document="vale"):
+        return EvidenceTarget(f"llm-{name}", query, (document,), evidence, "llm", "train")
+
+    asked = corpus(*questions)
+    own = build_targets(asked, TargetSettings(self_study_per_sentence=1), 0)
+    plain = audit_targets(asked, own)
+    clean = audit_targets(asked, [*own, written("clean", "What was Vale?", "Orrin Vale was a painter.")])
+    assert (clean.self_study_targets, clean.llm_targets, clean.leaks) == (plain.self_study_targets, 1, 0)
+    assert clean.coverage == plain.coverage
+    repeated = written("train", "What does Tarn Bridge span", "Tarn Bridge spans the Ostel.", "bridge")
+    assert audit_targets(asked, [*own, repeated]).leaks == 0, "a question of train may be asked again"
+    same_words = written("words", "when was VALE born", "Orrin Vale was a painter.")
+    same_words_as_none = written("none", "Who painted Tarn Bridge", "It opened in 1955.", "bridge")
+    same_evidence = written("evidence", "Vale's year of birth?", "He was born in  1931 at Sorn.")
+    elsewhere = written("elsewhere", "Which year?", "He was born in 1931 at Sorn.", "bridge")
+    audit = audit_targets(asked, [*own, same_words, same_words_as_none, same_evidence, elsewhere])
+    assert audit.leaked_questions.examples == ("a", "n", "llm-words", "llm-none")
+    assert audit.leaked_evidence.examples == ("a", "llm-evidence")
+
+
+def test_llm_questions_about_held_out_sentences_of_a_corpus_without_questions_are_leaks():
+    plain = village_corpus(10)
+    questions = synthetic_questions(plain, 0)
+    asked = replace(plain, questions=tuple(questions))
+    held = questions[0]
+    written = EvidenceTarget("llm-1", "What was sold?", held.document_ids, held.evidence, "llm", "train")
+    leaked = audit_targets(asked, [*build_targets(asked, TargetSettings(), 0), written]).leaked_evidence
+    assert set(leaked.examples) == {held.id, "llm-1"}

@@ -33,13 +33,14 @@ class TargetAudit:
         unanswerable: questions without an answer, which need no target.
         coverage: split -> method -> share of its answerable questions with such a target; "any" is the sum.
         self_study_targets: self-study queries beside the questions.
+        llm_targets: questions written by an LLM beside the questions; they are trained on like self-study queries.
         length_percentiles: of the questions' targets, in evidence tokens, keys "p5" to "p100"; empty without any.
         without_target: answerable questions that have none.
         duplicate_questions: questions whose words an earlier one has.
         duplicate_targets: targets with the query and evidence of an earlier one.
-        leaked_questions: questions whose words stand in another split as well.
-        leaked_evidence: targets of questions whose (document, evidence) is a target of another split as well;
-            for synthetic questions self-study targets count, which otherwise cover every sentence on purpose.
+        leaked_questions: questions, and questions written by an LLM, whose words stand in another split as well.
+        leaked_evidence: targets of these whose (document, evidence) is a target of another split as well; for
+            synthetic questions self-study targets count, which otherwise cover every sentence on purpose.
         leaked_facts: questions whose `fact_id` stands in another split as well.
         answer_not_in_evidence: targets of questions that do not hold an answer (yes/no ones left out).
         evidence_not_in_documents: targets of questions with words that none of their documents has in that place.
@@ -49,6 +50,7 @@ class TargetAudit:
     unanswerable: int
     coverage: Mapping[str, Mapping[str, float]]
     self_study_targets: int
+    llm_targets: int
     length_percentiles: Mapping[str, float]
     without_target: Finding
     duplicate_questions: Finding
@@ -74,7 +76,7 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples
 
     Args:
         corpus: its questions have their splits.
-        targets: what `build_targets` made.
+        targets: what `build_targets` made, and questions that an LLM wrote (method "llm").
         examples: how many ids to keep for each finding.
     """
 
@@ -83,8 +85,9 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples
         return Finding(len(found), tuple(found[:examples]))
 
     by_id = {question.id: question for question in corpus.questions}
-    asked = [target for target in targets if target.id in by_id]
-    study = [target for target in targets if target.id not in by_id]
+    written = [target for target in targets if target.method == "llm"]
+    asked = [target for target in targets if target.id in by_id and target.method != "llm"]
+    study = [target for target in targets if target.id not in by_id and target.method == "self_study"]
     answerable = [question for question in corpus.questions if question.split != "unanswerable"]
     have = {target.id for target in asked}
     texts = {document.id: document.text for document in corpus.documents}
@@ -93,12 +96,13 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples
         unanswerable=len(corpus.questions) - len(answerable),
         coverage=_coverage(answerable, asked),
         self_study_targets=len(study),
+        llm_targets=len(written),
         length_percentiles=_percentiles([evidence_tokens(target.evidence) for target in asked]),
         without_target=finding(question.id for question in answerable if question.id not in have),
         duplicate_questions=finding(_repeats((q.id, normalized(q.question)) for q in corpus.questions)),
         duplicate_targets=finding(_repeats((t.id, (normalized(t.query), normalized(t.evidence))) for t in targets)),
-        leaked_questions=finding(_leaks((q.id, q.split, [normalized(q.question)]) for q in corpus.questions)),
-        leaked_evidence=finding(_leaked_evidence(asked, study)),
+        leaked_questions=finding(_leaked_questions(corpus.questions, written)),
+        leaked_evidence=finding(_leaked_evidence(asked, study, written)),
         leaked_facts=finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in corpus.questions)),
         answer_not_in_evidence=finding(t.id for t in asked if _lacks_answer(t, by_id[t.id])),
         evidence_not_in_documents=finding(t.id for t in asked if _lacks_source(t, texts)),
@@ -142,11 +146,19 @@ def _leaks(items: Iterable[tuple[str, str, Sequence[Hashable]]]) -> list[str]:
     return [item_id for item_id, _, keys in listed if any(len(sides[key]) > 1 for key in keys)]
 
 
-def _leaked_evidence(asked: Sequence[EvidenceTarget], study: Sequence[EvidenceTarget]) -> list[str]:
+def _leaked_questions(questions: Sequence[Question], written: Sequence[EvidenceTarget]) -> list[str]:
+    own = [(question.id, question.split, [normalized(question.question)]) for question in questions]
+    return _leaks([*own, *((target.id, target.split, [normalized(target.query)]) for target in written)])
+
+
+def _leaked_evidence(
+    asked: Sequence[EvidenceTarget], study: Sequence[EvidenceTarget], written: Sequence[EvidenceTarget]
+) -> list[str]:
     synthetic = [target for target in asked if target.method == "self_study"]
     human = [target for target in asked if target.method != "self_study"]
-    leaked = set(_leaks(map(_placed, human))) | set(_leaks(map(_placed, [*synthetic, *study])))
-    return [target.id for target in asked if target.id in leaked]
+    leaked = set(_leaks(map(_placed, [*human, *written])))
+    leaked |= set(_leaks(map(_placed, [*synthetic, *study, *written])))
+    return [target.id for target in (*asked, *written) if target.id in leaked]
 
 
 def _placed(target: EvidenceTarget) -> tuple[str, str, list[Hashable]]:
