@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the leaderboard
 	@$(BIN)/dagster job execute -m zrag_pipeline.definitions -j demo -c dagster_home/configs/demo.yaml
-	@echo; $(BIN)/zrag leaderboard; $(BIN)/zrag where
+	@echo && $(BIN)/zrag leaderboard && $(BIN)/zrag where
 
 test: $(READY)  ## Run the tests (no GPU, no network)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"

@@ -36,18 +36,18 @@ train = dg.define_asset_job(
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    dg.AssetSelection.groups("baselines", "evaluation"),
+    dg.AssetSelection.groups("baselines", "evaluation") | dg.AssetSelection.assets("preflight"),
     description="Baselines and evaluation on the newest checkpoint and corpus.",
 )
 answers = dg.define_asset_job(
     "answers",
-    dg.AssetSelection.groups("answers"),
+    dg.AssetSelection.groups("answers") | dg.AssetSelection.assets("preflight"),
     description="Answers and their scores from the newest evidence; costs money where a model is configured.",
 )
 benchmark = dg.define_asset_job(
     "benchmark",
-    dg.AssetSelection.groups("corpus", "benchmarks") | dg.AssetSelection.assets("evidence_targets"),
-    description="The memory's router, untrained and trained, beside BM25 on the same questions: table `benchmarks`.",
+    dg.AssetSelection.groups("corpus", "evidence", "benchmarks"),
+    description="Routing by the memory, untrained and trained, against BM25: table `benchmarks`.",
 )
 
 JOBS = [demo, full, train, evaluate, answers, benchmark]

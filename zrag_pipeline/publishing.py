@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,20 +11,13 @@ import pandas as pd
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.evaluation.scoring import METRIC_VERSION
-from zrag_core.settings import EvaluationSettings, Settings
+from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.scoring import system_metrics
-from zrag_pipeline.systems import MEMORY_SYSTEMS
 from zrag_pipeline.tracking import TrackedRun, Tracking
 from zrag_pipeline.training import image
 from zrag_pipeline.warehouse import Warehouse
 
 _TOLERANCE = 0.05
-_RETRIEVAL_PARAMS = {
-    "bm25": ("bm25_k1", "bm25_b"),
-    "bm25_sentence": ("bm25_k1", "bm25_b"),
-    "dense": ("dense_encoder",),
-    "hybrid": ("bm25_k1", "bm25_b", "dense_encoder", "rrf_k"),
-}
 
 
 def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
@@ -62,14 +55,17 @@ def log_systems(
     parent: TrackedRun,
     frame: pd.DataFrame,
     scores: pd.DataFrame,
-    settings: Settings,
-    *,
-    checkpoint_id: str,
-    extra: dict[str, Any] | None = None,
+    params_of: Mapping[str, Mapping[str, Any]],
+    **extra: Any,
 ) -> None:
-    """One child run per system: what it is as parameters, its leaderboard numbers, its questions as a table."""
+    """One child run per system: what it is as parameters, its leaderboard numbers, its questions as a table.
+
+    Args:
+        params_of: parameters of each system, see `system_params`.
+        extra: parameters that are the same for all.
+    """
     for system in frame["system"].unique():
-        params = {"system": system, **_system_params(system, settings, checkpoint_id), **(extra or {})}
+        params = {"system": system, **params_of[system], **extra}
         with tracking.child(parent, system, context_tags={"zrag.system": system}, params=params) as child:
             child.log_metrics(system_metrics(frame, system))
             own = scores[scores["system"] == system]
@@ -89,18 +85,3 @@ def routing_check(frame: pd.DataFrame) -> dg.AssetCheckResult:
         metadata={name: float(recall[name]) for name in ("zrag_joint", "bm25") if both},
         description=None if both else "zrag_joint and bm25 were not both evaluated",
     )
-
-
-def _system_params(system: str, settings: Settings, checkpoint_id: str) -> dict[str, Any]:
-    if system in MEMORY_SYSTEMS:
-        return {
-            "policy": settings.memory.policy,
-            "decode": "free" if system.endswith("_free") else "constrained",
-            "backbone": settings.backbone.name,
-            "checkpoint_id": checkpoint_id,
-            "m": settings.memory.slots,
-            "d": settings.memory.width,
-            "k": settings.decoding.routed_documents,
-        }
-    values = settings.baselines.model_dump(mode="json")
-    return {name: values[name] for name in _RETRIEVAL_PARAMS.get(system, ())}

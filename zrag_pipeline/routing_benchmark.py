@@ -16,6 +16,7 @@ from zrag_core.model.network import MemoryModel
 from zrag_core.model.reading import route
 from zrag_core.settings import Settings
 from zrag_pipeline.systems import evaluated_questions
+from zrag_pipeline.training import tokenizer_texts
 from zrag_pipeline.warehouse import Warehouse
 
 _BATCH = 64
@@ -41,7 +42,7 @@ def measure_routing(
     rows = _rows(
         "bm25", None, corpus.documents, questions, [item.document_ids for item in bm25.retrieve(questions)], alone
     )
-    texts = [d.contents for d in corpus.documents] + [t.query for t in targets if t.split == "train"]
+    texts = tokenizer_texts(corpus.documents, targets)
     backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
     untrained = initialise(backbone, settings.memory, corpus.documents, seed=settings.training.seed).eval()
     ranked = rank(untrained, corpus.documents, questions)
@@ -50,8 +51,7 @@ def measure_routing(
     def on_progress(progress: Progress) -> None:
         log(progress.line())
 
-    every = max(1, (settings.training.steps or 400) // 20)
-    result = train_joint(corpus.documents, targets, backbone, alone, on_progress=on_progress, progress_every=every)
+    result = train_joint(corpus.documents, targets, backbone, alone, on_progress=on_progress, progress_times=20)
     ranked = rank(result.model, corpus.documents, questions)
     rows += _rows("router_trained", numbers, corpus.documents, questions, ranked, alone)
     frame = pd.DataFrame(rows)

@@ -8,12 +8,48 @@ from typing import Any
 
 from zrag_core.corpus.sampling import hash_order
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
+from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError
 from zrag_core.evidence import EvidenceSystem
 from zrag_core.settings import EvaluationSettings, Settings
 
 MEMORY_SYSTEMS = frozenset({"zrag_joint", "zrag_joint_free"})
 """Systems that read the memory of the checkpoint; their rows carry its id."""
+
+
+def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str) -> None:
+    """Refuse an artefact that was made under other questions or splits of the same documents.
+
+    What one set of splits trains on, another may test; such figures would not be held out.
+
+    Raises:
+        CheckpointError: the artefact's questions version is not the corpus' present one.
+    """
+    if handle["questions_version"] != questions_version(corpus.questions):
+        raise CheckpointError(
+            f"the {what} was made under other questions or splits of this corpus, so nothing would be held out",
+            remedy="run the job `full` with one configuration",
+        )
+
+
+def system_params(
+    settings: Settings, *, checkpoint: Mapping[str, Any], bm25: Mapping[str, Any], dense: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What tells each system from the others, as its artefacts were made (not as the settings are now)."""
+    memory = {
+        **checkpoint["params"],
+        "checkpoint_id": checkpoint["checkpoint_id"],
+        "k": settings.decoding.routed_documents,
+    }
+    params = {
+        "zrag_joint": {**memory, "decode": "constrained"},
+        "zrag_joint_free": {**memory, "decode": "free"},
+        "bm25": bm25["params"],
+        "bm25_sentence": bm25["params"],
+        "dense": dense["params"],
+        "hybrid": {**bm25["params"], **dense["params"], "rrf_k": settings.baselines.rrf_k},
+    }
+    return {name: params.get(name, {}) for name in settings.evaluation.systems}
 
 
 def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:
@@ -47,7 +83,6 @@ def make_systems(
     from zrag_core.baselines.dense import DenseIndex, DenseSystem
     from zrag_core.baselines.hybrid import HybridSystem
     from zrag_core.baselines.reference import ClosedBookSystem, GoldEvidenceSystem
-    from zrag_core.corpus.version import corpus_version
 
     documents = corpus.documents
     version = corpus_version(documents)
@@ -71,6 +106,7 @@ def make_systems(
     def vectors() -> DenseSystem:
         return DenseSystem(DenseIndex.load(Path(dense["folder"])), documents)
 
+    refuse_other_questions(corpus, checkpoint, "checkpoint")
     by_question = {target.id: target for target in targets}
     makers: dict[str, Callable[[], EvidenceSystem]] = {
         "zrag_joint": lambda: memory("zrag_joint", free=False),

@@ -189,6 +189,13 @@ class TrackedRun:
         base = os.environ.get("ZRAG_MLFLOW_URL") or DEFAULT_URL
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Set tags that were not known when the run began; child runs take them over, None is left out."""
+        for name, value in tags.items():
+            if value is not None:
+                self._client.set_tag(self.run_id, name, str(value)[:MAX_TAG_LENGTH])
+        self.context_tags.update(tags)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings; nested mappings become dotted names, long values are cut."""
         from mlflow.entities import Param

@@ -47,7 +47,7 @@ class PreparedBackbone:
 
 @dataclass(frozen=True)
 class MadeCheckpoint:
-    """A checkpoint that was just written."""
+    """A checkpoint that was just written; `params` are what tells it from others when systems are compared."""
 
     checkpoint_id: str
     folder: Path
@@ -55,6 +55,7 @@ class MadeCheckpoint:
     digest: str
     metrics: dict[str, float]
     curves: bytes
+    params: dict[str, Any]
 
     @property
     def curves_markdown(self) -> dg.MarkdownMetadataValue:
@@ -176,7 +177,19 @@ def train_checkpoint(
     shutil.rmtree(state, ignore_errors=True)  # a repeated run starts afresh, it does not "resume" a finished one
     curves = training_curves([p.step for p in history], [p.losses for p in history])
     return MadeCheckpoint(
-        checkpoint_id, folder, tuple(result.model.z.shape), checkpoint_digest(folder), metrics, curves
+        checkpoint_id,
+        folder,
+        tuple(result.model.z.shape),
+        checkpoint_digest(folder),
+        metrics,
+        curves,
+        {
+            "policy": settings.memory.policy,
+            "backbone": settings.backbone.name,
+            "m": settings.memory.slots,
+            "d": settings.memory.width,
+            "training_steps": result.steps,
+        },
     )
 
 

@@ -58,7 +58,7 @@ def answer_runs(
             "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
         )
     return dg.MaterializeResult(
-        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader},
+        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader, "model": made.model},
         metadata={
             **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
             "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
@@ -109,14 +109,22 @@ def answer_scores(
 
     loaded = settings.load()
     version, run_id = answer_runs["corpus_version"], context.run.run_id
-    scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
     reader = answer_runs["reader"]
-    warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
-    store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
-    everything = load_leaderboard(warehouse, list({evidence_scores["scores_run_id"], run_id}))
     with tracked(context, tracking, loaded, sections=["evaluation", "answers"], corpus_version=version) as run:
-        extra = {"reader": reader, "answer_budget": loaded.answers.budget}
-        log_systems(tracking, run, everything, scores, loaded, checkpoint_id=answer_runs["checkpoint_id"], extra=extra)
+        scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
+        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
+        store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
+        everything = load_leaderboard(warehouse, list({evidence_scores["scores_run_id"], run_id}))
+        log_systems(
+            tracking,
+            run,
+            everything,
+            scores,
+            answer_runs["params"],
+            reader=reader,
+            answering_model=answer_runs["model"],
+            answer_budget=loaded.answers.budget,
+        )
         metadata = publish(everything, loaded.evaluation, run)
     return dg.MaterializeResult(
         value={"corpus_version": version},

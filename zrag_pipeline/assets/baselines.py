@@ -32,18 +32,19 @@ def bm25_index(
 
     loaded = settings.load()
     version = documents["corpus_version"]
-    corpus = warehouse.load_corpus(version)
     folders, numbers = {}, {}
-    for unit in ("passage", "sentence"):
-        index = Bm25Index.build(corpus.documents, loaded.baselines, unit=unit, corpus_version=version)
-        folder = paths.indexes_dir() / version / f"bm25-{unit}"
-        index.save(folder)
-        folders[unit] = str(folder)
-        numbers[f"{unit}s"] = len(index.pieces)
     with tracked(context, tracking, loaded, sections=["baselines"], corpus_version=version) as run:
+        corpus = warehouse.load_corpus(version)
+        for unit in ("passage", "sentence"):
+            index = Bm25Index.build(corpus.documents, loaded.baselines, unit=unit, corpus_version=version)
+            folder = paths.indexes_dir() / version / f"bm25-{unit}"
+            index.save(folder)
+            folders[unit] = str(folder)
+            numbers[f"{unit}s"] = len(index.pieces)
         run.log_metrics(numbers)
+    params = {"bm25_k1": loaded.baselines.bm25_k1, "bm25_b": loaded.baselines.bm25_b}
     return dg.MaterializeResult(
-        value={"corpus_version": version, **folders},
+        value={"corpus_version": version, **folders, "params": params},
         metadata={
             "corpus_version": version,
             "folder": dg.MetadataValue.path(folders["passage"]),
@@ -73,15 +74,16 @@ def dense_index(
 
     loaded = settings.load()
     version = documents["corpus_version"]
-    corpus = warehouse.load_corpus(version)
-    index = DenseIndex.build(corpus.documents, loaded.baselines, corpus_version=version)
-    folder = paths.indexes_dir() / version / "dense"
-    index.save(folder)
-    numbers = {"passages": int(index.vectors.shape[0]), "dimensions": int(index.vectors.shape[1])}
     with tracked(context, tracking, loaded, sections=["baselines"], corpus_version=version) as run:
+        corpus = warehouse.load_corpus(version)
+        index = DenseIndex.build(corpus.documents, loaded.baselines, corpus_version=version)
+        folder = paths.indexes_dir() / version / "dense"
+        index.save(folder)
+        numbers = {"passages": int(index.vectors.shape[0]), "dimensions": int(index.vectors.shape[1])}
         run.log_metrics(numbers)
+    params = {"dense_encoder": loaded.baselines.dense_encoder, "dense_dimensions": numbers["dimensions"]}
     return dg.MaterializeResult(
-        value={"corpus_version": version, "folder": str(folder)},
+        value={"corpus_version": version, "folder": str(folder), "params": params},
         metadata={
             "corpus_version": version,
             "encoder": loaded.baselines.dense_encoder,

@@ -17,6 +17,7 @@ GROUP = "benchmarks"
     owners=OWNERS,
     kinds={"pytorch", "duckdb"},
     code_version="1",
+    deps=["evidence_audit"],
     description="Recall of the memory's router on held-out questions, untrained and trained on the corpus' own "
     "training questions, beside BM25 on the same questions: table `benchmarks`.",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -68,8 +68,3 @@ def table_metadata(frame: pandas.DataFrame, rows: int | None = None) -> dict[str
 def link(run: TrackedRun) -> dict[str, Any]:
     """Metadata that leads to the MLflow run."""
     return {"mlflow": dg.MetadataValue.url(run.url)}
-
-
-def drop_empty(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what Dagster's metadata cannot hold: None."""
-    return {name: value for name, value in values.items() if value is not None}

@@ -81,30 +81,32 @@ def read_corpus_assets(
     import pandas as pd
 
     from zrag_core.corpus.readers import read_corpus
-    from zrag_core.corpus.version import corpus_version
+    from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
 
     loaded = settings.load()
-    corpus = read_corpus(loaded.corpus)
-    version = corpus_version(corpus.documents)
-    for note in corpus.notes:
-        context.log.info(note)
-    warehouse.save_corpus(version, corpus)
-    documents = pd.DataFrame(
-        [(d.id, d.title, d.text, evidence_tokens(d.text)) for d in corpus.documents],
-        columns=["document_id", "title", "text", "n_tokens"],
-    )
-    questions = pd.DataFrame(
-        [(q.id, q.question, q.golden_answers, q.split, q.question_type, q.language) for q in corpus.questions],
-        columns=["question_id", "question", "golden_answers", "split", "question_type", "language"],
-    )
-    splits = questions.groupby("split").size().to_dict()
-    with tracked(context, tracking, loaded, sections=["corpus"], corpus_version=version, name="documents") as run:
+    with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
+        corpus = read_corpus(loaded.corpus)
+        version = corpus_version(corpus.documents)
+        run.set_tags({"zrag.corpus_version": version})
+        for note in corpus.notes:
+            context.log.info(note)
+        warehouse.save_corpus(version, corpus)
+        documents = pd.DataFrame(
+            [(d.id, d.title, d.text, evidence_tokens(d.text)) for d in corpus.documents],
+            columns=["document_id", "title", "text", "n_tokens"],
+        )
+        questions = pd.DataFrame(
+            [(q.id, q.question, q.golden_answers, q.split, q.question_type, q.language) for q in corpus.questions],
+            columns=["question_id", "question", "golden_answers", "split", "question_type", "language"],
+        )
+        splits = questions.groupby("split").size().to_dict()
+        source = loaded.corpus.location or loaded.corpus.format
         run.log_dataset(
             corpus.name,
             version,
             {"documents": len(documents), "questions": len(questions), "splits": splits},
-            source=loaded.corpus.location or loaded.corpus.format,
+            source=source,
         )
         run.log_metrics(
             {
@@ -114,7 +116,12 @@ def read_corpus_assets(
                 **{f"questions_{split}": n for split, n in splits.items()},
             }
         )
-    handle = {"corpus_version": version, "name": corpus.name, "source": loaded.corpus.location or "almanac"}
+    handle = {
+        "corpus_version": version,
+        "questions_version": questions_version(corpus.questions),
+        "name": corpus.name,
+        "source": source,
+    }
     notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
     common = {"corpus_version": version, "notes": notes, **link(run)}
     yield dg.Output(
@@ -127,6 +134,7 @@ def read_corpus_assets(
         handle,
         "questions",
         metadata={**table_metadata(questions), **{f"split: {k}": int(v) for k, v in splits.items()}, **common},
+        data_version=dg.DataVersion(handle["questions_version"]),
     )
 
 

@@ -43,7 +43,7 @@ def system_evidence(
 
     from zrag_core.errors import CorpusError
     from zrag_pipeline.scoring import evidence_rows
-    from zrag_pipeline.systems import MEMORY_SYSTEMS, evaluated_questions, make_systems
+    from zrag_pipeline.systems import MEMORY_SYSTEMS, evaluated_questions, make_systems, system_params
 
     loaded = settings.load()
     version, run_id = evidence_targets["corpus_version"], context.run.run_id
@@ -88,7 +88,8 @@ def system_evidence(
             "corpus_version": version,
             "evidence_run_id": run_id,
             "checkpoint_id": joint_memory["checkpoint_id"],
-            "systems": list(makers),
+            "questions_version": evidence_targets["questions_version"],
+            "params": system_params(loaded, checkpoint=joint_memory, bm25=bm25_index, dense=dense_index),
         },
         metadata={
             **table_metadata(sample, rows=int(counts["questions"].sum())),
@@ -130,24 +131,21 @@ def evidence_scores(
 
     from zrag_pipeline.publishing import log_systems, store_leaderboard
     from zrag_pipeline.scoring import leaderboard_rows, load_evidence, score_rows
+    from zrag_pipeline.systems import refuse_other_questions
 
     loaded = settings.load()
     version, run_id = system_evidence["corpus_version"], context.run.run_id
-    corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
-    evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
-    scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
-    warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": "none"})
-    frame = leaderboard_rows(scores, evidence, loaded.evaluation)
-    store_leaderboard(warehouse, frame, run_id=run_id, readers=["none"])
     with tracked(context, tracking, loaded, sections=["corpus", "evaluation"], corpus_version=version) as run:
-        run.log_dataset(
-            corpus.name,
-            version,
-            {"questions": int(scores["question_id"].nunique())},
-            source=version,
-            context="evaluation",
-        )
-        log_systems(tracking, run, frame, scores, loaded, checkpoint_id=system_evidence["checkpoint_id"])
+        corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
+        refuse_other_questions(corpus, system_evidence, "evidence")
+        evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
+        scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
+        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": "none"})
+        frame = leaderboard_rows(scores, evidence, loaded.evaluation)
+        store_leaderboard(warehouse, frame, run_id=run_id, readers=["none"])
+        profile = {"questions": int(scores["question_id"].nunique()), "splits": list(loaded.evaluation.splits)}
+        run.log_dataset(corpus.name, version, profile, source=version, context="evaluation")
+        log_systems(tracking, run, frame, scores, system_evidence["params"])
     return dg.MaterializeResult(
         value={**system_evidence, "scores_run_id": run_id},
         metadata={

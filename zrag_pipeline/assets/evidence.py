@@ -40,22 +40,22 @@ def evidence_targets(
 
     loaded = settings.load()
     version = documents["corpus_version"]
-    corpus = warehouse.load_corpus(version)
-    targets = build_targets(corpus, loaded.targets, loaded.corpus.seed)
-    if loaded.targets.llm_questions_per_document:
-        written, summary = llm_targets(corpus, loaded, os.environ, paths.answer_cache_file())
-        context.log.info(summary)
-        targets.extend(written)
-    warehouse.save_targets(version, targets)
-    frame = pd.DataFrame(
-        [(t.id, t.query, t.evidence, t.document_ids, t.method, t.split) for t in targets],
-        columns=["target_id", "query", "evidence", "document_ids", "method", "split"],
-    )
-    counts = frame.groupby(["method", "split"]).size()
     with tracked(context, tracking, loaded, sections=["targets"], corpus_version=version) as run:
+        corpus = warehouse.load_corpus(version)
+        targets = build_targets(corpus, loaded.targets, loaded.corpus.seed)
+        if loaded.targets.llm_questions_per_document:
+            written, summary = llm_targets(corpus, loaded, os.environ, paths.answer_cache_file())
+            context.log.info(summary)
+            targets.extend(written)
+        warehouse.save_targets(version, targets)
+        frame = pd.DataFrame(
+            [(t.id, t.query, t.evidence, t.document_ids, t.method, t.split) for t in targets],
+            columns=["target_id", "query", "evidence", "document_ids", "method", "split"],
+        )
+        counts = frame.groupby(["method", "split"]).size()
         run.log_metrics({f"targets_{method}_{split}": int(n) for (method, split), n in counts.items()})
     return dg.MaterializeResult(
-        value=documents,
+        value=questions,
         metadata={
             **table_metadata(frame),
             **{f"{method} ({split})": int(n) for (method, split), n in counts.items()},
@@ -108,9 +108,9 @@ def evidence_audit(
     from zrag_pipeline.audit_report import audit_checks, audit_markdown, audit_metrics
 
     version = evidence_targets["corpus_version"]
-    audit = audit_targets(warehouse.load_corpus(version), warehouse.load_targets(version))
-    metrics, markdown = audit_metrics(audit), audit_markdown(audit)
     with tracked(context, tracking, settings.load(), sections=["targets"], corpus_version=version) as run:
+        audit = audit_targets(warehouse.load_corpus(version), warehouse.load_targets(version))
+        metrics, markdown = audit_metrics(audit), audit_markdown(audit)
         run.log_metrics(metrics)
         run.log_text(markdown, "audit.md")
     return dg.MaterializeResult(

@@ -34,8 +34,8 @@ def backbone(
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
-    prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
     with tracked(context, tracking, loaded, sections=["backbone"], corpus_version=version) as run:
+        prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
         run.log_metrics(prepared.numbers)
     context.log.info(prepared.line)
     return dg.MaterializeResult(
@@ -79,7 +79,13 @@ def joint_memory(
         run.log_figure(made.curves, "training_curves.png")
         registered = tracking.register(run, "zrag-joint", made.folder, tags={"corpus_version": version})
     return dg.MaterializeResult(
-        value={"corpus_version": version, "checkpoint_id": made.checkpoint_id, "folder": str(made.folder)},
+        value={
+            "corpus_version": version,
+            "questions_version": evidence_targets["questions_version"],
+            "checkpoint_id": made.checkpoint_id,
+            "folder": str(made.folder),
+            "params": made.params,
+        },
         metadata={
             "checkpoint_id": made.checkpoint_id,
             "folder": dg.MetadataValue.path(str(made.folder)),
