@@ -32,9 +32,9 @@ JOBS = {
     "demo": LINEAGE,
     "full": LINEAGE,
     "train": TRAINED,
-    "evaluate": ASSETS["baselines"] | ASSETS["evaluation"],
-    "answers": ASSETS["answers"],
-    "benchmark": CORPUS | {"evidence_targets", "routing_benchmark"},
+    "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
+    "answers": {"preflight"} | ASSETS["answers"],
+    "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
 }
 HEAVY = ("torch", "transformers", "mlflow", "sklearn", "pandas", "peft", "datasets", "openai", "matplotlib", "scipy")
 
