@@ -21,8 +21,10 @@ class MemorySystem:
     """Routes with Z and reads the routed documents' slots.
 
     Constrained decoding ranks the sentences of the k routed documents by
-    log P(document | query) + mean log P(token | query, slots, tokens before). Free decoding lets the model
-    write from each routed document in turn.
+    log P(document | query) + l(sentence | query, slots) - w l(sentence | title, slots), where l is the mean
+    log-likelihood per token and w `prior_weight`: likelihood alone prefers sentences that the model finds easy
+    whatever is asked; w = 1 ranks by pointwise mutual information with the question (Brown et al. 2020 score
+    answers alike). Free decoding lets the model write from each routed document in turn.
 
     Args:
         name: system name in tables.
@@ -40,6 +42,7 @@ class MemorySystem:
         self.settings = settings
         self.free = free
         self.threads = threads
+        self._priors: dict[int, list[float]] = {}
         self._sentences = None if free else SentenceStore.build(checkpoint.model, checkpoint.documents)
 
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
@@ -88,12 +91,24 @@ class MemorySystem:
         likelihoods = sentence_log_likelihoods(
             self.checkpoint.model, self.checkpoint.model.z[rows], query, [self._sentences.ids[row] for row in chosen]
         )
+        weight = self.settings.prior_weight
         scored = [
-            Segment(segment.document_id, segment.start, segment.end, segment.text, log_p + likelihood)
-            for row, log_p, row_likelihoods in zip(chosen, routed.log_p[i].tolist(), likelihoods, strict=False)
-            for segment, likelihood in zip(self._sentences.segments[row], row_likelihoods, strict=True)
+            Segment(segment.document_id, segment.start, segment.end, segment.text, log_p + likelihood - weight * prior)
+            for row, log_p, row_likelihoods in zip(chosen, routed.log_p[i, :k].tolist(), likelihoods, strict=True)
+            for segment, likelihood, prior in zip(
+                self._sentences.segments[row], row_likelihoods, self._prior(row), strict=True
+            )
         ]
         return tuple(sorted(scored, key=lambda segment: -segment.score))
+
+    def _prior(self, row: int) -> list[float]:
+        """How likely each sentence of a document is when only its title is asked for; made once per document."""
+        assert self._sentences is not None
+        if row not in self._priors:
+            model, document = self.checkpoint.model, self.checkpoint.documents[row]
+            title = model.backbone.encode(document.title)
+            self._priors[row] = sentence_log_likelihoods(model, model.z[[row]], title, [self._sentences.ids[row]])[0]
+        return self._priors[row]
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
