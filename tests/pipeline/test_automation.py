@@ -129,3 +129,23 @@ def test_the_schedule_runs_a_configuration_that_the_job_takes(corpus):
     (request,) = data.run_requests
     assert dg.validate_run_config(defs.resolve_job_def("full"), request.run_config)
     assert request.run_config["resources"]["settings"]["config"]["corpus"]["location"] == str(corpus)
+
+
+@pytest.mark.parametrize("unmounted", [False, True])
+def test_a_share_that_went_away_is_no_change_of_a_corpus_that_is_recognised(corpus, tmp_path, unmounted):
+    watched = config(corpus={"format": "auto", "location": str(corpus)})
+    (tmp_path / "watched.yaml").write_text(yaml.safe_dump(watched, allow_unicode=True), "utf-8")
+    _, _, cursor = tick(None)
+    corpus.rename(tmp_path / "away")
+    if unmounted:
+        corpus.mkdir()
+    requests, reason, kept = tick(cursor)
+    assert requests == []
+    assert "cannot be read" in reason
+    assert kept == cursor
+    if unmounted:
+        corpus.rmdir()
+    (tmp_path / "away").rename(corpus)
+    requests, reason, _ = tick(kept)
+    assert requests == []
+    assert "is unchanged" in reason

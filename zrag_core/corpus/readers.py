@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from zrag_core.corpus.parsing import Problems, read_json, unique
 from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.sampling import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
+from zrag_core.corpus.source import names_dataset
 from zrag_core.corpus.splits import assign_splits
 from zrag_core.corpus.squad import is_squad, parse_squad
 from zrag_core.corpus.texts import SUFFIXES, read_texts, text_files
@@ -24,8 +24,6 @@ from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 
-_DATASET_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_FILE_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv", ".zip", *SUFFIXES)
 _KNOWN = (
     "a folder with corpus.jsonl, a SQuAD/KorQuAD or HotpotQA .json (.gz) file, a folder of .md/.txt files, "
     "or the name of a Hugging Face dataset"
@@ -114,7 +112,7 @@ def _detect(path: Path, location: str) -> str:
         if path.suffix.lower() in SUFFIXES:
             return "texts"
         raise CorpusError("not a kind of file that is known", where=location, remedy=f"corpus.location takes {_KNOWN}")
-    if _DATASET_NAME.fullmatch(location) and not location.endswith(_FILE_SUFFIXES):
+    if names_dataset(location):
         return "huggingface"
     raise CorpusError("no such file or folder", where=location, remedy=f"corpus.location takes {_KNOWN}")
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
-from zrag_core.corpus.texts import text_files
+from zrag_core.corpus.native import find_file
+from zrag_core.corpus.texts import SUFFIXES, text_files
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 
 _CHUNK = 1 << 20
+_DATASET_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_FILE_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv", ".zip", *SUFFIXES)
+
+
+def names_dataset(location: str) -> bool:
+    """Whether a location where nothing exists can be the name of a Hugging Face dataset ("squad", "KorQuAD/v1").
+
+    Anything else is a path: absolute, starting with "." or "~", of several folders, or with a file's ending.
+    """
+    return bool(_DATASET_NAME.fullmatch(location)) and not location.endswith(_FILE_SUFFIXES)
 
 
 def source_fingerprint(settings: CorpusSettings) -> str:
@@ -21,22 +33,25 @@ def source_fingerprint(settings: CorpusSettings) -> str:
     the hub is not asked.
 
     Raises:
-        CorpusError: the location does not exist or cannot be read.
+        CorpusError: the location does not exist, holds no corpus (a share that is not mounted is an empty
+            folder), or cannot be read.
     """
     digest = hashlib.sha256()
     recipe = settings.model_dump(mode="json", exclude={"location"})
     digest.update(json.dumps(recipe, sort_keys=True).encode())
     if settings.format != "almanac":
-        assert settings.location is not None
-        path = Path(settings.location).expanduser()
-        if not path.exists() and settings.format not in ("auto", "huggingface"):
-            raise CorpusError("no such file or folder", where=str(path), remedy="check corpus.location")
-        files = _files(path)
-        if not files:
-            digest.update(settings.location.encode())
-        for file in files:
-            digest.update(f"\x1f{file.relative_to(path.parent).as_posix()}\x1f".encode())
-            _update(digest, file)
+        location = settings.location or ""
+        path = Path(location).expanduser()
+        try:
+            files = _files(path)
+            if not files:
+                _check_dataset(settings, location, path)
+                digest.update(location.encode())
+            for file in files:
+                digest.update(f"\x1f{file.relative_to(path.parent).as_posix()}\x1f".encode())
+                _update(digest, file)
+        except OSError as error:
+            raise CorpusError(f"cannot be read ({error.strerror})", where=str(error.filename or path)) from error
     return digest.hexdigest()[:16]
 
 
@@ -45,14 +60,25 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         return []
-    native = sorted(p for p in path.iterdir() if p.name.removesuffix(".gz") in ("corpus.jsonl", "questions.jsonl"))
-    return native or text_files(path)
+    documents, questions = find_file(path, "corpus.jsonl"), find_file(path, "questions.jsonl")
+    if documents is None:
+        return text_files(path)
+    return [documents, questions] if questions is not None else [documents]
+
+
+def _check_dataset(settings: CorpusSettings, location: str, path: Path) -> None:
+    """Raise CorpusError unless a location without corpus files is a dataset that the hub's library finds."""
+    if path.is_dir():
+        found = settings.format == "huggingface" and any(path.iterdir())
+        what = "the folder holds no corpus (is it mounted?)"
+    else:
+        found = settings.format in ("auto", "huggingface") and names_dataset(location)
+        what = "no such file or folder"
+    if not found:
+        raise CorpusError(what, where=str(path), remedy="check corpus.location")
 
 
 def _update(digest: hashlib._Hash, file: Path) -> None:
-    try:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise CorpusError(f"cannot be read ({error.strerror})", where=str(file)) from error
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)

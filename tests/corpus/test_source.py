@@ -1,0 +1,93 @@
+"""The fingerprint of a corpus' source: new for new content, an error for a source that is not there."""
+
+import json
+import shutil
+
+import pytest
+
+from zrag_core.corpus.source import names_dataset, source_fingerprint
+from zrag_core.errors import CorpusError
+from zrag_core.settings import CorpusSettings
+
+
+def fingerprint(location, form="auto", **more):
+    return source_fingerprint(CorpusSettings(format=form, location=str(location), **more))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "말뭉치"
+    folder.mkdir()
+    write(folder, "corpus.jsonl", "Tessamor lies in the north.")
+    return folder
+
+
+def write(folder, name, text):
+    (folder / name).write_text(json.dumps({"id": "d1", "title": "Tessamor", "text": text}) + "\n", "utf-8")
+
+
+FORMATS = ("auto", "native", "texts", "squad", "hotpotqa")
+
+
+@pytest.mark.parametrize(
+    ("form", "state"),
+    [
+        *((form, state) for form in FORMATS for state in ("vanished", "empty", "other")),
+        *(("huggingface", state) for state in ("vanished", "empty")),  # its files may have any name
+    ],
+)
+def test_a_folder_that_lost_its_corpus_is_an_error(folder, form, state):
+    """As when a share is not mounted: the sensor must not take that for a new corpus."""
+    fingerprint(folder)
+    shutil.rmtree(folder)
+    if state != "vanished":
+        folder.mkdir()
+    if state == "other":
+        write(folder, "questions.jsonl", "left behind")
+    with pytest.raises(CorpusError) as caught:
+        fingerprint(folder, form)
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).endswith("-> check corpus.location")
+    assert ("no such file or folder" in str(caught.value)) is (state == "vanished")
+
+
+@pytest.mark.parametrize("location", ["./gone", "~/gone-zrag", "../a/b", "a/b/c", "gone.json", "gone.jsonl.gz", "a b"])
+def test_a_path_to_nowhere_is_an_error(location, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for form in ("auto", "huggingface", "native"):
+        with pytest.raises(CorpusError, match="no such file or folder"):
+            fingerprint(location, form)
+    assert not names_dataset(location)
+
+
+@pytest.mark.parametrize("name", ["squad", "KorQuAD/squad_kor_v1", "org/set-1.1"])
+def test_a_dataset_is_known_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names_dataset(name)
+    assert fingerprint(name) == fingerprint(name) != fingerprint(name + "2")
+    with pytest.raises(CorpusError):
+        fingerprint(name, "native")
+
+
+def test_content_and_settings_count_and_times_do_not(folder):
+    first = fingerprint(folder)
+    write(folder, "corpus.jsonl", "Tessamor lies in the north.")
+    assert fingerprint(folder) == first
+    assert fingerprint(folder, seed=1) != first
+    write(folder, "questions.jsonl", "Where?")
+    with_questions = fingerprint(folder)
+    assert with_questions != first
+    write(folder, "corpus.jsonl", "Tessamor lies in the south.")
+    assert fingerprint(folder) not in (first, with_questions)
+    (folder / "questions.jsonl").unlink()
+    write(folder, "corpus.jsonl", "Tessamor lies in the north.")
+    assert fingerprint(folder) == first
+
+
+def test_a_file_that_cannot_be_read_is_an_error(folder, monkeypatch):
+    def refused(self, *_arguments, **_options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.open", refused)
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl: cannot be read \(Permission denied\)"):
+        fingerprint(folder)
