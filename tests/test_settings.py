@@ -1,7 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
 from zrag_core.errors import ProblemList, SettingsError
-from zrag_core.settings import Settings, load_settings
+from zrag_core.settings import AnswerSettings, Settings, load_settings
 
 
 def test_defaults_are_valid():
@@ -65,3 +66,84 @@ def test_every_field_says_what_it_is():
                 yield path + name
 
     assert list(undocumented(Settings)) == []
+
+
+@pytest.mark.parametrize("value", [None, 7, ["A"], {"a": 1}, "", "A B", "1A", "$A", "A=b", "PATH\n"])
+def test_only_a_variable_name_can_be_read_from_the_environment(value):
+    with pytest.raises(SettingsError, match=r"corpus\.location: env takes the name of an environment variable"):
+        load_settings({"corpus": {"format": "native", "location": {"env": value}}})
+
+
+@pytest.mark.parametrize("value", [["a", "b"], 3, {"env": "A", "b": 1}])
+def test_a_location_that_is_none_is_one_line(value):
+    with pytest.raises(SettingsError, match=r"corpus\.location: Input should be a valid string"):
+        load_settings({"corpus": {"format": "native", "location": value}})
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("evaluation", {"systems": []}, r"evaluation\.systems: .*at least 1 item"),
+        ("evaluation", {"splits": []}, r"evaluation\.splits: .*at least 1 item"),
+        ("evaluation", {"budgets": []}, r"evaluation\.budgets: .*at least 1 item"),
+        ("evaluation", {"systems": ["bm25", "dense", "bm25"]}, r"evaluation\.systems: named more than once: bm25$"),
+        ("evaluation", {"splits": ["test", "test"]}, r"evaluation\.splits: named more than once: test$"),
+        ("evaluation", {"budgets": [256, 64, 256, 64]}, r"evaluation\.budgets: named more than once: 256, 64$"),
+        (
+            "training",
+            {"evidence_weight": 0, "reconstruction_weight": 0, "routing_weight": 0},
+            "training: .* are all 0; nothing would be learned",
+        ),
+    ],
+)
+def test_nothing_to_do_and_the_same_twice_are_refused(section, values, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings({section: values})
+
+
+def test_one_loss_is_enough():
+    for only in ("evidence_weight", "reconstruction_weight", "routing_weight"):
+        weights = dict.fromkeys(("evidence_weight", "reconstruction_weight", "routing_weight"), 0.0)
+        assert load_settings({"training": weights | {only: 0.1}})
+
+
+SECRET = "sk-proj-hunter2"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"api_key_env": SECRET},
+        {"api_key_env": f"OPENAI_API_KEY={SECRET}"},
+        {"api_key_env": [SECRET]},
+        {"api_key": SECRET},
+        {"base_url": f"https://alice:{SECRET}@host/v1"},
+        {"base_url": f"alice:{SECRET}@host/v1"},
+        {"base_url": f"https://alice:{SECRET}/x@host/v1"},
+        {"base_url": f"https://{SECRET}@host:99999999/v1"},
+        {"base_url": f"https://host/v1?key={SECRET}"},
+        {"base_url": f"https://host/v1#{SECRET}"},
+        {"base_url": [f"https://alice:{SECRET}@host/v1"]},
+    ],
+)
+def test_keys_and_passwords_are_refused_and_never_repeated(answers):
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"answers": answers})
+    assert str(caught.value).startswith(f"answers.{next(iter(answers))}: ")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValidationError) as raw:
+        AnswerSettings.model_validate(answers)
+    assert "hunter2" not in str(raw.value)
+
+
+def test_what_is_refused_says_where_the_key_belongs():
+    with pytest.raises(SettingsError, match=r"environment variable.*export the key as OPENAI_API_KEY"):
+        load_settings({"answers": {"api_key_env": SECRET}})
+    with pytest.raises(SettingsError, match=r"put the key into the environment variable that api_key_env names"):
+        load_settings({"answers": {"base_url": f"https://alice:{SECRET}@host/v1"}})
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:8000/v1", "https://[::1]:8/v1/", "http://서버/v1"])
+def test_plain_addresses_and_variable_names_are_taken(url):
+    answers = load_settings({"answers": {"base_url": url, "api_key_env": "_My_Key2"}}).answers
+    assert (answers.base_url, answers.api_key_env) == (url, "_My_Key2")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -30,11 +32,15 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0.0)]
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# People paste keys and passwords here; what they typed is not repeated to terminals and logs.
+_NEVER_SHOWN = frozenset({"answers.api_key_env", "answers.base_url"})
+
 
 class Section(BaseModel):
     """Base of every settings section: immutable, and unknown fields are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class AlmanacSettings(Section):
@@ -95,6 +101,8 @@ class CorpusSettings(Section):
     def _from_environment(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and set(value) == {"env"}:
             name = value["env"]
+            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+                raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
             if not os.environ.get(name):
                 raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
             return os.environ[name]
@@ -185,13 +193,24 @@ class TrainingSettings(Section):
             raise ValueError("give either steps or epochs (set the other to null)")
         return self
 
+    @model_validator(mode="after")
+    def _learns_something(self) -> TrainingSettings:
+        if not (self.evidence_weight or self.reconstruction_weight or self.routing_weight):
+            raise ValueError(
+                "evidence_weight, reconstruction_weight and routing_weight are all 0; nothing would be learned"
+            )
+        return self
+
 
 class DecodingSettings(Section):
     """How evidence is read from the memory."""
 
     routed_documents: Positive = Field(4, description="k: documents read for a query")
+    prior_weight: Rate = Field(
+        1.0, description="how much of a sentence's likelihood without the question is subtracted; 1: mutual information"
+    )
     max_new_tokens: Positive = Field(96, description="length of freely decoded evidence")
-    batch_size: Positive = Field(32, description="questions decoded at once")
+    batch_size: Positive = Field(32, description="questions routed and freely decoded at once")
 
 
 class BaselineSettings(Section):
@@ -221,14 +240,22 @@ class EvaluationSettings(Section):
             "closed_book",
             "gold_evidence",
         ),
+        min_length=1,
         description="systems, in the order of the leaderboard",
     )
-    splits: tuple[EvaluatedSplit, ...] = Field(("test",), description="splits to evaluate")
-    budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), description="evidence tokens per question")
+    splits: tuple[EvaluatedSplit, ...] = Field(("test",), min_length=1, description="splits to evaluate")
+    budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), min_length=1, description="evidence tokens per question")
     limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
     bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="level of the intervals")
     seed: int = Field(0, description="seed of the sample and of the bootstrap")
+
+    @field_validator("systems", "splits", "budgets")
+    @classmethod
+    def _named_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if repeated := [str(value) for value, count in Counter(values).items() if count > 1]:
+            raise ValueError(f"named more than once: {', '.join(repeated)}")
+        return values
 
 
 class AnswerSettings(Section):
@@ -248,6 +275,27 @@ class AnswerSettings(Section):
     max_retries: Annotated[int, Field(ge=0)] = Field(5, description="retries with exponential back-off")
     max_cost_usd: Rate = Field(5.0, description="hard spending limit of one run, in US dollars")
     limit_questions: Positive | None = Field(None, description="at most this many questions per system")
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_credentials(cls, value: str | None) -> str | None:
+        # Settings are logged and kept as parameters of runs.
+        if value is not None and any(mark in value for mark in "@?#"):
+            raise ValueError(
+                "holds a user name, password or query, which would be logged (not shown here); give only "
+                "https://host/path and put the key into the environment variable that api_key_env names"
+            )
+        return value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        if not _VARIABLE.fullmatch(value):
+            raise ValueError(
+                "not the name of an environment variable (not shown, as it may be a key); export the key as "
+                "OPENAI_API_KEY, say, and give that name"
+            )
+        return value
 
 
 class Settings(Section):
@@ -295,7 +343,8 @@ def _describe(item: Mapping[str, Any]) -> str:
         return f"{field}: unknown field -> {hint}"
     message = item["msg"].removeprefix("Value error, ")
     given = item["input"]
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    plain = isinstance(given, str | int | float | bool | None) and field not in _NEVER_SHOWN
+    shown = f" (given: {given!r})" if plain else ""
     return f"{field}: {message}{shown}"
 
 
