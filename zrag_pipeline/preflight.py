@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from zrag_core.corpus.source import names_dataset
 from zrag_core.errors import ProblemList, ZragError
-from zrag_core.settings import Settings
+from zrag_core.settings import Settings, TinySettings
 from zrag_pipeline import paths
 from zrag_pipeline.settings_resource import SettingsHandle
 
@@ -18,6 +19,8 @@ _GB = 1024**3
 _TINY = "zrag-tiny"
 # Weights above this many billion parameters are hopeless on a CPU, quantised or not.
 _CPU_LIMIT_B = 2.0
+# 16-bit weights, with tokenizer and some air.
+_GB_PER_BILLION = 2.2
 
 
 def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -46,7 +49,9 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
     problems.extend(_corpus(settings))
     problems.extend(_backbone(settings))
     problems.extend(_dense(settings, environ))
-    problems.extend(_reader(settings, environ))
+    if not any(problem.startswith("answers") for problem in problems):
+        # Else the part that is sound does not tell which reader is meant.
+        problems.extend(_reader(settings, environ))
     return problems
 
 
@@ -61,9 +66,8 @@ def _corpus(settings: Settings) -> Iterator[str]:
     if corpus.format == "almanac":
         return
     location = str(corpus.location)
-    path = Path(location).expanduser()
-    looks_like_a_path = path.is_absolute() or location.startswith((".", "~")) or location.count("/") > 1
-    if not path.exists() and (looks_like_a_path or corpus.format not in ("auto", "huggingface")):
+    may_be_dataset = corpus.format in ("auto", "huggingface") and names_dataset(location)
+    if not Path(location).expanduser().exists() and not may_be_dataset:
         yield f"corpus.location: no such file or folder: {location} -> check the path (ZRAG_CORPUS where it is used)"
 
 
@@ -77,21 +81,52 @@ def _backbone(settings: Settings) -> Iterator[str]:
     if backbone.name == _TINY:
         if backbone.quantization != "none":
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
-        if backbone.tiny.hidden_size % backbone.tiny.heads:
-            yield (
-                f"backbone.tiny.hidden_size: {backbone.tiny.hidden_size} is not a multiple of "
-                f"{backbone.tiny.heads} heads -> choose a multiple"
-            )
+        yield from _tiny(backbone.tiny)
         return
+    folder = Path(backbone.name).expanduser()
+    looks_like_a_path = backbone.name.startswith(("/", "./", "../", "~"))
+    if looks_like_a_path and not (folder / "config.json").is_file():
+        yield f"backbone.name: no model (config.json) in {backbone.name} -> check the path"
     size = billions(backbone.name)
-    if size is not None and size > _CPU_LIMIT_B and (not has_gpu or backbone.device == "cpu"):
+    if size is None:
+        return
+    if size > _CPU_LIMIT_B and (not has_gpu or backbone.device == "cpu"):
         yield (
             f"backbone.name: {backbone.name} has {size:g} billion parameters and there is no GPU to run it on "
             "-> run on a GPU machine, or choose a smaller model (zrag-tiny, Qwen/Qwen3-0.6B)"
         )
-    looks_like_a_path = backbone.name.startswith(("/", "./", "../", "~"))
-    if looks_like_a_path and not (Path(backbone.name).expanduser() / "config.json").is_file():
-        yield f"backbone.name: no model (config.json) in {backbone.name} -> check the path"
+    elif not looks_like_a_path and not folder.exists():
+        yield from _download(backbone.name, size)
+
+
+def _tiny(tiny: TinySettings) -> Iterator[str]:
+    """The architecture has half as many key/value heads, each shared by as many heads, and rotates pairs of numbers."""
+    if tiny.hidden_size % (2 * tiny.heads):
+        yield (
+            f"backbone.tiny.hidden_size: {tiny.hidden_size} is not a multiple of {2 * tiny.heads}, an even number "
+            f"for each of {tiny.heads} heads -> choose a multiple"
+        )
+    if tiny.heads % max(1, tiny.heads // 2):
+        yield (
+            f"backbone.tiny.heads: {tiny.heads} heads cannot share {tiny.heads // 2} key/value heads evenly "
+            "-> choose an even number"
+        )
+
+
+def _download(name: str, size: float) -> Iterator[str]:
+    """Whether the hub's cache has room for what of the weights is not in it yet."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    there = sum(f.stat().st_size for f in (cache / f"models--{name.replace('/', '--')}" / "blobs").glob("*"))
+    needed = size * _GB_PER_BILLION * _GB - there
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        yield (
+            f"backbone.name: {name} is a download of {needed / _GB:.1f} GB and {cache} has {free / _GB:.1f} GB free "
+            "-> free some space or set HF_HOME"
+        )
 
 
 def billions(name: str) -> float | None:
@@ -113,9 +148,21 @@ def _dense(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
 
 def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     answers = settings.answers
-    needs_key = answers.reader == "openai" and not (answers.base_url or environ.get("OPENAI_BASE_URL"))
-    if needs_key and not environ.get(answers.api_key_env):
+    has_key = bool(environ.get(answers.api_key_env, "").strip())
+    own_server = bool(answers.base_url or environ.get("OPENAI_BASE_URL"))
+    if answers.reader == "openai" and not has_key and not own_server:
         yield (
             f"answers.reader: openai needs a key and {answers.api_key_env} is not set "
             f"-> export {answers.api_key_env}=..., or set answers.reader to offline"
+        )
+    offline = answers.reader == "offline" or (answers.reader == "auto" and not has_key)
+    if settings.targets.llm_questions_per_document and offline:
+        remedy = (
+            "set answers.reader to openai"
+            if has_key or own_server
+            else f"export {answers.api_key_env}=... (with answers.reader auto or openai)"
+        )
+        yield (
+            "targets.llm_questions_per_document: the offline reader would have to write the questions "
+            f"-> {remedy}, or set it to 0"
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pipeline_runs import execute
 
+from zrag_core.answering.choice import choose_reader
 from zrag_core.settings import Settings
 from zrag_pipeline.jobs import run_config
 from zrag_pipeline.preflight import billions, find_problems
@@ -145,7 +146,7 @@ def test_sizes_read_from_names(name, size):
         ({"name": "Qwen/Qwen3-0.6B"}, False, None),
         ({"device": "cuda"}, False, "no CUDA device"),
         ({"quantization": "nf4"}, False, "4-bit"),
-        ({"tiny": {"hidden_size": 30, "heads": 4}}, False, "not a multiple of 4 heads"),
+        ({"tiny": {"hidden_size": 30, "heads": 4}}, False, "an even number for each of 4 heads"),
         ({"name": "/nowhere/model"}, False, "no model (config.json) in /nowhere/model"),
     ],
 )
@@ -207,3 +208,120 @@ def test_the_asset_stops_the_run_before_anything_else_happens(data):
         "- memory.widht: unknown field -> did you mean 'width'?",
     ]
     assert list(data.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "environ", "remedy"),
+    [
+        ({}, {}, "export OPENAI_API_KEY=..."),
+        ({}, {"OPENAI_API_KEY": " \n"}, "export OPENAI_API_KEY=..."),
+        ({"api_key_env": "MINE"}, {"OPENAI_API_KEY": "k"}, "export MINE=..."),
+        ({"base_url": "http://127.0.0.1:1/v1"}, {}, "set answers.reader to openai"),
+        ({"reader": "offline"}, {"OPENAI_API_KEY": "k"}, "set answers.reader to openai"),
+        ({}, {"OPENAI_API_KEY": "k"}, None),
+        ({"reader": "openai", "base_url": "http://127.0.0.1:1/v1"}, {}, None),
+    ],
+)
+def test_questions_written_by_an_llm_need_one(answers, environ, remedy, tmp_path):
+    found = problems(environ, answers=answers, targets={"llm_questions_per_document": 2})
+    assert len(found) == (remedy is not None), found
+    if remedy:
+        assert found[0].startswith("targets.llm_questions_per_document: ")
+        assert f"-> {remedy}" in found[0]
+    # The same as what the run itself does.
+    settings = SettingsHandle({"answers": answers}).load()
+    assert (choose_reader(settings.answers, environ).name == "offline") is bool(remedy)
+
+
+def test_without_any_reader_there_is_one_line():
+    (found,) = problems(answers={"reader": "openai"}, targets={"llm_questions_per_document": 2})
+    assert found.startswith("answers.reader: openai needs a key")
+
+
+def test_a_wrong_answers_section_says_nothing_about_the_reader():
+    (found,) = problems(answers={"reader": "openai", "api_key_env": "sk-hunter2"})
+    assert found.startswith("answers.api_key_env: not the name of an environment variable")
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "heads", "fields"),
+    [
+        (128, 4, []),
+        (32, 1, []),
+        (48, 3, []),
+        (30, 2, ["hidden_size"]),
+        (20, 4, ["hidden_size"]),
+        (9, 3, ["hidden_size"]),
+        (40, 5, ["heads"]),
+        (42, 7, ["heads"]),
+        (40, 7, ["heads", "hidden_size"]),
+    ],
+)
+def test_the_tiny_architecture_is_judged_as_the_model_judges_it(hidden_size, heads, fields):
+    tiny = {"hidden_size": hidden_size, "heads": heads, "layers": 1, "vocabulary": 300}
+    found = problems(backbone={"tiny": tiny})
+    assert sorted(line.split(":")[0].removeprefix("backbone.tiny.") for line in found) == fields
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    def runs():
+        config = Qwen3Config(
+            vocab_size=20,
+            hidden_size=hidden_size,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=heads,
+            num_key_value_heads=max(1, heads // 2),
+            head_dim=hidden_size // heads,
+        )
+        Qwen3ForCausalLM(config)(input_ids=torch.zeros(1, 3, dtype=torch.long))
+
+    if "heads" in fields or hidden_size // heads % 2:
+        with pytest.raises((RuntimeError, StrictDataclassError)):
+            runs()
+    elif not fields:
+        runs()
+
+
+@pytest.mark.parametrize(
+    ("name", "free_gb", "cached_gb", "needed"),
+    [
+        ("Qwen/Qwen3-8B", 17, 0, "17.6 GB"),
+        ("Qwen/Qwen3-8B", 18, 0, None),
+        ("Qwen/Qwen3-8B", 10, 8, None),
+        ("Qwen/Qwen3-8B", 5, 8, "9.6 GB"),
+        ("Qwen/Qwen3-0.6B", 1.2, 0, "1.3 GB"),
+        ("gpt2", 1.2, 0, None),
+    ],
+)
+def test_the_weights_need_room_where_the_hub_puts_them(name, free_gb, cached_gb, needed, tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    gb = 1024**3
+    if cached_gb:
+        blob = cache / f"models--{name.replace('/', '--')}" / "blobs" / "a"
+        blob.parent.mkdir(parents=True)
+        with blob.open("wb") as file:
+            file.truncate(cached_gb * gb)  # a sparse file: it takes no room
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free_gb * gb))
+    found = problems(backbone={"name": name})
+    assert len(found) == (needed is not None), found
+    if needed:
+        assert f"backbone.name: {name} is a download of {needed} and {cache} has" in found[0]
+
+
+def test_a_local_model_is_no_download(tmp_path, monkeypatch):
+    (tmp_path / "model-8b").mkdir()
+    (tmp_path / "model-8b" / "config.json").write_text("{}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 2 * 1024**3))
+    assert problems(backbone={"name": str(tmp_path / "model-8b")}) == []
+
+
+@pytest.mark.parametrize("location", [{"env": None}, {"env": ["A"]}, ["a"], 7])
+def test_a_location_of_another_kind_is_one_line(location):
+    (found,) = problems(corpus={"format": "native", "location": location})
+    assert found.startswith("corpus.location: ")
+    assert "\n" not in found
