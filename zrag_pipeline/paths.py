@@ -31,11 +31,6 @@ def warehouse_file() -> Path:
     return data_dir() / WAREHOUSE
 
 
-def mlflow_file() -> Path:
-    """Return the path of MLflow's SQLite store."""
-    return data_dir() / "mlflow.db"
-
-
 def mlartifacts_dir() -> Path:
     """Return the folder of MLflow's artifacts."""
     return _writable(data_dir() / "mlartifacts")
@@ -54,11 +49,6 @@ def indexes_dir() -> Path:
 def handles_dir() -> Path:
     """Return the folder of the small values that assets hand each other."""
     return _writable(data_dir() / "handles")
-
-
-def reports_dir() -> Path:
-    """Return the folder of reports and plots."""
-    return _writable(data_dir() / "reports")
 
 
 def answer_cache_file() -> Path:
