@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zrag_core.errors import ZragError
@@ -14,6 +16,8 @@ from zrag_pipeline import paths
 from zrag_pipeline.tracking import Tracking
 
 _HOST = "127.0.0.1"
+_SHUTDOWN_S = 20.0
+_GROUP_S = 5.0
 
 
 def commands(dagster_port: int, mlflow_port: int, tracking: Tracking) -> dict[str, list[str]]:
@@ -61,31 +65,58 @@ def main() -> int:
     except ZragError as error:
         print(f"zrag: {error}", file=sys.stderr)
         return 1
-    servers = {}
-    for name, command in commands(dagster_port, mlflow_port, tracking).items():
-        servers[name] = subprocess.Popen(command, cwd=paths.CHECKOUT)
-    print(f"Dagster: http://{_HOST}:{dagster_port}   MLflow: http://{_HOST}:{mlflow_port}   (Ctrl-C stops both)")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    servers: dict[str, subprocess.Popen[bytes]] = {}
     code = 0
     try:
-        while True:
-            ended = {name: server.poll() for name, server in servers.items() if server.poll() is not None}
-            if ended:
-                name, code = next(iter(ended.items()))
-                print(f"zrag: {name} ended with code {code}; is its port taken?", file=sys.stderr)
-                break
-            time.sleep(0.5)
+        for name, command in commands(dagster_port, mlflow_port, tracking).items():
+            # A session of its own: Ctrl-C would reach the servers directly and through us, and
+            # Dagster, interrupted twice, leaves its daemon behind.
+            servers[name] = subprocess.Popen(command, cwd=paths.CHECKOUT, start_new_session=True)
+        print(
+            f"Dagster: http://{_HOST}:{dagster_port}   MLflow: http://{_HOST}:{mlflow_port}   (Ctrl-C stops both)",
+            flush=True,
+        )
+        code = _wait_for_one_to_end(servers)
     except KeyboardInterrupt:
         pass
     finally:
-        for server in servers.values():
-            server.send_signal(signal.SIGINT)
-        for server in servers.values():
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
+        _stop(servers.values())
     return code
+
+
+def _wait_for_one_to_end(servers: Mapping[str, subprocess.Popen[bytes]]) -> int:
+    while True:
+        for name, server in servers.items():
+            if (code := server.poll()) is not None:
+                print(f"zrag: {name} ended with code {code}; is its port taken?", file=sys.stderr)
+                return code or 1
+        time.sleep(0.5)
+
+
+def _stop(servers: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Interrupt both servers, and end what they leave of the processes they started."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave them running
+    for server in servers:
+        server.send_signal(signal.SIGINT)
+    for server in servers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=_SHUTDOWN_S)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            _end_group(server, number)
+
+
+def _end_group(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to all processes of a server's session that are left, and give them time to end."""
+    deadline = time.monotonic() + _GROUP_S
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, number)
+        while time.monotonic() < deadline:
+            server.poll()
+            os.killpg(server.pid, 0)  # raises when none is left
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":
