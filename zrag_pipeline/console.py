@@ -24,6 +24,7 @@ _LONGEST_METADATA = 40
 _SHORT_METADATA = (dg.IntMetadataValue, dg.FloatMetadataValue, dg.BoolMetadataValue, dg.TextMetadataValue)
 # Errors of Dagster's own whose message says it all.
 _PLAIN_DAGSTER_ERRORS = {"Failure", "DagsterAssetCheckFailedError"}
+_INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 # One such error for each step behind a failed one would bury the message that matters.
 _NOT_RUN = re.compile(r"Dependencies for step \S+ (failed|were not executed): .* Not executing\.$")
 
@@ -168,6 +169,8 @@ def _error_text(error: Any) -> str:
     origin = error
     while origin.cause is not None and (origin.cls_name or "").startswith("Dagster"):
         origin = origin.cause
+    if origin.cls_name in _INTERRUPTS:
+        return "interrupted"
     if origin.cls_name in _PLAIN_DAGSTER_ERRORS:
         return " ".join(origin.message.partition(": ")[2].split())
     if origin.cls_name in _names_of(ZragError):

@@ -1,12 +1,14 @@
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from zrag_pipeline.console import console_logger
 
@@ -246,3 +248,21 @@ def test_level_names_are_those_of_logging(name, number):
     hidden = logging.LogRecord("x", number - 1, "f", 1, "hidden", (), None)
     shown = logging.LogRecord("x", number, "f", 1, "shown", (), None)
     assert (handler.format(hidden), handler.format(shown)[-5:]) == ("", "shown")
+
+
+def test_an_interrupt_is_one_word_not_a_traceback(capfd):
+    @dg.op
+    def train():
+        signal.raise_signal(signal.SIGINT)
+
+    @dg.job(logger_defs={"console": console_logger}, executor_def=dg.in_process_executor)
+    def job():
+        train()
+
+    run_config = {"loggers": {"console": {}}}
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(DagsterExecutionInterruptedError):
+        job.execute_in_process(instance=instance, run_config=run_config)
+    text = capfd.readouterr().err
+    assert "train                 FAILED: interrupted\n" in text
+    assert re.search(r"job +RUN FAILED after [^:]*: interrupted\n", text)
+    assert "Stack Trace" not in text
