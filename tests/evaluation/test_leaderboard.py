@@ -18,7 +18,16 @@ from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import Retrieved
 
 SYSTEMS = ("zrag_joint", "zrag_joint_free", "bm25", "bm25_sentence", "dense", "hybrid", "closed_book", "gold_evidence")
-MEASURES = ("recall_at_1", "recall_at_5", "recall_at_10", "reciprocal_rank", "rouge_l", "answer_coverage")
+MEASURES = (
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "recall_all_at_10",
+    "reciprocal_rank",
+    "rouge_l",
+    "answer_coverage",
+    "grounded",
+)
 
 
 def rows(systems=SYSTEMS, budgets=(64, 128, 256, 512), n=40, split="test", version="a1b2c3", answered=256, seed=0):
@@ -96,6 +105,8 @@ def test_aggregates_are_means_sums_and_percentiles():
         assert line["n_questions"] == len(group)
         assert line["mrr"] == pytest.approx(group["reciprocal_rank"].mean())
         assert line["answer_coverage"] == pytest.approx(group["answer_coverage"].mean())
+        assert line["recall_all_at_10"] == pytest.approx(group["recall_all_at_10"].mean())
+        assert line["grounded"] == pytest.approx(group["grounded"].mean())
         assert line["evidence_tokens"] == line["budget"] - 3
         assert line["latency_p95_ms"] == pytest.approx(np.percentile(group["latency_ms"], 95))
         low, high = bootstrap_interval(group["rouge_l"], group["cluster"], samples=200, seed=5)
@@ -114,6 +125,30 @@ def test_undefined_scores_are_left_out_of_the_means():
     board = aggregate(frame, samples=50)
     assert board["answer_coverage"].tolist() == [0.5, 0.5]
     assert board["n_questions"].tolist() == [10, 10]
+
+
+def test_notes_say_what_one_has_to_know_to_read_a_row():
+    frame = pd.concat([rows(("bm25",), (64, 256)), rows(("bm25",), (64, 256), n=3, split="dev")])
+    notes = aggregate(frame, samples=20).set_index(["split", "question_type", "budget"])["notes"]
+    assert pd.isna(notes["test", "all", 64])
+    assert notes["test", "all", 256] == "offline reader: extractive stand-in"
+    assert notes["dev", "all", 64] == "intervals need at least two documents"
+    assert notes["dev", "single", 256] == "offline reader: extractive stand-in; intervals need at least two documents"
+    openai = aggregate(frame.assign(reader="openai"), samples=20)
+    assert set(openai["notes"].dropna()) == {"intervals need at least two documents"}
+    assert (openai["recall_at_1_low"].isna() == openai["notes"].notna()).all()
+
+
+def test_two_hop_questions_are_measured_by_both_documents():
+    frame = rows(systems=("bm25",), budgets=(64,)).assign(recall_all_at_10=0.375)
+    single, two_hop = leaderboard_markdown(aggregate(frame, samples=10)).split("### test, two_hop")
+    assert "both @10" not in single
+    assert "| both @10 | MRR |" in two_hop
+    assert "| 37.5 |" in two_hop
+    assert len({line.count("|") for line in two_hop.split("**Answer coverage")[0].splitlines() if "|" in line}) == 1
+    only = leaderboard_markdown(aggregate(frame.assign(question_type="two_hop"), samples=10))
+    assert "| 37.5 |" in only
+    assert "both @10" not in leaderboard_markdown(aggregate(frame.assign(question_type="single"), samples=10))
 
 
 def test_wrong_input_is_named():

@@ -11,6 +11,7 @@ from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import EvaluationSettings, load_settings
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.answering import score_answers
+from zrag_pipeline.publishing import store_leaderboard
 from zrag_pipeline.scoring import (
     answer_score_rows,
     evidence_rows,
@@ -194,3 +195,16 @@ def test_scores_of_other_evidence_than_the_answers_are_refused(warehouse, scores
     assert set(frame["reader"]) == {"openai"}
     with pytest.raises(WarehouseError, match="other evidence than the scored one -> materialise evidence_scores"):
         score_answers(settings, warehouse, given, {"evidence_run_id": "e2", "scores_run_id": "s1"}, "a1")
+
+
+def test_the_warehouse_leaderboard_holds_every_measure(warehouse, scores):
+    frame = leaderboard_rows(scores, load_evidence(warehouse, "e1"), SETTINGS)
+    store_leaderboard(warehouse, frame, run_id="s1", readers=["none"])
+    for view in ("leaderboard", "leaderboard_all"):
+        stored = warehouse.query(f"SELECT * FROM {view} WHERE split = 'test' AND budget = 64")
+        total = stored[stored["question_type"] == "all"].set_index("system")
+        mine = scores[(scores["split"] == "test") & (scores["budget"] == 64)].groupby("system")
+        for measure in ("recall_all_at_10", "grounded"):
+            assert total[measure].to_dict() == pytest.approx(mine[measure].mean().to_dict())
+        two_hop = stored[stored["question_type"] == "two_hop"]
+        assert set(two_hop["notes"]) == {"intervals need at least two documents"}

@@ -34,7 +34,7 @@ CONTRACT = {
     "reader, recall_at_1, recall_at_5, recall_at_10, recall_all_at_10, reciprocal_rank, rouge_l, answer_coverage, "
     "grounded, em, f1, metric_version",
     "memory_checks": "run_id, checkpoint_id, check_name, parameter, value, threshold, passed",
-    "benchmarks": "run_id, benchmark, system, n_documents, metric, value, unit",
+    "benchmarks": "run_id, corpus_version, benchmark, system, n_documents, metric, value, unit",
     "leaderboard_entries": "run_id, notes",
 }
 LEADERBOARD = (
@@ -340,6 +340,20 @@ def test_older_schema_is_brought_up_to_date_also_by_readers(tmp_path):
         con.execute("INSERT INTO memory_checks (run_id, check_name) VALUES ('r1', 'kept')")
     assert Warehouse(path).query("SELECT * FROM leaderboard").empty
     assert list(Warehouse(path).query("SELECT check_name FROM memory_checks")["check_name"]) == ["kept"]
+
+
+def test_benchmarks_written_before_they_named_their_corpus_are_kept(tmp_path):
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(path) as con:
+        con.execute("CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, created_at TIMESTAMP)")
+        for step in migrations()[:2]:
+            con.execute(step.sql)
+            con.execute("INSERT INTO schema_migrations VALUES (?, ?, now()::TIMESTAMP)", [step.version, step.name])
+        con.execute("INSERT INTO benchmarks (run_id, benchmark, metric, value) VALUES ('old', 'routing', 'mrr', 0.5)")
+    row = {"benchmark": "routing", "metric": "mrr", "value": 0.7, "corpus_version": "c1"}
+    Warehouse(path).replace_rows("benchmarks", [row], {"run_id": "new"})
+    found = Warehouse(path).query("SELECT run_id, corpus_version, value FROM benchmarks ORDER BY run_id")
+    assert found.astype(object).where(found.notna(), None).values.tolist() == [["new", "c1", 0.7], ["old", None, 0.5]]
 
 
 def test_foreign_and_broken_files_are_not_touched(tmp_path):

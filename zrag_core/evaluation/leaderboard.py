@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
 from zrag_core.evaluation.bootstrap import bootstrap_interval
 
 KEYS = ("corpus_version", "split", "question_type", "system", "reader", "budget")
-# Leaderboard column -> column of the rows per question.
+# Leaderboard column -> column of the rows per question; with intervals.
 MEANS = {
     "recall_at_1": "recall_at_1",
     "recall_at_5": "recall_at_5",
@@ -21,8 +22,12 @@ MEANS = {
     "em": "em",
     "f1": "f1",
 }
+# Means without intervals.
+PLAIN_MEANS = ("recall_all_at_10", "grounded")
 ALL_TYPES = "all"
-_NEEDED = (*KEYS, "question_id", "cluster", *MEANS.values(), "latency_ms", "cost_usd")
+_STAND_IN = "offline reader: extractive stand-in"
+_ONE_DOCUMENT = "intervals need at least two documents"
+_NEEDED = (*KEYS, "question_id", "cluster", *MEANS.values(), *PLAIN_MEANS, "latency_ms", "cost_usd")
 COLUMNS = (
     *KEYS,
     "n_questions",
@@ -31,6 +36,8 @@ COLUMNS = (
     "latency_p95_ms",
     "cost_usd",
     *(f"{measure}_{side}" for measure in MEANS for side in ("low", "high")),
+    *PLAIN_MEANS,
+    "notes",
 )
 
 
@@ -47,7 +54,8 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
 
     Returns:
         One row per `KEYS`, with `question_type` "all" beside each type, in order of first appearance:
-        `COLUMNS`. Means leave nulls out; `cost_usd` is the sum; latency comes as percentiles.
+        `COLUMNS`. Means leave nulls out; `cost_usd` is the sum; latency comes as percentiles. `notes` says what
+        one has to know to read the row, or is null.
 
     Raises:
         ValueError: a column is missing, or a question stands twice in the same group.
@@ -56,7 +64,7 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
         raise ValueError(f"columns are missing: {', '.join(missing)}")
     if rows.duplicated([*KEYS, "question_id"]).any():
         raise ValueError("a question stands twice for the same system, reader and budget")
-    numeric = rows.astype(dict.fromkeys((*MEANS.values(), "latency_ms", "cost_usd"), float))
+    numeric = rows.astype(dict.fromkeys((*MEANS.values(), *PLAIN_MEANS, "latency_ms", "cost_usd"), float))
     table = [
         {**dict(zip(KEYS, key, strict=True)), **_summary(group, samples, confidence, seed)}
         for key, group in _groups(numeric)
@@ -69,14 +77,16 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
         yield from view.groupby(list(KEYS), sort=False, dropna=False)
 
 
-def _summary(group: pd.DataFrame, samples: int, confidence: float, seed: int) -> dict[str, float]:
+def _summary(group: pd.DataFrame, samples: int, confidence: float, seed: int) -> dict[str, Any]:
     clusters = group["cluster"].to_numpy(dtype=str)
     latency = group["latency_ms"].quantile([0.5, 0.95])
-    summary: dict[str, float] = {
+    summary: dict[str, Any] = {
         "n_questions": len(group),
         "latency_p50_ms": latency[0.5],
         "latency_p95_ms": latency[0.95],
         "cost_usd": group["cost_usd"].sum(min_count=1),
+        **{measure: group[measure].mean() for measure in PLAIN_MEANS},
+        "notes": _notes(group),
     }
     for measure, column in MEANS.items():
         values = group[column].to_numpy()
@@ -84,3 +94,12 @@ def _summary(group: pd.DataFrame, samples: int, confidence: float, seed: int) ->
         interval = bootstrap_interval(values, clusters, samples=samples, confidence=confidence, seed=seed)
         summary[f"{measure}_low"], summary[f"{measure}_high"] = interval
     return summary
+
+
+def _notes(group: pd.DataFrame) -> str | None:
+    notes = []
+    if group["reader"].iloc[0] == "offline":
+        notes.append(_STAND_IN)
+    if group["cluster"].nunique() < 2:
+        notes.append(_ONE_DOCUMENT)
+    return "; ".join(notes) or None

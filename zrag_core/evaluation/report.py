@@ -19,6 +19,7 @@ class LeaderboardSection:
     """The leaderboard of one corpus version, split and question type.
 
     Attributes:
+        two_hop: whether all of its questions need two documents.
         by_system: one row per system, for what does not depend on the budget.
         by_budget: one row per system and budget.
         answered: the rows that have answers: system, reader and budget.
@@ -28,6 +29,7 @@ class LeaderboardSection:
     split: str
     question_type: str
     n_questions: int
+    two_hop: bool
     by_system: pd.DataFrame
     by_budget: pd.DataFrame
     answered: pd.DataFrame
@@ -72,7 +74,8 @@ def leaderboard_sections(frame: pd.DataFrame, systems: Sequence[str] = ()) -> It
                     rows[rows["f1"].notna()],
                 )
             ]
-            yield LeaderboardSection(version, split, kind, int(rows["n_questions"].max()), *ranked)
+            two_hop = (kind if kind != ALL_TYPES or len(types) != 1 else types[0]) == "two_hop"
+            yield LeaderboardSection(version, split, kind, int(rows["n_questions"].max()), two_hop, *ranked)
 
 
 def leaderboard_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = (), confidence: float = 0.95) -> str:
@@ -107,11 +110,15 @@ def leaderboard_text(frame: pd.DataFrame, *, systems: Sequence[str] = (), confid
 
 
 def _retrieval_table(section: LeaderboardSection) -> tuple[list[str], list[list[str]]]:
-    header = ["system", "recall@1", "recall@5", "recall@10", "MRR", "latency p50 / p95, ms"]
+    """Recall of any gold document; for two-hop questions also of both, which is what answering takes."""
+    both = ["both @10"] if section.two_hop else []
+    header = ["system", "recall@1", "recall@5", "recall@10", *both, "MRR", "latency p50 / p95, ms"]
     rows = [
         [
             f"`{row['system']}`",
-            *(_with_interval(row, measure) for measure in ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")),
+            *(_with_interval(row, measure) for measure in ("recall_at_1", "recall_at_5", "recall_at_10")),
+            *(_percent(row["recall_all_at_10"]) for _ in both),
+            _with_interval(row, "mrr"),
             f"{_milliseconds(row['latency_p50_ms'])} / {_milliseconds(row['latency_p95_ms'])}",
         ]
         for _, row in section.by_system.iterrows()
