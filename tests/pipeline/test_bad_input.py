@@ -11,6 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from pipeline_runs import config, execute, run_command
 
@@ -134,11 +135,12 @@ def test_an_unknown_field(unharmed, tmp_path):
     )
 
 
-def test_an_unknown_field_where_no_preflight_runs(unharmed, capfd):
+@pytest.mark.parametrize("job", ["evaluate", "answers"])
+def test_an_unknown_field_in_a_job_that_starts_later(unharmed, capfd, job):
     run_config = config(answers={"tempreature": 0})
-    assert not execute("answers", unharmed, run_config=run_config, raise_on_error=False).success
+    assert not execute(job, unharmed, run_config=run_config, raise_on_error=False).success
     expected = "answers.tempreature: unknown field -> did you mean 'temperature'?"
-    assert_one_clear_message(capfd.readouterr().err, "answer_runs", expected)
+    assert_one_clear_message(capfd.readouterr().err, "preflight", expected)
 
 
 # --- the answering model --------------------------------------------------------------------------
@@ -242,12 +244,14 @@ def test_a_read_only_data_folder(unharmed, tmp_path):
     )
 
 
-def test_a_file_in_place_of_the_data_folder_where_no_preflight_runs(tmp_path, capfd):
+@pytest.mark.parametrize("materialised", ["preflight", "bm25_index"])
+def test_a_file_in_place_of_the_data_folder(tmp_path, capfd, materialised):
     (tmp_path / "data").write_text("mine")
-    assert not execute("evaluate", tmp_path / "data", raise_on_error=False).success
-    text = capfd.readouterr().err
-    assert f"{tmp_path / 'data'}: the data folder cannot be created" in text
-    assert "-> set ZRAG_DATA_DIR to a folder you may write to" in text
-    assert "Stack Trace" not in text
-    assert "Traceback" not in text
+    alone = [dg.AssetKey(materialised)]  # as from the UI: the others, preflight among them, do not run
+    assert not execute("evaluate", tmp_path / "data", asset_selection=alone, raise_on_error=False).success
+    assert_one_clear_message(
+        capfd.readouterr().err,
+        materialised,
+        f"{tmp_path / 'data'}: the data folder cannot be created (File exists) -> set ZRAG_DATA_DIR to a folder",
+    )
     assert (tmp_path / "data").read_text() == "mine"

@@ -83,6 +83,13 @@ def test_training_waits_for_the_audit_and_reading_for_preflight(graph):
     assert parents["documents"] == parents["questions"] == {"preflight", "raw_corpus"}
 
 
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_starts_with_preflight(name, graph):
+    executed = defs.resolve_job_def(name).asset_layer.executable_asset_keys
+    (start,) = (key for key in executed if not set(graph.get(key).parent_keys) & set(executed))
+    assert start.to_user_string() == "preflight"
+
+
 def test_nothing_runs_by_itself_until_switched_on():
     repository = defs.get_repository_def()
     (sensor,) = repository.sensor_defs

@@ -18,6 +18,7 @@ GROUP = "answers"
     owners=OWNERS,
     kinds={"openai", "duckdb"},
     code_version="1",
+    deps=["preflight"],  # also where a job starts here, with what may cost money
     description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
     "Answers are cached by model and prompt, so a repeated or resumed run pays nothing. Without a key the "
     "offline extractive reader stands in, labelled `reader=offline`.",

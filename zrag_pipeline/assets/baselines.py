@@ -18,6 +18,7 @@ GROUP = "baselines"
     owners=OWNERS,
     kinds={"python"},
     code_version="1",
+    deps=["preflight"],  # also where a job starts here
     description="BM25 over passages and over sentences (rank-bm25; words, and character bigrams for Korean).",
 )
 def bm25_index(
@@ -59,6 +60,7 @@ def bm25_index(
     owners=OWNERS,
     kinds={"python", "numpy"},
     code_version="1",
+    deps=["preflight"],  # also where a job starts here
     description="Dense vectors of the passages, searched exactly: LSA offline, or sentence-transformers or OpenAI "
     "embeddings.",
 )
