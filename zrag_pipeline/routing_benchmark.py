@@ -61,7 +61,7 @@ def measure_routing(
     return frame
 
 
-def rows_for_warehouse(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
+def rows_for_warehouse(frame: pd.DataFrame, run_id: str, corpus_version: str) -> pd.DataFrame:
     """The table `benchmarks`: one row for each figure, intervals as metrics of their own."""
     parts = [
         frame.assign(metric=frame["metric"] + suffix, value=frame[column])
@@ -71,7 +71,7 @@ def rows_for_warehouse(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
     parts.append(extra.assign(metric="numbers_per_document", value=extra["numbers_per_document"]))
     rows = pd.concat(parts)[["system", "n_documents", "metric", "value"]]
     unit = rows["metric"].eq("numbers_per_document").map({True: "numbers", False: "share"})
-    return rows.assign(run_id=run_id, benchmark="routing", unit=unit)
+    return rows.assign(run_id=run_id, corpus_version=corpus_version, benchmark="routing", unit=unit)
 
 
 def rank(model: MemoryModel, documents: Sequence[Document], questions: Sequence[Question]) -> list[tuple[str, ...]]:

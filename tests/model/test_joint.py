@@ -58,7 +58,7 @@ def test_training_learns_to_read_and_to_route(settings, documents, targets):
     backbone = _backbone(settings, documents, targets)
     theta = backbone.lm.model.layers[0].self_attn.q_proj.weight
     theta_before = theta.detach().clone()
-    result = train_joint(documents, targets, backbone, longer, on_progress=lambda p: losses.append(p.losses))
+    train_joint(documents, targets, backbone, longer, on_progress=lambda p: losses.append(p.losses))
     assert losses[-1]["evidence"] < 0.5 * losses[0]["evidence"]
     assert losses[-1]["reconstruction"] < 0.8 * losses[0]["reconstruction"]
     assert losses[-1]["routing"] < 0.1

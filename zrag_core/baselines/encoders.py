@@ -226,7 +226,9 @@ class OpenAIEncoder:
     def _embed(self, batch: list[str]) -> list[list[float]]:
         import openai
 
-        where = str(self._client.base_url)
+        from zrag_core.answering.failures import public_url
+
+        where = public_url(str(self._client.base_url))
         try:
             response = self._client.embeddings.create(model=self._model, input=batch)
         except openai.AuthenticationError as error:

@@ -40,7 +40,7 @@ def routing_benchmark(
         for row in frame.to_dict("records"):
             run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
         run.log_table(frame, "routing")
-    rows = rows_for_warehouse(frame, run_id)
+    rows = rows_for_warehouse(frame, run_id, version)
     warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
     return dg.MaterializeResult(value={"corpus_version": version}, metadata={**table_metadata(frame), **link(run)})
 
