@@ -152,7 +152,7 @@ def system_metrics(frame: pd.DataFrame, system: str) -> dict[str, float]:
             metrics[prefix + name] = row[name]
         for name in ("answer_coverage", "rouge_l", "evidence_tokens"):
             metrics[f"{prefix}{name}_{row['budget']}"] = row[name]
-            if f"{name}_low" in row and row["question_type"] == "all":
+            if name != "evidence_tokens" and row["question_type"] == "all":
                 metrics[f"{prefix}{name}_{row['budget']}_low"] = row[f"{name}_low"]
                 metrics[f"{prefix}{name}_{row['budget']}_high"] = row[f"{name}_high"]
         for name in ("em", "f1", "cost_usd"):
