@@ -4,7 +4,7 @@ Each query token contributes a vector; each document's slots, laid side by side,
 score is linear attention summed over tokens, score_i = tau * sum_t a_t <e_t, z_i>, so that all
 documents are scored in one matrix product. A token's vector has a lexical part (fixed random signs
 of the hashed word, with a learned weight) and a contextual part (a learned map of the backbone's
-hidden state, zero at the start: an untrained router is BM25 under random projection).
+hidden states, zero at the start: an untrained router is BM25 under random projection).
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Router(nn.Module):
         if hidden is not None:
             assert mask is not None
             pooled = (hidden.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            vectors = vectors + self.context(pooled)
+            # Divided by its width, the term grows as slowly under Adam in a wide model as in a narrow one; without
+            # that it outgrows the lexical part within a hundred steps and takes a good start away.
+            vectors = vectors + self.context(pooled) / hidden.shape[-1]
         return vectors
 
     def scores(self, queries: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
