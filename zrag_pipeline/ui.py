@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,6 +61,8 @@ def main() -> int:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ.setdefault("ZRAG_MLFLOW_URL", f"http://{_HOST}:{mlflow_port}")
     try:
+        _refuse_taken(dagster_port, "ZRAG_DAGSTER_PORT")
+        _refuse_taken(mlflow_port, "ZRAG_MLFLOW_PORT")
         tracking = Tracking(paths.data_dir())
         _ = tracking.experiment_id  # creates the store, so that the server has something to show
     except ZragError as error:
@@ -84,6 +87,16 @@ def main() -> int:
     finally:
         _stop(servers.values())
     return code
+
+
+def _refuse_taken(port: int, variable: str) -> None:
+    """Refuse a port that something else serves; Dagster would silently take another one."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((_HOST, port)) == 0:
+            raise ZragError(
+                "the port is taken", where=f"{_HOST}:{port}", remedy=f"stop what listens there, or set {variable}"
+            )
 
 
 def _wait_for_one_to_end(servers: Mapping[str, subprocess.Popen[bytes]]) -> int:

@@ -27,7 +27,7 @@ _REFERENCES = {"closed_book": ("#555555", "x"), "gold_evidence": ("#555555", "*"
 _RANK_COLOURS = ("#2166AC", "#6AA6D8", "#C2DBF0")
 _ANSWER_COLOURS = ("#0072B2", "#E69F00")
 _INK = "#222222"
-_DPI = 150
+_DPI = 120
 
 
 def leaderboard_plots(frame: pd.DataFrame, split: str, *, systems: Sequence[str] = ()) -> dict[str, bytes]:
