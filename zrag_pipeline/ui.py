@@ -68,7 +68,8 @@ def main() -> int:
     except ZragError as error:
         print(f"zrag: {error}", file=sys.stderr)
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell that starts this in the background has it ignored, and so would the servers.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     servers: dict[str, subprocess.Popen[bytes]] = {}
     code = 0
