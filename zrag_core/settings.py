@@ -156,11 +156,56 @@ class BackboneSettings(Section):
 
 
 class MemorySettings(Section):
-    """The memory Z [documents, slots, width]."""
+    """The memory Z [documents, slots, width] and its routing keys."""
 
-    policy: Literal["joint"] = Field("joint", description="joint: theta and Z are trained together on the corpus")
-    slots: Positive = Field(4, description="m: vectors per document")
-    width: Positive = Field(256, description="d: numbers per vector")
+    policy: Literal["separated", "joint"] = Field(
+        "separated",
+        description="separated: theta learns the skill on other documents and Z alone holds the corpus; "
+        "joint: theta and Z are trained together on the corpus",
+    )
+    slots: Positive = Field(16, description="m: vectors per document")
+    width: Positive = Field(128, description="d: numbers per vector")
+    stride: Positive = Field(8, description="separated: tokens of the document per slot, at least")
+    key_width: Positive = Field(64, description="separated: numbers of a slot's routing key (made from the slot)")
+    title_width: Positive = Field(1024, description="separated: numbers of the lexical key of the title")
+    text_width: Positive = Field(1024, description="separated: numbers of the lexical key of the text")
+
+
+class SkillSettings(Section):
+    """Skill training: theta learns to write, route and read on documents that are thrown away."""
+
+    steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="optimiser steps; 0 takes the skill as it is shipped with zrag-tiny"
+    )
+    languages: tuple[Literal["en", "ko"], ...] = Field(
+        ("en", "ko"), min_length=1, description="languages of the generated skill documents"
+    )
+    corpus: str | None = Field(
+        None, description="folder in native format to learn from instead of generated documents; never the memory's own"
+    )
+    documents: Positive = Field(32, description="documents written in a step")
+    questions: Positive = Field(3, description="questions read for each of them")
+    sentences: Positive = Field(8, description="sentences of the longest document")
+    curriculum: Share = Field(
+        0.15, description="share of the steps over which documents grow from one sentence, and slots from one token"
+    )
+    unanswerable_share: Share = Field(0.15, description="chance of a question without an answer, for each document")
+    absent_share: Share = Field(0.1, description="questions about documents not in memory, per document in memory")
+    reconstruction_weight: Rate = Field(1.0, description="weight of rebuilding the document from its slots")
+    routing_weight: Rate = Field(0.3, description="weight of the routing cross-entropy over the step's documents")
+    mask_least: Share = Field(0.3, description="least share of masked tokens in rebuilding; drawn up to 1")
+    lr: Rate = Field(3e-3, description="learning rate of AdamW (embeddings, heads, and all of a LoRA adapter)")
+    lr_matrices: Rate = Field(5e-3, description="learning rate of Muon (weight matrices of zrag-tiny)")
+    warmup: Share = Field(0.02, description="share of the steps with rising learning rate")
+    decay: Share = Field(0.4, description="share of the steps, at the end, with falling learning rate")
+    document_tokens: Positive = Field(256, description="longer documents are cut in skill training")
+    query_tokens: Positive = Field(64, description="longer queries are cut")
+    evidence_tokens: Positive = Field(96, description="longer evidence is cut")
+    autocast: bool = Field(False, description="matrix products in bfloat16; faster where the processor has them")
+    compile: bool = Field(False, description="torch.compile; about a minute at the start, faster after it")
+    seed: int = Field(0, description="same seed, settings and versions: same skill")
+    save_every: Positive = Field(200, description="steps between resumable states")
+    threads: Positive = Field(2, description="CPU threads")
 
 
 class TrainingSettings(Section):
@@ -305,6 +350,7 @@ class Settings(Section):
     targets: TargetSettings = TargetSettings()
     backbone: BackboneSettings = BackboneSettings()
     memory: MemorySettings = MemorySettings()
+    skill: SkillSettings = SkillSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
     baselines: BaselineSettings = BaselineSettings()

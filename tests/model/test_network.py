@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zrag_core.model.joint import routing_loss
-from zrag_core.model.network import pad
+from zrag_core.model.packing import pad
 from zrag_core.model.reading import generate, route, sentence_log_likelihoods
 
 

@@ -77,10 +77,20 @@ class Backbone:
         """Input embeddings [..., H] of token ids [...]."""
         return self.lm.get_input_embeddings()(ids)
 
-    def hidden(self, embeds: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Last hidden states [B, T, H]; the LM head is left to the caller (few positions need it)."""
+    def hidden(
+        self, embeds: torch.Tensor, mask: torch.Tensor, position_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Last hidden states [B, T, H]; the LM head is left to the caller (few positions need it).
+
+        Args:
+            embeds: [B, T, H] input vectors.
+            mask: [B, T], 1 at real positions (attention is causal), or bool [B, 1, T, T]: who sees whom.
+            position_ids: [B, T]; left out, padding is not counted, wherever it stands.
+        """
+        if position_ids is None:
+            position_ids = positions(mask)
         return self.decoder(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions(mask), use_cache=False
+            inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,8 @@ _BM25_K1, _BM25_B = 1.2, 0.75
 
 
 @lru_cache(maxsize=1 << 17)
-def _bucket(term: str) -> int:
+def bucket(term: str) -> int:
+    """Bucket of a feature: a stable hash, the same in every process."""
     digest = hashlib.blake2b(term.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % BUCKETS
 
@@ -34,7 +35,7 @@ def feature_ids(text: str) -> list[int]:
     """Bucket ids of a text's features, with repetitions, in reading order."""
     terms = search_terms(text)
     prefixes = [f"{term[:_PREFIX]}*" for term in terms if len(term) > _PREFIX]
-    return [_bucket(term) for term in terms + prefixes]
+    return [bucket(term) for term in terms + prefixes]
 
 
 def sign_vectors(buckets: torch.Tensor, width: int) -> torch.Tensor:
@@ -74,18 +75,20 @@ def inverse_document_frequency(bags: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.from_numpy(np.log1p((n - frequency + 0.5) / (frequency + 0.5))).float()
 
 
-def sketch(bags: Sequence[Sequence[int]], width: int) -> torch.Tensor:
+def sketch(bags: Sequence[Sequence[int]], width: int, *, average: float | None = None) -> torch.Tensor:
     """Random projection of the documents' BM25 term weights.
 
     Args:
         bags: feature ids of each document.
         width: numbers per document.
+        average: length that BM25 holds a document's against; left out: the mean of `bags`.
 
     Returns:
         float32 [len(bags), width]; its inner product with an idf-weighted query sketch
         estimates the BM25 score (Robertson & Zaragoza 2009).
     """
-    average = max(1.0, sum(map(len, bags)) / max(1, len(bags)))
+    if average is None:
+        average = max(1.0, sum(map(len, bags)) / max(1, len(bags)))
     rows = []
     for bag in bags:
         counts = Counter(bag)
@@ -94,4 +97,4 @@ def sketch(bags: Sequence[Sequence[int]], width: int) -> torch.Tensor:
         norm = _BM25_K1 * (1 - _BM25_B + _BM25_B * len(bag) / average)
         weight = frequency * (_BM25_K1 + 1) / (frequency + norm)
         rows.append(weight @ sign_vectors(ids, width) if len(counts) else torch.zeros(width))
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else torch.zeros(0, width)

@@ -35,6 +35,7 @@ from zrag_core.model.examples import (
 )
 from zrag_core.model.features import feature_ids, sketch
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.progress import Progress
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
 from zrag_core.settings import MemorySettings, Settings, TrainingSettings
 
@@ -42,27 +43,6 @@ TRAINING_VERSION = 2
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where training stands; losses are running means in nats per token (routing: per query)."""
-
-    step: int
-    steps: int
-    losses: dict[str, float]
-    learning_rate: float
-    tokens_per_s: float
-    seconds_left: float
-
-    def line(self) -> str:
-        """One line for people."""
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
-        minutes, seconds = divmod(round(self.seconds_left), 60)
-        return (
-            f"step {self.step:,} of {self.steps:,}  {losses}  {self.tokens_per_s:,.0f} tokens/s  "
-            f"{minutes} min {seconds:02d} s left"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +110,7 @@ def train_joint(
     fingerprint = training_fingerprint(documents, targets, settings)
     before = SavedProgress(0, {}, 0.0)
     if state_folder is not None:
-        before = load_state(state_folder, parameters, optimizer, fingerprint=fingerprint)
+        before = load_state(state_folder, parameters, [optimizer], fingerprint=fingerprint)
         if before.step and on_resume:
             on_resume(before.step)
     model.train()
@@ -149,7 +129,7 @@ def train_joint(
         done = step + 1
         if state_folder is not None and done % training.save_every == 0 and done < steps:
             progress = SavedProgress(done, dict(means), before.seconds + time.monotonic() - started)
-            save_state(state_folder, parameters, optimizer, progress, fingerprint=fingerprint)
+            save_state(state_folder, parameters, [optimizer], progress, fingerprint=fingerprint)
         if on_progress and (done % every == 0 or done == steps):
             elapsed = time.monotonic() - started
             left = elapsed / (done - before.step) * (steps - done)

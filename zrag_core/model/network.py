@@ -8,9 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from zrag_core.corpus.types import Document
 from zrag_core.model.backbone import Backbone
-from zrag_core.model.features import feature_ids
+from zrag_core.model.encoder import Encoder
+from zrag_core.model.features import BUCKETS, feature_ids
+from zrag_core.model.lexical import document_frequency, lexical_keys
+from zrag_core.model.packing import pack, pad
 from zrag_core.model.router import Router
+from zrag_core.model.slot_router import SlotRouter, inverse_frequency
 from zrag_core.settings import MemorySettings
 
 WRITE, ROUTE, EVIDENCE = 0, 1, 2
@@ -25,9 +30,12 @@ class MemoryModel(nn.Module):
     RAG-Sequence does, Lewis et al. 2020), so prefixes stay short and documents do not disturb
     each other.
 
+    Under the policy `joint`, Z is trained and its rows are the routing keys as well. Under `separated`, an encoder
+    writes Z, and routing compares lexical keys and keys made from the slots.
+
     Args:
         backbone: the LLM.
-        settings: slots m and width d.
+        settings: policy, slots m, width d and the widths of the keys.
         n_documents: rows N of Z.
     """
 
@@ -35,6 +43,7 @@ class MemoryModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.lm = backbone.lm  # registered, so that .train(), .to() and parameters() reach it
+        self.settings = settings
         hidden, m, d = backbone.hidden_size, settings.slots, settings.width
         device = backbone.device
         weight = backbone.lm.get_input_embeddings().weight
@@ -46,7 +55,17 @@ class MemoryModel(nn.Module):
         nn.init.zeros_(self.projection.bias)
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
-        self.router = Router(hidden, m * d).to(device)
+        self.router: Router | SlotRouter
+        self.encoder: Encoder | None = None
+        if settings.policy == "joint":
+            self.router = Router(hidden, m * d).to(device)
+        else:
+            self.encoder = Encoder(hidden, m, d, settings.stride, scale).to(device)
+            keys = (settings.key_width, settings.title_width, settings.text_width)
+            self.router = SlotRouter(hidden, d, *keys).to(device)
+        lexical = torch.zeros(n_documents, settings.title_width + settings.text_width, device=device)
+        self.register_buffer("lexical", lexical)
+        self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
         self.alpha = 1.0
 
     @property
@@ -56,15 +75,26 @@ class MemoryModel(nn.Module):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Everything trained besides theta's backbone part and Z."""
-        return [*self.projection.parameters(), self.slot_position, self.markers, *self.router.parameters()]
+        encoder = [] if self.encoder is None else self.encoder.parameters()
+        return [*self.projection.parameters(), self.slot_position, self.markers, *self.router.parameters(), *encoder]
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Tensors of the heads by name, for the checkpoint."""
-        state = self.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith("lm.") and name != "z"}
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("lm.", *MEMORY))}
+
+    def encode(self, documents: Sequence[Sequence[int]], stride: int | None = None) -> torch.Tensor:
+        """z [B, m, d] of documents given as token ids, by one forward pass (policy `separated`)."""
+        assert self.encoder is not None, "the policy `joint` has no encoder"
+        return self.encoder(self.backbone, documents, stride)
+
+    def set_keys(self, documents: Sequence[Document]) -> None:
+        """Compute the lexical keys and document counts of all N rows (policy `separated`)."""
+        keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
+        self.lexical.copy_(keys)
+        self.frequency.copy_(document_frequency(documents))
 
     def slots(self, z: torch.Tensor) -> torch.Tensor:
-        """Soft prefix [B, m, H] of documents' slots [B, m, d]; `alpha` scales what the LLM sees of z."""
+        """Soft prefix [B, m, H] of slots [B, m, d]; `alpha` scales what the LLM sees of z."""
         normed = F.rms_norm(z, (z.shape[-1],))
         return (self.alpha * self.projection(normed) + self.slot_position).to(self.lm.dtype)
 
@@ -92,6 +122,30 @@ class MemoryModel(nn.Module):
         prompt, prompt_mask = self.prompt(z, queries)
         return self._target_nll(prompt, prompt_mask, targets, targets)
 
+    def packed_read_nll(
+        self, z: torch.Tensor, pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """NLL of many (query, evidence) pairs for each document; the slots are processed once for all of them.
+
+        Every pair sees the slots and itself only, at the positions that it has when it is read alone.
+
+        Args:
+            z: [B, m, d].
+            pairs: for each document its (query, evidence ending in EOS) as token ids.
+
+        Returns:
+            NLL of each evidence token, and the number of the document that it belongs to; both [tokens].
+        """
+        prefix = self.slots(z)
+        packed = pack(pairs, prefix.shape[1], self.backbone.pad_id).to(self.device)
+        marker = self.markers[EVIDENCE].to(prefix.dtype)
+        embeds = torch.where(packed.marker[..., None], marker, self._embed(packed.ids))
+        hidden = self.backbone.hidden(torch.cat([prefix, embeds], 1), packed.allowed[:, None], packed.positions)
+        wanted = packed.labels >= 0
+        logits = self.backbone.logits(hidden[:, prefix.shape[1] :][wanted])
+        owner = torch.arange(len(pairs), device=self.device)[:, None].expand_as(wanted)[wanted]
+        return F.cross_entropy(logits, packed.labels[wanted], reduction="none"), owner
+
     def write_loss(
         self, z: torch.Tensor, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> torch.Tensor:
@@ -104,14 +158,41 @@ class MemoryModel(nn.Module):
         """Prompt [B, m + 1, H] that asks for the document behind slots z [B, m, d]."""
         return torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
 
+    def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Routing logits of B questions, given as text and as token ids, over the documents in memory.
+
+        Returns:
+            [B, N] under the policy `joint`; [B, N + 1] under `separated`, where the last one is the null document.
+        """
+        if isinstance(self.router, Router):
+            return self.router.scores(self.query_vectors(texts, queries), self.z)
+        idf = inverse_frequency(self.frequency, len(self.z))
+        return self.batch_routing_scores(texts, queries, self.z, self.lexical, idf)
+
+    def batch_routing_scores(
+        self,
+        texts: Sequence[str],
+        queries: Sequence[Sequence[int]],
+        z: torch.Tensor,
+        lexical: torch.Tensor,
+        idf: torch.Tensor,
+    ) -> torch.Tensor:
+        """Routing logits [B, N + 1] over N documents given as slots [N, m, d] and lexical keys (`separated`)."""
+        assert isinstance(self.router, SlotRouter)
+        hidden, mask = self._query_states(queries)
+        return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], z=z, lexical=lexical, idf=idf)
+
     def query_vectors(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Router query vectors [B, m * d] of questions given as text and as token ids."""
-        ids, mask = pad(queries, self.backbone.pad_id, self.device)
-        ones = mask.new_ones(len(queries), 1)
-        embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)
-        mask = torch.cat([ones, mask], 1)
-        hidden = self.backbone.hidden(embeds, mask)
+        """Query vectors [B, m * d] of the router of the policy `joint`."""
+        assert isinstance(self.router, Router)
+        hidden, mask = self._query_states(queries)
         return self.router.queries([feature_ids(text) for text in texts], hidden, mask)
+
+    def _query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(queries, self.backbone.pad_id, self.device)
+        embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)
+        mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
+        return self.backbone.hidden(embeds, mask), mask
 
     def _target_nll(
         self,
@@ -136,15 +217,5 @@ class MemoryModel(nn.Module):
         return self.markers[kind].to(self.lm.dtype).expand(batch, 1, -1)
 
 
-def pad(
-    sequences: Sequence[Sequence[int]], fill: int, device: torch.device, *, left: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack sequences of token ids into [B, T] with a mask [B, T] (1 at real tokens)."""
-    width = max(1, max((len(s) for s in sequences), default=1))
-    ids = torch.full((len(sequences), width), fill, dtype=torch.long)
-    mask = torch.zeros(len(sequences), width, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        where = slice(width - len(sequence), width) if left else slice(0, len(sequence))
-        ids[row, where] = torch.tensor(sequence, dtype=torch.long)
-        mask[row, where] = 1
-    return ids.to(device), mask.to(device)
+MEMORY = ("z", "lexical", "frequency")
+"""Tensors of the memory itself; everything else is theta."""

@@ -15,7 +15,8 @@ import torch
 from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
 from zrag_core.model.backbone import Backbone, positions
-from zrag_core.model.network import MemoryModel, pad
+from zrag_core.model.network import MemoryModel
+from zrag_core.model.packing import pad
 from zrag_core.text import split_sentences
 
 _POSITIONS = 1024
@@ -37,8 +38,9 @@ class Routed:
 @torch.no_grad()
 def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]], k: int) -> Routed:
     """Score all N documents for B queries and keep the best min(k, N)."""
-    scores = model.router.scores(model.query_vectors(texts, queries), model.z)
-    log_p, rows = torch.log_softmax(scores, dim=-1).topk(min(k, scores.shape[1]), dim=-1)
+    scores = model.routing_scores(texts, queries)
+    n = len(model.z)  # behind them, under the policy `separated`, stands the null document
+    log_p, rows = torch.log_softmax(scores, dim=-1)[:, :n].topk(min(k, n), dim=-1)
     return Routed(rows, log_p)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class SavedProgress:
 def save_state(
     folder: Path,
     parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     progress: SavedProgress,
     *,
     fingerprint: str,
@@ -34,7 +35,7 @@ def save_state(
 
     names = {id(parameter): name for name, parameter in parameters.items()}
     tensors = {f"parameter/{name}": parameter.detach().contiguous() for name, parameter in parameters.items()}
-    for parameter, state in optimizer.state.items():
+    for parameter, state in (item for optimizer in optimizers for item in optimizer.state.items()):
         for key, value in state.items():
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value).contiguous()
     with atomic_folder(folder) as temporary:
@@ -43,7 +44,11 @@ def save_state(
 
 
 def load_state(
-    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, fingerprint: str
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    fingerprint: str,
 ) -> SavedProgress:
     """Restore what `save_state` wrote and return where to go on; step 0 where there is nothing to resume.
 
@@ -61,12 +66,13 @@ def load_state(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"parameter/{name}"])
+    owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in parameters.items():
         prefix = f"optimizer/{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             # torch keeps Adam's step counter on the CPU and the moments beside the parameter.
-            optimizer.state[parameter] = {
+            owners[id(parameter)].state[parameter] = {
                 key: value if value.dim() == 0 else value.to(parameter.device) for key, value in state.items()
             }
     return SavedProgress(**saved)

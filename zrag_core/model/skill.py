@@ -1,0 +1,218 @@
+"""Skill training: theta learns to write, route and read on documents that are thrown away after their step.
+
+What a document says must pass through its slots, because nothing in theta has ever seen it. Three things make that
+learnable in minutes on a CPU: rebuilding every document from its slots with most input tokens masked (a language model
+alone cannot guess them, so the slots must hold them), a curriculum from one token per slot to many, and Muon for the
+weight matrices (Jordan et al. 2024).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from zrag_core.model.attention import float32_attention
+from zrag_core.model.backbone import Backbone
+from zrag_core.model.lexical import document_frequency, lexical_keys
+from zrag_core.model.network import MemoryModel
+from zrag_core.model.progress import Progress
+from zrag_core.model.skill_data import SkillBatch, SkillSource, make_batch
+from zrag_core.model.slot_router import inverse_frequency
+from zrag_core.model.training_state import SavedProgress, load_state, save_state
+from zrag_core.settings import MemorySettings, Settings, SkillSettings
+
+SKILL_VERSION = 1
+"""Part of the fingerprint: raise it when the training procedure changes."""
+
+_AVERAGE = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class SkillResult:
+    """A trained skill.
+
+    Attributes:
+        model: theta; its memory is empty.
+        resumed_from: step it went on from; 0 where it started afresh.
+        losses: running means at the end, nats per token (routing: per query).
+        seconds: of training, over all its parts where it was resumed.
+    """
+
+    model: MemoryModel
+    steps: int
+    resumed_from: int
+    losses: dict[str, float]
+    seconds: float
+
+
+def train_skill(
+    model: MemoryModel,
+    source: SkillSource,
+    settings: SkillSettings,
+    *,
+    fingerprint: str,
+    state_folder: Path | None = None,
+    on_resume: Callable[[int], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    progress_times: int = 60,
+) -> SkillResult:
+    """Train theta for `settings.steps` steps, in place.
+
+    Every step draws its documents from a generator seeded by (seed, step): a run that was stopped and resumed takes
+    the same steps as one that was not, on a CPU for hours as on a GPU for minutes.
+
+    Args:
+        model: a model without documents, policy `separated`.
+        source: where the documents come from.
+        fingerprint: tells whether a stored state belongs to this training.
+        state_folder: where the resumable state is kept; None keeps none.
+        on_resume: called with the step that training goes on from, where it does not start afresh.
+        on_progress: called about `progress_times` times, at even steps, and at the end.
+    """
+    torch.set_num_threads(settings.threads)
+    parameters, optimizers = _optimizers(model, settings)
+    before = SavedProgress(0, {}, 0.0)
+    if state_folder is not None:
+        before = load_state(state_folder, parameters, optimizers, fingerprint=fingerprint)
+        if before.step and on_resume:
+            on_resume(before.step)
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    steps, means = settings.steps, dict(before.losses)
+    every = max(1, steps // progress_times)
+    started, tokens = time.monotonic(), 0
+    model.train()
+    with _faster(model.backbone, settings):
+        for step in range(before.step, steps):
+            rate = schedule(step, settings)
+            for optimizer, rates in zip(optimizers, base_rates, strict=True):
+                for group, base in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = base * rate
+            rng = random.Random(f"{settings.seed}:{step}")
+            torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
+            ripeness = min(1.0, step / max(1, round(settings.curriculum * steps)))
+            batch = make_batch(
+                source, model.backbone, settings, rng, stride=model.settings.stride, ripeness=ripeness
+            )
+            with _autocast(model, settings):
+                losses = skill_losses(model, batch, settings)
+                weights = {"reconstruction": settings.reconstruction_weight, "routing": settings.routing_weight}
+                total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+            model.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            for name, value in losses.items():
+                value = value.item()
+                means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
+            tokens += _tokens(batch)
+            done = step + 1
+            seconds = before.seconds + time.monotonic() - started
+            if state_folder is not None and done % settings.save_every == 0 and done < steps:
+                progress = SavedProgress(done, dict(means), seconds)
+                save_state(state_folder, parameters, optimizers, progress, fingerprint=fingerprint)
+            if on_progress and (done % every == 0 or done == steps):
+                elapsed = time.monotonic() - started
+                left = elapsed / (done - before.step) * (steps - done)
+                on_progress(Progress(done, steps, dict(means), settings.lr * rate, tokens / elapsed, left))
+    model.eval()
+    seconds = before.seconds + time.monotonic() - started
+    return SkillResult(model, steps, before.step, means, seconds)
+
+
+def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
+    """Losses of one batch: `evidence` (oracle routing), `empty`, `reconstruction` and `routing`."""
+    z = model.encode(batch.ids, batch.stride)
+    nll, _ = model.packed_read_nll(z, batch.pairs)
+    # Evidence EOS alone, at its only place, is the empty evidence; it would drown among the tokens of the others.
+    lengths = torch.tensor([len(evidence) for row in batch.pairs for _, evidence in row], device=nll.device)
+    is_empty = torch.repeat_interleave(lengths == 1, lengths)
+    losses = {"evidence": nll[~is_empty].mean()}
+    if is_empty.any():
+        losses["empty"] = _EMPTY_WEIGHT * nll[is_empty].mean()
+    if settings.reconstruction_weight > 0:
+        targets = [[*ids, model.backbone.eos_id] for ids in batch.ids]
+        losses["reconstruction"] = model.write_loss(z, batch.masked, targets)
+    if settings.routing_weight > 0:
+        lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
+        idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
+        texts, queries, rows = zip(*batch.queries, strict=True)
+        scores = model.batch_routing_scores(texts, queries, z, lexical, idf)
+        losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
+    return losses
+
+
+_EMPTY_WEIGHT = 0.3
+
+
+def schedule(step: int, settings: SkillSettings) -> float:
+    """Share of the base learning rate: linear warm-up, constant, linear decay to zero (Hu et al. 2024, MiniCPM)."""
+    rise = max(1, round(settings.warmup * settings.steps))
+    fall = max(1, round(settings.decay * settings.steps))
+    return min(1.0, (step + 1) / rise, (settings.steps - step) / fall)
+
+
+def skill_fingerprint(settings: Settings, source_name: str) -> str:
+    """Identifies a skill by everything that it depends on."""
+    payload = {
+        "version": SKILL_VERSION,
+        "source": source_name,
+        "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
+        "memory": settings.memory.model_dump(mode="json"),
+        # How often the state is saved and on how many threads it runs do not make it another training.
+        "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
+    }
+    text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def empty_model(backbone: Backbone, settings: MemorySettings, *, seed: int) -> MemoryModel:
+    """A model without documents, its heads drawn from `seed`."""
+    torch.manual_seed(seed)
+    return MemoryModel(backbone, settings, 0)
+
+
+def _optimizers(
+    model: MemoryModel, settings: SkillSettings
+) -> tuple[dict[str, nn.Parameter], list[torch.optim.Optimizer]]:
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad and n != "z"}
+    # Muon is for the hidden weight matrices of a network trained from scratch, not for low-rank factors or embeddings.
+    whole = model.backbone.peft is None
+    matrices = [p for n, p in named.items() if whole and ".layers." in n and p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in named.values() if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    ]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices, lr=settings.lr_matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return named, optimizers
+
+
+def _faster(backbone: Backbone, settings: SkillSettings) -> AbstractContextManager[Any]:
+    return float32_attention(backbone, compiled=settings.compile) if settings.autocast else nullcontext()
+
+
+def _autocast(model: MemoryModel, settings: SkillSettings) -> AbstractContextManager[Any]:
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=settings.autocast)
+
+
+def _tokens(batch: SkillBatch) -> int:
+    documents = sum(map(len, batch.ids))
+    read = sum(len(query) + len(evidence) for row in batch.pairs for query, evidence in row)
+    return 2 * documents + read + sum(len(query) for _, query, _ in batch.queries)

@@ -1,0 +1,219 @@
+"""What the skill is learned from: fresh documents in every step, with questions about them.
+
+The documents are thrown away after their step, so theta can learn how to write, route and read, and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from zrag_core.corpus.almanac import skill_batch
+from zrag_core.corpus.self_study import self_study_query, study_sentences
+from zrag_core.corpus.types import Corpus, Document
+from zrag_core.model.backbone import Backbone
+from zrag_core.settings import SkillSettings
+from zrag_core.text import split_sentences
+
+Pair = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SkillDocument:
+    """A document with questions on it.
+
+    Attributes:
+        document: title and text; the text may be a part of what the source generated.
+        asked: (question, evidence sentence) pairs.
+        unanswerable: questions about the same subject that the document does not answer.
+    """
+
+    document: Document
+    asked: list[tuple[str, str]]
+    unanswerable: list[str]
+
+
+class SkillSource(Protocol):
+    """Draws fresh documents; the same generator state gives the same ones."""
+
+    name: str
+
+    def draw(
+        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
+    ) -> list[SkillDocument]:
+        """Draw `n` documents with up to `questions` questions each.
+
+        Args:
+            longest: at most this many sentences in a document.
+            held_out: whole documents, asked in words that training never draws.
+        """
+        ...
+
+
+class AlmanacSkill:
+    """The generator's skill pool: names, values and phrasings that no evaluated almanac uses.
+
+    Texts are runs of neighbouring sentences of random length, so that short and long documents occur everywhere.
+    """
+
+    def __init__(self, languages: Sequence[str]):
+        self.languages = tuple(languages)
+        self.name = f"almanac ({', '.join(self.languages)})"
+
+    def draw(
+        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
+    ) -> list[SkillDocument]:
+        """Documents of one fresh world per language, in equal parts."""
+        drawn: list[SkillDocument] = []
+        for number, language in enumerate(self.languages):
+            share = n * (number + 1) // len(self.languages) - n * number // len(self.languages)
+            for made in skill_batch(rng, share, language):
+                total = len(made.sentences)
+                count = total if held_out else rng.randint(1, min(total, longest or total))
+                first = rng.randint(0, total - count)
+                kept = range(first, first + count)
+                phrasing = "held_out" if held_out else "train"
+                asked = [made.ask(rng, i, phrasing=phrasing) for i in rng.sample(kept, min(questions, count))]
+                text = " ".join(made.sentences[i].text for i in kept)
+                document = Document(made.document.id, made.document.title, text)
+                missing = made.ask_missing(rng, phrasing=phrasing)
+                pairs = [(item.question, item.sentence.text) for item in asked]
+                drawn.append(SkillDocument(document, pairs, [] if missing is None else [missing]))
+        return drawn
+
+
+class CorpusSkill:
+    """The documents of a corpus other than the one to be remembered, asked by its questions and by self-study.
+
+    Args:
+        corpus: documents and questions; questions of other splits than "train" are the held-out ones.
+        characters: most characters of a drawn text; longer documents give windows of whole sentences.
+    """
+
+    def __init__(self, corpus: Corpus, characters: int = 1200):
+        self.name = corpus.name
+        self._documents = corpus.documents
+        self._sentences = [[span.text for span in split_sentences(d.text)] for d in corpus.documents]
+        self._characters = characters
+        rows = {document.id: row for row, document in enumerate(corpus.documents)}
+        self._study: list[set[str]] = [set() for _ in rows]
+        for document, sentence in study_sentences(corpus):
+            self._study[rows[document.id]].add(sentence)
+        self._asked: dict[bool, list[list[tuple[str, str]]]] = {h: [[] for _ in rows] for h in (False, True)}
+        for question in corpus.questions:
+            if question.document_ids and question.evidence:
+                row = rows[question.document_ids[0]]
+                self._asked[question.split != "train"][row].append((question.question, question.evidence))
+
+    def draw(
+        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
+    ) -> list[SkillDocument]:
+        """Random documents, or windows of them."""
+        drawn = []
+        for row in rng.sample(range(len(self._documents)), min(n, len(self._documents))):
+            source, sentences = self._documents[row], self._sentences[row]
+            first = 0 if held_out else rng.randrange(len(sentences))
+            window = [sentences[first]]
+            for sentence in sentences[first + 1 :]:
+                if len(window) == longest or sum(map(len, window)) + len(sentence) > self._characters:
+                    break
+                window.append(sentence)
+            asked = [(q, e) for q, e in self._asked[held_out][row] if e in window]
+            asked = rng.sample(asked, min(questions, len(asked)))
+            study = [sentence for sentence in window if sentence in self._study[row]]
+            if not held_out:
+                while study and len(asked) < questions:
+                    sentence = rng.choice(study)
+                    asked.append((self_study_query(source, sentence, rng), sentence))
+            drawn.append(SkillDocument(Document(source.id, source.title, " ".join(window)), asked, []))
+        return drawn
+
+
+@dataclass(frozen=True)
+class SkillBatch:
+    """One step's worth of writing, reading, rebuilding and routing.
+
+    Attributes:
+        stride: of the encoder in this step.
+        documents: what is written; row i of the step's memory is documents[i].
+        ids: their token ids.
+        pairs: for each document (query, evidence) to read, evidence ending in EOS; EOS alone where it has no answer.
+        masked: token ids of each document with most of them masked, ending in EOS.
+        queries: text and token ids of every routed query, with its row; len(documents) for "not in memory".
+    """
+
+    stride: int
+    documents: list[Document]
+    ids: list[list[int]]
+    pairs: list[list[Pair]]
+    masked: list[list[int]]
+    queries: list[tuple[str, list[int], int]]
+
+
+def make_batch(
+    source: SkillSource,
+    backbone: Backbone,
+    settings: SkillSettings,
+    rng: random.Random,
+    *,
+    stride: int,
+    ripeness: float = 1.0,
+) -> SkillBatch:
+    """Draw one batch.
+
+    A few more documents are drawn than are written: questions about those are "not in memory". An unanswerable
+    question, or one about another document, is read as the empty evidence.
+
+    Args:
+        stride: of the encoder.
+        ripeness: how far the curriculum is, 0 to 1: documents grow from one sentence to `settings.sentences`, and
+            strides, drawn up to a limit, from one token per slot to `stride`. A slot that holds a single token is read
+            by copying, which is learned in a hundred steps; packing more into it then builds on that.
+    """
+    n = settings.documents
+    spare = max(1, round(n * settings.absent_share))
+    longest = 1 + round(ripeness * (settings.sentences - 1))
+    widest = 1 + round(ripeness * (stride - 1))
+    drawn = source.draw(rng, n + spare, settings.questions, longest=longest)
+    rng.shuffle(drawn)
+    inside, outside = drawn[:n], drawn[n:]
+    ids = [backbone.encode(item.document.text, settings.document_tokens) for item in inside]
+    pairs = [_pairs(item, inside, backbone, settings, rng) for item in inside]
+    queries = [(q, row) for row, item in enumerate(inside) for q, _ in item.asked]
+    queries += [(item.asked[0][0], len(inside)) for item in outside if item.asked]
+    return SkillBatch(
+        # The full stride is what counts in the end, so it comes as often as all the others together.
+        stride=rng.choice((widest, rng.randint(1, widest))),
+        documents=[item.document for item in inside],
+        ids=ids,
+        pairs=pairs,
+        masked=[_masked(tokens, backbone, settings, rng) for tokens in ids],
+        queries=[(text, backbone.encode(text, settings.query_tokens), row) for text, row in queries],
+    )
+
+
+def _pairs(
+    item: SkillDocument,
+    batch: Sequence[SkillDocument],
+    backbone: Backbone,
+    settings: SkillSettings,
+    rng: random.Random,
+) -> list[Pair]:
+    def query(text: str) -> list[int]:
+        return backbone.encode(text, settings.query_tokens)
+
+    empty = [backbone.eos_id]
+    pairs = [(query(q), [*backbone.encode(e, settings.evidence_tokens), backbone.eos_id]) for q, e in item.asked]
+    if item.unanswerable and rng.random() < settings.unanswerable_share:
+        pairs.append((query(rng.choice(item.unanswerable)), empty))
+    other = rng.choice(batch)
+    if other is not item and other.asked and rng.random() < settings.unanswerable_share:
+        pairs.append((query(rng.choice(other.asked)[0]), empty))
+    return pairs
+
+
+def _masked(tokens: list[int], backbone: Backbone, settings: SkillSettings, rng: random.Random) -> list[int]:
+    rate = rng.uniform(settings.mask_least, 1.0)
+    return [backbone.mask_id if rng.random() < rate else token for token in [*tokens, backbone.eos_id]]
