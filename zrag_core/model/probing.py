@@ -1,0 +1,189 @@
+"""Held-out questions put to a memory, with a free hand over which document is read: what memory checks are made of.
+
+Evidence is decoded freely and never empty: the end-of-text token is forbidden as the first one, so that a model that
+refuses whenever something is odd cannot pass a check by refusing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.types import Question
+from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.model.checkpoint import Checkpoint
+from zrag_core.model.lexical import document_frequency
+from zrag_core.model.network import MemoryModel
+from zrag_core.model.slot_router import SlotRouter, inverse_frequency
+
+_TOKENS = 8192  # in one forward pass of `document_nll`
+_POSITIONS = 1024  # with logits at once; those of a large vocabulary take more memory than the model's states
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its token ids and the rows of its gold documents (one or more)."""
+
+    question: Question
+    ids: list[int]
+    gold: tuple[int, ...]
+
+
+class Probe:
+    """A checkpoint with a fixed sample of the questions that were held out of its training.
+
+    Questions are those of the split `test` and the type `single` that have an answer which can stand in a text.
+    They are named by their number in `asked`, documents by their row in Z.
+
+    Args:
+        checkpoint: of either policy.
+        questions: of the checkpoint's corpus; which of them are asked depends on their ids alone.
+        limit: most questions that are asked.
+        batch_size: questions routed and read at once.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, questions: Sequence[Question], *, limit: int = 128, batch_size: int = 32
+    ):
+        self.model = checkpoint.model
+        self.documents = checkpoint.documents
+        self.batch_size = batch_size
+        self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
+        rows = {document.id: row for row, document in enumerate(self.documents)}
+        usable = {
+            question.id: Asked(
+                question,
+                self.model.backbone.encode(question.question, checkpoint.settings.training.query_tokens),
+                tuple(rows[identifier] for identifier in question.document_ids if identifier in rows),
+            )
+            for question in questions
+            if question.split == "test" and question.question_type == "single"
+            if answer_coverage("", question.golden_answers, question.language) is not None
+        }
+        chosen = [usable[key] for key in hash_order(usable, 0, "memory checks")]
+        self.asked = [asked for asked in chosen if asked.gold][:limit]
+        self._texts: dict[tuple[int, int, float], str] = {}
+
+    def rows_in_hash_order(self, purpose: str) -> list[int]:
+        """All rows in a random order that depends on the documents' ids and on `purpose` alone."""
+        rows = {document.id: row for row, document in enumerate(self.documents)}
+        return [rows[identifier] for identifier in hash_order(rows, 0, purpose)]
+
+    @cached_property
+    def routed(self) -> list[int]:
+        """The row that each question is routed to among all documents."""
+        return self.scores(range(len(self.asked))).argmax(1).tolist() if self.asked else []
+
+    @torch.no_grad()
+    def scores(self, numbers: Sequence[int], kept: Sequence[int] | None = None) -> torch.Tensor:
+        """Routing logits [questions, documents] over a memory that holds the rows `kept` and no others (all: None).
+
+        How rare a word is counts in the kept documents, as it would had the others never been written.
+        """
+        parts = []
+        idf = None if kept is None else self._idf(kept)
+        for start in range(0, len(numbers), self.batch_size):
+            batch = [self.asked[number] for number in numbers[start : start + self.batch_size]]
+            texts, ids = [asked.question.question for asked in batch], [asked.ids for asked in batch]
+            if idf is None:
+                # Behind the documents stands the null document, which is no matter here.
+                scores = self.model.routing_scores(texts, ids)[:, : len(self.documents)]
+                parts.append(scores if kept is None else scores[:, list(kept)])
+            else:
+                rows = list(kept or ())
+                z, lexical = self.model.z[rows], self.model.lexical[rows]
+                parts.append(self.model.batch_routing_scores(texts, ids, z, lexical, idf)[:, : len(rows)])
+        return torch.cat(parts).float().cpu()
+
+    def free_texts(self, pairs: Sequence[tuple[int, int]]) -> list[str]:
+        """Free evidence of (question number, row read) pairs; each is decoded once for a value of alpha."""
+        alpha = self.model.alpha
+        missing = [pair for pair in dict.fromkeys(pairs) if (*pair, alpha) not in self._texts]
+        if missing:
+            rows = torch.tensor([row for _, row in missing], device=self.model.device)
+            made = self.read([number for number, _ in missing], self.model.z[rows])
+            self._texts.update({(*pair, alpha): text for pair, text in zip(missing, made, strict=True)})
+        return [self._texts[(*pair, alpha)] for pair in pairs]
+
+    def read(self, numbers: Sequence[int], z: torch.Tensor) -> list[str]:
+        """Free evidence of questions that read the slots z [questions, m, d]."""
+        texts: list[str] = []
+        for start in range(0, len(numbers), self.batch_size):
+            stop = start + self.batch_size
+            queries = [self.asked[number].ids for number in numbers[start:stop]]
+            texts.extend(never_empty_evidence(self.model, z[start:stop], queries, self._max_new_tokens))
+        return texts
+
+    def covered(self, number: int, text: str) -> bool:
+        """Whether an answer of the question stands in `text`."""
+        question = self.asked[number].question
+        return bool(answer_coverage(text, question.golden_answers, question.language))
+
+    def coverage(self, numbers: Sequence[int], texts: Sequence[str]) -> float:
+        """Share of the questions whose answer stands in the text beside it."""
+        return sum(map(self.covered, numbers, texts)) / len(numbers)
+
+    def states_answer(self, number: int, row: int) -> bool:
+        """Whether a document is one of the question's gold ones, or says the answer in its own text."""
+        return row in self.asked[number].gold or self.covered(number, self.documents[row].contents)
+
+    def _idf(self, kept: Sequence[int]) -> torch.Tensor | None:
+        """Word weights of the smaller memory; None where routing has none of its own (policy `joint`)."""
+        if not isinstance(self.model.router, SlotRouter):
+            return None
+        removed = set(range(len(self.documents))) - set(kept)
+        counts = document_frequency([self.documents[row] for row in removed]).to(self.model.device)
+        return inverse_frequency(self.model.frequency - counts, len(kept))
+
+
+@torch.no_grad()
+def never_empty_evidence(
+    model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[str]:
+    """Greedy evidence for B queries, each reading one document of z [B, m, d]; at least one token is written."""
+    embeds, mask = model.prompt(z, queries)
+    backbone = model.backbone
+    output = backbone.lm.generate(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        min_new_tokens=1,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=backbone.pad_id,
+        eos_token_id=backbone.eos_id,
+    )
+    return [backbone.decode(row.tolist()) for row in output]
+
+
+@torch.no_grad()
+def document_nll(model: MemoryModel, z: torch.Tensor, documents: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Mean NLL per token, [I, J] nats, of documents given as token ids, each written from each of z [J, m, d]."""
+    backbone = model.backbone
+    prompts = model.write_prompt(z)
+    result = torch.zeros(len(documents), len(z))
+    for i, document in enumerate(documents):
+        ids = torch.tensor(document, dtype=torch.long, device=model.device)
+        step = max(1, _TOKENS // (prompts.shape[1] + len(ids)))
+        for start in range(0, len(z), step):
+            prompt = prompts[start : start + step]
+            text = backbone.embed(ids[:-1]).to(prompt.dtype).expand(len(prompt), -1, -1)
+            embeds = torch.cat([prompt, text], 1)
+            mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=model.device)
+            # The prompt's last state predicts the first token, each token's state the next one.
+            before = backbone.hidden(embeds, mask)[:, prompt.shape[1] - 1 :].flatten(0, 1)
+            parts = [
+                F.cross_entropy(backbone.logits(states), labels, reduction="none")
+                for states, labels in zip(
+                    before.split(_POSITIONS), ids.repeat(len(prompt)).split(_POSITIONS), strict=True
+                )
+            ]
+            result[i, start : start + step] = torch.cat(parts).view(len(prompt), -1).mean(1).cpu()
+    return result
