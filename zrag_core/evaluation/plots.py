@@ -1,33 +1,22 @@
-"""Plots of the leaderboard as PNG bytes; labels are English, since Korean fonts may be missing.
-
-matplotlib's figures are built directly on the Agg canvas, so no global state is touched and any
-thread or process may draw.
-"""
+"""Plots of the leaderboard as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.optimize import isotonic_regression
 
+from zrag_core.evaluation.figures import INK, PALETTE, new_figure, percent_axis, png
 from zrag_core.evaluation.report import LeaderboardSection, leaderboard_sections, reader_label
 
-# Okabe and Ito's palette, told apart with any colour vision; its yellow is too faint on white.
-_PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _REFERENCES = {"closed_book": ("#555555", "x"), "gold_evidence": ("#555555", "*")}
 # One hue in three strengths for ranks, two hues for coverage and F1.
 _RANK_COLOURS = ("#2166AC", "#6AA6D8", "#C2DBF0")
 _ANSWER_COLOURS = ("#0072B2", "#E69F00")
-_INK = "#222222"
-_DPI = 120
 
 
 def leaderboard_plots(frame: pd.DataFrame, split: str, *, systems: Sequence[str] = ()) -> dict[str, bytes]:
@@ -59,7 +48,7 @@ def leaderboard_plots(frame: pd.DataFrame, split: str, *, systems: Sequence[str]
 
 def coverage_curve(section: LeaderboardSection) -> bytes:
     """Answer coverage against the evidence budget, one line per system with interval bars."""
-    figure, axes = _figure(8.6, 5.0)
+    figure, axes = new_figure(8.6, 5.0)
     rows = section.by_budget.dropna(subset=["answer_coverage"])
     names = list(dict.fromkeys(rows["system"]))
     styles = _styles(names)
@@ -91,7 +80,7 @@ def coverage_curve(section: LeaderboardSection) -> bytes:
     axes.set_xlabel("evidence budget, tokens (UTF-8 bytes / 4)")
     axes.set_ylabel("answer stands in the evidence")
     axes.set_title(f"Answer coverage by evidence budget  ({section.title})", loc="left")
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
     axes.set_ylim(-0.02, 1.02)
     beside = axes.get_yaxis_transform()  # x in shares of the axes' width, y in data
     for name, height in zip(last, _spread_out(list(last.values()), gap=0.05), strict=True):
@@ -107,7 +96,7 @@ def coverage_curve(section: LeaderboardSection) -> bytes:
             va="center",
             fontweight="bold" if name.startswith("zrag") else "normal",
         )
-    return _png(figure)
+    return png(figure)
 
 
 def recall_bars(section: LeaderboardSection) -> bytes:
@@ -139,7 +128,7 @@ def _grouped_bars(
 ) -> bytes:
     """Horizontal bars with interval bars; the first row and the first measure stand on top."""
     thickness = 0.8 / len(measures)
-    figure, axes = _figure(8.6, 1.5 + len(rows) * (0.18 * len(measures) + 0.16))
+    figure, axes = new_figure(8.6, 1.5 + len(rows) * (0.18 * len(measures) + 0.16))
     base = np.arange(len(rows))
     for position, (name, column) in enumerate(measures.items()):
         offsets = base + (position - (len(measures) - 1) / 2) * thickness
@@ -152,7 +141,7 @@ def _grouped_bars(
             color=colours[position],
             label=name,
             xerr=error,
-            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": _INK},
+            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
         )
         for offset, value, reach in zip(offsets, values, error[1], strict=True):
             text = "no value" if np.isnan(value) else f"{100 * value:.1f}"
@@ -163,32 +152,16 @@ def _grouped_bars(
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
-                color=_INK,
+                color=INK,
             )
     axes.set_yticks(base, rows["system"])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.set_title(title, loc="left", pad=26)
-    _percent_axis(axes, "x")
+    percent_axis(axes, "x")
     axes.set_xlim(0, 1.08)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(measures), frameon=False, borderaxespad=0.2)
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _percent_axis(axes: Axes, which: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator(np.linspace(0, 1, 6)))
-    axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.grid(axis=which, color="#DDDDDD", linewidth=0.8)
+    return png(figure)
 
 
 def _styles(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
@@ -196,8 +169,8 @@ def _styles(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     styles: dict[str, tuple[str, str, str]] = {}
     drawn = [name for name in names if name not in _REFERENCES]
     for position, name in enumerate(drawn):
-        cycle, place = divmod(position, len(_PALETTE))
-        styles[name] = (_PALETTE[place], _MARKERS[(place + cycle) % len(_MARKERS)], "--" if cycle else "-")
+        cycle, place = divmod(position, len(PALETTE))
+        styles[name] = (PALETTE[place], _MARKERS[(place + cycle) % len(_MARKERS)], "--" if cycle else "-")
     return {**styles, **{name: (*_REFERENCES[name], ":") for name in names if name in _REFERENCES}}
 
 
@@ -217,9 +190,3 @@ def _spread_out(heights: Sequence[float], gap: float) -> list[float]:
     result = np.empty(len(heights))
     result[order] = placed
     return result.tolist()
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
