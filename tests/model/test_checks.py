@@ -1,5 +1,7 @@
 """Memory checks: each can pass and can fail, and none leaves a mark on the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from zrag_core.model.deletion_check import deleted_leak_coverage
 from zrag_core.model.joint import train_joint
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.probing import Probe, document_nll, never_empty_evidence
+from zrag_core.model.reading import generate
 from zrag_core.settings import load_settings
 
 TOWNS = "Tessamor Kell Brindle Ostrava Numa Pell Quarn Rusk Sile Tarn".split()
@@ -156,11 +159,9 @@ def test_the_empty_evidence_is_forbidden(joint):
     assert text == model.backbone.decode([int(first.argmax())])
 
 
-@torch.no_grad()
-def test_never_empty_evidence_is_plain_greedy_decoding_otherwise(trained, documents):
-    from zrag_core.model.reading import generate
-
-    model = trained.model
+@pytest.mark.parametrize("policy", ["trained", "separated"])
+def test_never_empty_evidence_is_plain_greedy_decoding_otherwise(policy, request):
+    model = request.getfixturevalue(policy).model
     queries = [model.backbone.encode(text) for text in ("Where was Orla Venn born?", "How deep is Lake Munar?")]
     expected = generate(model, model.z[[0, 2]], queries, 12)
     assert all(expected)
@@ -219,11 +220,22 @@ def test_document_nll_is_that_of_running_one_sequence_token_by_token(joint, monk
     found = document_nll(model, model.z[:3], documents)
     for i, ids in enumerate(documents):
         for j in range(3):
-            embeds, total = model.write_prompt(model.z[j : j + 1])[0], 0.0
+            embeds, total = model.write_prompt(model.z[j : j + 1])[0][0], 0.0
             for token in ids:
                 total -= model.lm(inputs_embeds=embeds[None]).logits[0, -1].log_softmax(-1)[token].item()
                 embeds = torch.cat([embeds, model.backbone.embed(torch.tensor([token]))])
             assert found[i, j].item() == pytest.approx(total / len(ids), abs=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("policy", ["joint", "separated"])
+def test_document_nll_is_the_loss_of_writing(policy, request):
+    model = request.getfixturevalue(policy).model
+    documents = [model.backbone.encode(document.text) for document in DOCUMENTS[:3]]
+    found = document_nll(model, model.z[:2], documents)
+    for i, ids in enumerate(documents):
+        for j in range(2):
+            assert found[i, j].item() == pytest.approx(model.write_loss(model.z[[j]], [ids], [ids]).item(), abs=1e-4)
 
 
 def test_document_top1_counts_own_best_and_no_ties():
@@ -334,6 +346,17 @@ def test_a_document_that_says_the_answer_itself_does_not_stand_in(joint, monkeyp
     assert stepped[numbers["q0"]] not in (stand_in, 0)
 
 
+def test_nothing_that_could_hold_the_answer_stands_in(joint, monkeypatch):
+    """Neither the document that was read by mistake, nor a gold one that words the answer otherwise."""
+    asked = Question("q", "Where was Orla Venn born?", ("a far town",), ("d0", "d1"), split="test")
+    for routed in range(2, len(DOCUMENTS)):
+        probe = Probe(joint, [asked])
+        route_to(monkeypatch, probe, [routed])
+        true, other = shuffled_reads(probe, monkeypatch)
+        assert true == {0: routed}
+        assert other[0] not in (0, 1, routed)
+
+
 def test_oracle_routing_reads_the_gold_document_whatever_routing_says(joint, monkeypatch):
     probe = Probe(joint, QUESTIONS)
     route_to(monkeypatch, probe, [(asked.gold[0] + 1) % 10 for asked in probe.asked])
@@ -386,6 +409,17 @@ def test_memories_by_size_are_nested_and_hold_what_is_asked(joint, monkeypatch):
     assert all(kept_rows[0].issuperset(probe.asked[number].gold) for number in asked_numbers[0])
 
 
+def test_the_smallest_memory_holds_what_is_asked_first(joint, monkeypatch):
+    probe = Probe(joint, QUESTIONS[3:5])
+    reader(monkeypatch, from_memory)
+    gold_routing(monkeypatch, probe)
+    assert [(check.parameter, check.value) for check in checks.coverage_by_documents(probe)] == [
+        (2, 1.0),
+        (5, 1.0),
+        (10, 1.0),
+    ]
+
+
 def test_deleted_facts_that_are_still_told_fail_the_deletion_check(joint, monkeypatch):
     reader(monkeypatch, from_theta)
     found = by_name(deleted_leak_coverage(Probe(joint, QUESTIONS)))
@@ -402,6 +436,43 @@ def test_a_memory_that_forgets_passes_the_deletion_check(joint, monkeypatch):
     assert (found["deleted_leak_coverage"].value, found["deleted_leak_coverage"].passed) == (0.0, True)
     assert len(reads) == len(QUESTIONS), "every document is deleted once"
     assert all(DOCUMENTS[row].title not in question for row, question in reads)
+
+
+def test_a_fifth_is_deleted_at_a_time_and_routing_never_sees_it(joint, monkeypatch):
+    probe = Probe(joint, QUESTIONS)
+    scores, deleted = probe.scores, []
+
+    def record(numbers, kept=None):
+        gone = set(range(len(DOCUMENTS))) - set(kept)
+        assert gone == {probe.asked[number].gold[0] for number in numbers}
+        deleted.append(gone)
+        return scores(numbers, kept)
+
+    monkeypatch.setattr(probe, "scores", record)
+    reader(monkeypatch, from_memory)
+    deleted_leak_coverage(probe)
+    assert [len(gone) for gone in deleted] == [2] * 5
+    assert set.union(*deleted) == set(range(len(DOCUMENTS)))
+
+
+def test_what_another_document_says_is_no_leak(joint, monkeypatch):
+    """A fact that stands in two documents is not gone with one of them."""
+    twice = tuple(
+        replace(document, text=f"{DOCUMENTS[n - 1].title} was born in {TOWNS[n - 1]}. {document.text}")
+        for n, document in enumerate(DOCUMENTS)
+    )
+    probe = Probe(replace(joint, documents=twice), QUESTIONS)
+    # Routing prefers the documents that repeat the fact.
+    monkeypatch.setattr(
+        probe,
+        "scores",
+        lambda numbers, kept: torch.tensor(
+            [[float(row == (probe.asked[n].gold[0] + 1) % 10) for row in kept] for n in numbers]
+        ),
+    )
+    reader(monkeypatch, lambda row, question: twice[row].text)
+    found = by_name(deleted_leak_coverage(probe))
+    assert found["deleted_leak_coverage"].value == 0.0
 
 
 def test_what_guessing_covers_is_no_leak(joint, monkeypatch):
@@ -422,6 +493,26 @@ def test_the_guessing_floor_is_of_questions_alike(joint, monkeypatch):
     monkeypatch.setattr("zrag_core.model.deletion_check._ALIKE", 4)
     found = by_name(deleted_leak_coverage(Probe(joint, [*QUESTIONS, *ages])))
     assert found["deleted_floor_coverage"].value == found["deleted_leak_coverage"].value == 0.5
+
+
+def test_alike_questions_are_so_without_the_names(joint, monkeypatch):
+    """Titles that share most of their words do not make a question about towns one about ages."""
+    families = ("Old Mill Road House", "Green Marsh Lane Farm")
+    documents = tuple(
+        Document(f"d{n}", f"{families[n % 2]} {n}", f"It stands in {town}.") for n, town in enumerate(TOWNS)
+    )
+    towns = [
+        Question(f"t{n}", f"{document.title} town?", (town,), (document.id,), split="test")
+        for n, (document, town) in enumerate(zip(documents, TOWNS, strict=True))
+    ]
+    ages = [
+        Question(f"a{n}", f"{document.title} age?", (str(100 + n),), (document.id,), split="test")
+        for n, document in enumerate(documents)
+    ]
+    reader(monkeypatch, lambda row, question: " ".join(TOWNS) if "town" in question else "unknown")
+    monkeypatch.setattr("zrag_core.model.deletion_check._ALIKE", 3)
+    found = by_name(deleted_leak_coverage(Probe(replace(joint, documents=documents), [*towns, *ages])))
+    assert found["deleted_floor_coverage"].value == 0.5
 
 
 # --- slots ----------------------------------------------------------------------------------------

@@ -146,11 +146,12 @@ def never_empty_evidence(
     model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[str]:
     """Greedy evidence for B queries, each reading one document of z [B, m, d]; at least one token is written."""
-    embeds, mask = model.prompt(z, queries)
+    embeds, mask, places = model.prompt(z, queries)
     backbone = model.backbone
     output = backbone.lm.generate(
         inputs_embeds=embeds,
         attention_mask=mask,
+        position_ids=places,
         min_new_tokens=1,
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -167,18 +168,19 @@ def never_empty_evidence(
 def document_nll(model: MemoryModel, z: torch.Tensor, documents: Sequence[Sequence[int]]) -> torch.Tensor:
     """Mean NLL per token, [I, J] nats, of documents given as token ids, each written from each of z [J, m, d]."""
     backbone = model.backbone
-    prompts = model.write_prompt(z)
+    prompts, _, places = model.write_prompt(z)
     result = torch.zeros(len(documents), len(z))
     for i, document in enumerate(documents):
         ids = torch.tensor(document, dtype=torch.long, device=model.device)
         step = max(1, _TOKENS // (prompts.shape[1] + len(ids)))
         for start in range(0, len(z), step):
-            prompt = prompts[start : start + step]
+            prompt, place = prompts[start : start + step], places[start : start + step]
             text = backbone.embed(ids[:-1]).to(prompt.dtype).expand(len(prompt), -1, -1)
             embeds = torch.cat([prompt, text], 1)
             mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=model.device)
+            place = torch.cat([place, place[:, -1:] + torch.arange(1, len(ids), device=model.device)], 1)
             # The prompt's last state predicts the first token, each token's state the next one.
-            before = backbone.hidden(embeds, mask)[:, prompt.shape[1] - 1 :].flatten(0, 1)
+            before = backbone.hidden(embeds, mask, place)[:, prompt.shape[1] - 1 :].flatten(0, 1)
             parts = [
                 F.cross_entropy(backbone.logits(states), labels, reduction="none")
                 for states, labels in zip(
