@@ -186,8 +186,8 @@ class SkillSettings(Section):
     documents: Positive = Field(32, description="documents written in a step")
     questions: Positive = Field(3, description="questions read for each of them")
     sentences: Positive = Field(8, description="sentences of the longest document")
-    curriculum: Share = Field(
-        0.15, description="share of the steps over which documents grow from one sentence, and slots from one token"
+    level_loss: Rate = Field(
+        0.5, description="evidence loss below which documents get a sentence longer and slots a token fuller"
     )
     unanswerable_share: Share = Field(0.15, description="chance of a question without an answer, for each document")
     absent_share: Share = Field(0.1, description="questions about documents not in memory, per document in memory")
@@ -205,6 +205,21 @@ class SkillSettings(Section):
     compile: bool = Field(False, description="torch.compile; about a minute at the start, faster after it")
     seed: int = Field(0, description="same seed, settings and versions: same skill")
     save_every: Positive = Field(200, description="steps between resumable states")
+    threads: Positive = Field(2, description="CPU threads")
+
+
+class WritingSettings(Section):
+    """Writing the corpus into Z, theta frozen."""
+
+    steps: Annotated[int, Field(ge=0)] = Field(60, description="gradient steps on a document's slots, at most; 0: none")
+    lr: Rate = Field(0.05, description="learning rate of the slots")
+    tolerance: Rate = Field(0.03, description="a document is done when its running loss falls below this")
+    queries: Positive = Field(6, description="questions read in a step, per document")
+    asked_share: Share = Field(0.5, description="share of training questions among them; the others are self-study")
+    batch_size: Positive = Field(32, description="documents at once")
+    query_tokens: Positive = Field(64, description="longer queries are cut")
+    evidence_tokens: Positive = Field(96, description="longer evidence is cut")
+    seed: int = Field(0, description="of the self-study queries")
     threads: Positive = Field(2, description="CPU threads")
 
 
@@ -351,6 +366,7 @@ class Settings(Section):
     backbone: BackboneSettings = BackboneSettings()
     memory: MemorySettings = MemorySettings()
     skill: SkillSettings = SkillSettings()
+    writing: WritingSettings = WritingSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
     baselines: BaselineSettings = BaselineSettings()

@@ -34,15 +34,21 @@ class Encoder(nn.Module):
         self.down = nn.Linear(hidden_size, width)
 
     def forward(
-        self, backbone: Backbone, documents: Sequence[Sequence[int]], stride: int | None = None
+        self,
+        backbone: Backbone,
+        documents: Sequence[Sequence[int]],
+        stride: int | None = None,
+        slots: int | None = None,
     ) -> torch.Tensor:
-        """z [B, m, d] of B documents given as token ids; each depends on its own document alone.
+        """z [B, slots, d] of B documents given as token ids; each depends on its own document alone.
 
         Args:
-            stride: another one than the encoder's own, for training.
+            stride: another one than the encoder's own (in training).
+            slots: fewer than the encoder's own (to see what they are worth).
         """
         stride = self.stride if stride is None else stride
-        ids, memory, mask, where = interleave(documents, len(self.memory_tokens), stride, backbone.pad_id)
+        slots = len(self.memory_tokens) if slots is None else slots
+        ids, memory, mask, where = interleave(documents, slots, stride, backbone.pad_id)
         device = self.memory_tokens.device
         memory = memory.to(device)
         tokens = self.memory_tokens[memory.clamp(min=0)].to(backbone.lm.dtype)

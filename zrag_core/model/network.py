@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.backbone import Backbone
+from zrag_core.model.backbone import Backbone, positions
 from zrag_core.model.encoder import Encoder
 from zrag_core.model.features import BUCKETS, feature_ids
 from zrag_core.model.lexical import document_frequency, lexical_keys
@@ -53,6 +53,8 @@ class MemoryModel(nn.Module):
         # A slot starts out as long as a token embedding, so that the LLM can attend to it.
         nn.init.normal_(self.projection.weight, std=scale / d**0.5)
         nn.init.zeros_(self.projection.bias)
+        # Slots stand where the text that they keep stood, so that rebuilding a token looks at a slot close by.
+        self.distance = 1 if settings.policy == "joint" else settings.stride
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
         self.router: Router | SlotRouter
@@ -61,6 +63,9 @@ class MemoryModel(nn.Module):
             self.router = Router(hidden, m * d).to(device)
         else:
             self.encoder = Encoder(hidden, m, d, settings.stride, scale).to(device)
+            # What is written is read back: the projection starts as the (scaled) transpose of the encoder's.
+            with torch.no_grad():
+                self.projection.weight.copy_(scale * self.encoder.down.weight.T)
             keys = (settings.key_width, settings.title_width, settings.text_width)
             self.router = SlotRouter(hidden, d, *keys).to(device)
         lexical = torch.zeros(n_documents, settings.title_width + settings.text_width, device=device)
@@ -82,10 +87,12 @@ class MemoryModel(nn.Module):
         """Tensors of the heads by name, for the checkpoint."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("lm.", *MEMORY))}
 
-    def encode(self, documents: Sequence[Sequence[int]], stride: int | None = None) -> torch.Tensor:
-        """z [B, m, d] of documents given as token ids, by one forward pass (policy `separated`)."""
+    def encode(
+        self, documents: Sequence[Sequence[int]], stride: int | None = None, slots: int | None = None
+    ) -> torch.Tensor:
+        """z [B, slots, d] of documents given as token ids, by one forward pass (policy `separated`)."""
         assert self.encoder is not None, "the policy `joint` has no encoder"
-        return self.encoder(self.backbone, documents, stride)
+        return self.encoder(self.backbone, documents, stride, slots)
 
     def set_keys(self, documents: Sequence[Document]) -> None:
         """Compute the lexical keys and document counts of all N rows (policy `separated`)."""
@@ -96,9 +103,11 @@ class MemoryModel(nn.Module):
     def slots(self, z: torch.Tensor) -> torch.Tensor:
         """Soft prefix [B, m, H] of slots [B, m, d]; `alpha` scales what the LLM sees of z."""
         normed = F.rms_norm(z, (z.shape[-1],))
-        return (self.alpha * self.projection(normed) + self.slot_position).to(self.lm.dtype)
+        return (self.alpha * self.projection(normed) + self.slot_position[: z.shape[1]]).to(self.lm.dtype)
 
-    def prompt(self, z: torch.Tensor, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def prompt(
+        self, z: torch.Tensor, queries: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reading prompts, padded on the left so that generation continues at the end.
 
         Args:
@@ -106,24 +115,29 @@ class MemoryModel(nn.Module):
             queries: token ids of B queries.
 
         Returns:
-            embeddings [B, m + T + 1, H] and mask [B, m + T + 1].
+            embeddings [B, m + T + 1, H], mask and position ids [B, m + T + 1].
         """
         ids, mask = pad(queries, self.backbone.pad_id, self.device, left=True)
         ones = mask.new_ones(len(queries), 1)
         slots, evidence = self.slots(z), self._marker(EVIDENCE, len(queries))
         # The slots stand first; the padding between them and the query is masked.
         embeds = torch.cat([slots, self._embed(ids), evidence], 1)
-        return embeds, torch.cat([ones.expand(-1, slots.shape[1]), mask, ones], 1)
+        mask = torch.cat([mask, ones], 1)
+        places = torch.cat([self._slot_places(z), self._behind_slots + positions(mask)], 1)
+        return embeds, torch.cat([ones.expand(-1, slots.shape[1]), mask], 1), places
 
     def read_loss(
         self, z: torch.Tensor, queries: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> torch.Tensor:
         """Mean NLL per token of evidence `targets` (each ending in EOS) given query and slots z [B, m, d]."""
-        prompt, prompt_mask = self.prompt(z, queries)
-        return self._target_nll(prompt, prompt_mask, targets, targets)
+        prompt, mask, places = self.prompt(z, queries)
+        return self._target_nll(prompt, mask, places, targets, targets)
 
     def packed_read_nll(
-        self, z: torch.Tensor, pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]]
+        self,
+        z: torch.Tensor,
+        pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
+        distance: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """NLL of many (query, evidence) pairs for each document; the slots are processed once for all of them.
 
@@ -132,6 +146,7 @@ class MemoryModel(nn.Module):
         Args:
             z: [B, m, d].
             pairs: for each document its (query, evidence ending in EOS) as token ids.
+            distance: of the slots' positions, where it is not the model's own (in training).
 
         Returns:
             NLL of each evidence token, and the number of the document that it belongs to; both [tokens].
@@ -140,23 +155,34 @@ class MemoryModel(nn.Module):
         packed = pack(pairs, prefix.shape[1], self.backbone.pad_id).to(self.device)
         marker = self.markers[EVIDENCE].to(prefix.dtype)
         embeds = torch.where(packed.marker[..., None], marker, self._embed(packed.ids))
-        hidden = self.backbone.hidden(torch.cat([prefix, embeds], 1), packed.allowed[:, None], packed.positions)
+        places = torch.cat([self._slot_places(z, distance), self._behind_slots + packed.positions], 1)
+        hidden = self.backbone.hidden(torch.cat([prefix, embeds], 1), packed.allowed[:, None], places)
         wanted = packed.labels >= 0
         logits = self.backbone.logits(hidden[:, prefix.shape[1] :][wanted])
         owner = torch.arange(len(pairs), device=self.device)[:, None].expand_as(wanted)[wanted]
         return F.cross_entropy(logits, packed.labels[wanted], reduction="none"), owner
 
     def write_loss(
-        self, z: torch.Tensor, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+        self,
+        z: torch.Tensor,
+        inputs: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        distance: int | None = None,
     ) -> torch.Tensor:
         """Mean NLL per token of document `targets` given slots z; `inputs` are the targets with tokens masked."""
-        prompt = self.write_prompt(z)
-        mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=self.device)
-        return self._target_nll(prompt, mask, inputs, targets)
+        prompt, mask, places = self.write_prompt(z, distance)
+        return self._target_nll(prompt, mask, places, inputs, targets)
 
-    def write_prompt(self, z: torch.Tensor) -> torch.Tensor:
-        """Prompt [B, m + 1, H] that asks for the document behind slots z [B, m, d]."""
-        return torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
+    def write_prompt(
+        self, z: torch.Tensor, distance: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Prompt [B, m + 1, H] that asks for the document behind slots z [B, m, d], its mask and position ids."""
+        prompt = torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
+        mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=self.device)
+        # The text starts beside its first slot (`separated`) or behind the last one (`joint`).
+        start = z.shape[1] if self.encoder is None else 0
+        places = torch.cat([self._slot_places(z, distance), mask.new_full((len(z), 1), start)], 1)
+        return prompt, mask, places
 
     def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """Routing logits of B questions, given as text and as token ids, over the documents in memory.
@@ -198,17 +224,27 @@ class MemoryModel(nn.Module):
         self,
         prompt: torch.Tensor,
         prompt_mask: torch.Tensor,
+        places: torch.Tensor,
         inputs: Sequence[Sequence[int]],
         targets: Sequence[Sequence[int]],
     ) -> torch.Tensor:
         ids, mask = pad(inputs, self.backbone.pad_id, self.device)
         labels, _ = pad(targets, self.backbone.pad_id, self.device)
         embeds = torch.cat([prompt, self._embed(ids)], 1)
-        hidden = self.backbone.hidden(embeds, torch.cat([prompt_mask, mask], 1))
+        places = torch.cat([places, places[:, -1:] + mask.cumsum(1)], 1)
+        hidden = self.backbone.hidden(embeds, torch.cat([prompt_mask, mask], 1), places)
         # The state before a target token predicts it: the last prompt position predicts the first one.
         before = hidden[:, prompt.shape[1] - 1 : -1]
         real = mask.bool()
         return F.cross_entropy(self.backbone.logits(before[real]), labels[real])
+
+    @property
+    def _behind_slots(self) -> int:
+        return self.settings.slots * self.distance
+
+    def _slot_places(self, z: torch.Tensor, distance: int | None = None) -> torch.Tensor:
+        step = self.distance if distance is None else distance
+        return (torch.arange(z.shape[1], device=self.device) * step).expand(len(z), -1)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(ids).to(self.lm.dtype)

@@ -16,7 +16,7 @@ class Packed:
         ids: [B, T] token ids behind the prefix; a fill value where a marker stands.
         marker: [B, T] where the EVIDENCE marker stands.
         labels: [B, T] the token that follows, or -1 where none is wanted.
-        positions: [B, P + T] position ids; every pair starts right behind the slots.
+        positions: [B, T] place of each token in its pair, from 0.
         allowed: [B, P + T, P + T] which position (second) sees which (third).
     """
 
@@ -41,8 +41,7 @@ def pack(pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]], prefix:
     # Padding belongs to no pair; it sees itself and the prefix, so that no row of the softmax is empty.
     owner = torch.full((len(pairs), prefix + width), len(pairs) + width, dtype=torch.long)
     owner[:, :prefix] = -1
-    positions = torch.zeros(len(pairs), prefix + width, dtype=torch.long)
-    positions[:, :prefix] = torch.arange(prefix)
+    positions = torch.zeros(len(pairs), width, dtype=torch.long)
     for row, own in enumerate(pairs):
         start = 0
         for number, (query, evidence) in enumerate(own):
@@ -52,7 +51,7 @@ def pack(pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]], prefix:
             marker[row, start + len(query)] = True
             labels[row, start + len(query) : start + length] = torch.tensor(evidence, dtype=torch.long)
             owner[row, prefix + start : prefix + start + length] = number
-            positions[row, prefix + start : prefix + start + length] = torch.arange(prefix, prefix + length)
+            positions[row, start : start + length] = torch.arange(length)
             start += length
     visible = (owner[:, None, :] == -1) | (owner[:, :, None] == owner[:, None, :])
     allowed = visible & torch.ones(prefix + width, prefix + width, dtype=torch.bool).tril()

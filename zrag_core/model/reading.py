@@ -14,7 +14,7 @@ import torch
 
 from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
-from zrag_core.model.backbone import Backbone, positions
+from zrag_core.model.backbone import Backbone
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.packing import pad
 from zrag_core.text import split_sentences
@@ -65,9 +65,9 @@ def sentence_log_likelihoods(
     """
     backbone = model.backbone
     eos = backbone.eos_id
-    prompt, prompt_mask = model.prompt(z, [query] * len(candidates))
+    prompt, prompt_mask, places = model.prompt(z, [query] * len(candidates))
     output = backbone.decoder(
-        inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=positions(prompt_mask), use_cache=True
+        inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=places, use_cache=True
     )
     counts = [len(sentences) for sentences in candidates]
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(model.device)
@@ -79,7 +79,7 @@ def sentence_log_likelihoods(
     hidden = backbone.decoder(
         inputs_embeds=backbone.embed(ids).to(backbone.lm.dtype),
         attention_mask=full_mask,
-        position_ids=positions(full_mask)[:, prompt.shape[1] :],
+        position_ids=places[owner, -1:] + mask.cumsum(1),
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
@@ -109,23 +109,24 @@ def _cross_entropy(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tenso
 @torch.no_grad()
 def generate(model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
     """Greedy evidence in the model's own words for B queries, each reading one document of z [B, m, d]."""
-    embeds, mask = model.prompt(z, queries)
-    return _greedy(model, embeds, mask, max_new_tokens)
+    return _greedy(model, model.prompt(z, queries), max_new_tokens)
 
 
 @torch.no_grad()
 def reconstruct(model: MemoryModel, z: torch.Tensor, max_new_tokens: int) -> list[str]:
     """Greedy reconstruction of documents from their slots z [B, m, d] alone."""
-    prompt = model.write_prompt(z)
-    mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=model.device)
-    return _greedy(model, prompt, mask, max_new_tokens)
+    return _greedy(model, model.write_prompt(z), max_new_tokens)
 
 
-def _greedy(model: MemoryModel, embeds: torch.Tensor, mask: torch.Tensor, max_new_tokens: int) -> list[str]:
+def _greedy(
+    model: MemoryModel, prompt: tuple[torch.Tensor, torch.Tensor, torch.Tensor], max_new_tokens: int
+) -> list[str]:
+    embeds, mask, places = prompt
     backbone = model.backbone
     output = backbone.lm.generate(
         inputs_embeds=embeds,
         attention_mask=mask,
+        position_ids=places,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         temperature=None,

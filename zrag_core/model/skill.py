@@ -23,19 +23,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.model.attention import float32_attention
-from zrag_core.model.backbone import Backbone
+from zrag_core.model.backbone import Backbone, create_backbone
 from zrag_core.model.lexical import document_frequency, lexical_keys
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.progress import Progress
-from zrag_core.model.skill_data import SkillBatch, SkillSource, make_batch
+from zrag_core.model.skill_data import SkillBatch, SkillSource, highest_level, make_batch
 from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
-from zrag_core.settings import MemorySettings, Settings, SkillSettings
+from zrag_core.settings import Settings, SkillSettings
 
 SKILL_VERSION = 1
 """Part of the fingerprint: raise it when the training procedure changes."""
 
-_AVERAGE = 0.98
+_AVERAGE = 0.96
+_NEW_LEVEL = 1.0  # the running mean starts from here at a new level, so that no level is left at once
+_EMPTY_WEIGHT = 0.3
+_TOKENIZER_DOCUMENTS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def train_skill(
         if before.step and on_resume:
             on_resume(before.step)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    steps, means = settings.steps, dict(before.losses)
+    steps, means, level = settings.steps, dict(before.losses), before.level
     every = max(1, steps // progress_times)
     started, tokens = time.monotonic(), 0
     model.train()
@@ -100,10 +103,7 @@ def train_skill(
                     group["lr"] = base * rate
             rng = random.Random(f"{settings.seed}:{step}")
             torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
-            ripeness = min(1.0, step / max(1, round(settings.curriculum * steps)))
-            batch = make_batch(
-                source, model.backbone, settings, rng, stride=model.settings.stride, ripeness=ripeness
-            )
+            batch = make_batch(source, model.backbone, settings, rng, stride=model.settings.stride, level=level)
             with _autocast(model, settings):
                 losses = skill_losses(model, batch, settings)
                 weights = {"reconstruction": settings.reconstruction_weight, "routing": settings.routing_weight}
@@ -116,16 +116,19 @@ def train_skill(
             for name, value in losses.items():
                 value = value.item()
                 means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
+            if means["evidence"] < settings.level_loss and level < highest_level(settings, model.settings.stride):
+                level += 1
+                means["evidence"] = max(means["evidence"], _NEW_LEVEL)
             tokens += _tokens(batch)
             done = step + 1
             seconds = before.seconds + time.monotonic() - started
             if state_folder is not None and done % settings.save_every == 0 and done < steps:
-                progress = SavedProgress(done, dict(means), seconds)
+                progress = SavedProgress(done, dict(means), seconds, level)
                 save_state(state_folder, parameters, optimizers, progress, fingerprint=fingerprint)
             if on_progress and (done % every == 0 or done == steps):
                 elapsed = time.monotonic() - started
                 left = elapsed / (done - before.step) * (steps - done)
-                on_progress(Progress(done, steps, dict(means), settings.lr * rate, tokens / elapsed, left))
+                on_progress(Progress(done, steps, {**means, "level": level}, settings.lr * rate, tokens / elapsed, left))
     model.eval()
     seconds = before.seconds + time.monotonic() - started
     return SkillResult(model, steps, before.step, means, seconds)
@@ -134,7 +137,7 @@ def train_skill(
 def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
     """Losses of one batch: `evidence` (oracle routing), `empty`, `reconstruction` and `routing`."""
     z = model.encode(batch.ids, batch.stride)
-    nll, _ = model.packed_read_nll(z, batch.pairs)
+    nll, _ = model.packed_read_nll(z, batch.pairs, batch.stride)
     # Evidence EOS alone, at its only place, is the empty evidence; it would drown among the tokens of the others.
     lengths = torch.tensor([len(evidence) for row in batch.pairs for _, evidence in row], device=nll.device)
     is_empty = torch.repeat_interleave(lengths == 1, lengths)
@@ -143,7 +146,7 @@ def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings)
         losses["empty"] = _EMPTY_WEIGHT * nll[is_empty].mean()
     if settings.reconstruction_weight > 0:
         targets = [[*ids, model.backbone.eos_id] for ids in batch.ids]
-        losses["reconstruction"] = model.write_loss(z, batch.masked, targets)
+        losses["reconstruction"] = model.write_loss(z, batch.masked, targets, batch.stride)
     if settings.routing_weight > 0:
         lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
@@ -151,9 +154,6 @@ def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings)
         scores = model.batch_routing_scores(texts, queries, z, lexical, idf)
         losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
     return losses
-
-
-_EMPTY_WEIGHT = 0.3
 
 
 def schedule(step: int, settings: SkillSettings) -> float:
@@ -177,10 +177,19 @@ def skill_fingerprint(settings: Settings, source_name: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def empty_model(backbone: Backbone, settings: MemorySettings, *, seed: int) -> MemoryModel:
-    """A model without documents, its heads drawn from `seed`."""
+def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
+    """The model that skill training starts from, without documents.
+
+    `zrag-tiny` gets a tokenizer learned from documents and questions of `source`; everything is drawn from
+    `settings.skill.seed`.
+    """
+    seed = settings.skill.seed
+    rng = random.Random(f"{seed}:tokenizer")
+    drawn = source.draw(rng, _TOKENIZER_DOCUMENTS, settings.skill.questions)
+    texts = (text for item in drawn for text in (item.document.text, *(question for question, _ in item.asked)))
+    backbone = create_backbone(settings.backbone, texts, seed=seed)
     torch.manual_seed(seed)
-    return MemoryModel(backbone, settings, 0)
+    return MemoryModel(backbone, settings.memory, 0)
 
 
 def _optimizers(

@@ -75,7 +75,8 @@ class AlmanacSkill:
                 first = rng.randint(0, total - count)
                 kept = range(first, first + count)
                 phrasing = "held_out" if held_out else "train"
-                asked = [made.ask(rng, i, phrasing=phrasing) for i in rng.sample(kept, min(questions, count))]
+                # Short documents are asked the same thing in several ways.
+                asked = [made.ask(rng, i, phrasing=phrasing) for i in rng.choices(kept, k=questions)]
                 text = " ".join(made.sentences[i].text for i in kept)
                 document = Document(made.document.id, made.document.title, text)
                 missing = made.ask_missing(rng, phrasing=phrasing)
@@ -152,6 +153,11 @@ class SkillBatch:
     queries: list[tuple[str, list[int], int]]
 
 
+def highest_level(settings: SkillSettings, stride: int) -> int:
+    """Level of the curriculum from which on documents and strides are those of real use."""
+    return max(settings.sentences, stride) - 1
+
+
 def make_batch(
     source: SkillSource,
     backbone: Backbone,
@@ -159,7 +165,7 @@ def make_batch(
     rng: random.Random,
     *,
     stride: int,
-    ripeness: float = 1.0,
+    level: int,
 ) -> SkillBatch:
     """Draw one batch.
 
@@ -168,14 +174,13 @@ def make_batch(
 
     Args:
         stride: of the encoder.
-        ripeness: how far the curriculum is, 0 to 1: documents grow from one sentence to `settings.sentences`, and
-            strides, drawn up to a limit, from one token per slot to `stride`. A slot that holds a single token is read
-            by copying, which is learned in a hundred steps; packing more into it then builds on that.
+        level: of the curriculum. At level 0 a document is one sentence and a slot holds a single token of it, which
+            is read by copying and learned in a hundred steps; every level adds a sentence and a token per slot.
     """
     n = settings.documents
     spare = max(1, round(n * settings.absent_share))
-    longest = 1 + round(ripeness * (settings.sentences - 1))
-    widest = 1 + round(ripeness * (stride - 1))
+    longest = min(1 + level, settings.sentences)
+    widest = min(1 + level, stride)
     drawn = source.draw(rng, n + spare, settings.questions, longest=longest)
     rng.shuffle(drawn)
     inside, outside = drawn[:n], drawn[n:]

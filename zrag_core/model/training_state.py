@@ -15,11 +15,12 @@ from zrag_core.files import atomic_folder
 
 @dataclass(frozen=True, slots=True)
 class SavedProgress:
-    """Where a saved run stands: steps done, running mean losses, seconds of training so far."""
+    """Where a saved run stands: steps done, running mean losses, seconds of training so far, level of a curriculum."""
 
     step: int
     losses: dict[str, float]
     seconds: float
+    level: int = 0
 
 
 def save_state(

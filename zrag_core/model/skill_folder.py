@@ -1,0 +1,107 @@
+"""A skill as a folder: theta without any document, and the one that is shipped as package data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zrag_core.errors import CheckpointError
+from zrag_core.files import atomic_folder
+from zrag_core.model.backbone import load_backbone
+from zrag_core.model.network import MemoryModel
+from zrag_core.settings import Settings, load_settings
+
+FORMAT_VERSION = 1
+
+
+def shipped_skill() -> Path:
+    """Folder of `zrag-tiny`, the skill that comes with the package."""
+    return Path(str(resources.files("zrag_core") / "weights" / "zrag-tiny"))
+
+
+def save_skill(
+    folder: Path, model: MemoryModel, settings: Settings, *, skill_id: str, metrics: Mapping[str, Any], card: str
+) -> None:
+    """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card."""
+    from safetensors.torch import save_file
+
+    config = {
+        "format_version": FORMAT_VERSION,
+        "skill_id": skill_id,
+        "settings": {
+            "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
+            "memory": model.settings.model_dump(mode="json"),
+            "skill": settings.skill.model_dump(mode="json"),
+        },
+    }
+    with atomic_folder(folder) as temporary:
+        model.backbone.save(temporary)
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        save_file(heads, temporary / "heads.safetensors")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        for name, value in (("metrics.json", dict(metrics)), ("config.json", config)):
+            text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+
+
+def read_skill_config(folder: Path) -> dict[str, Any]:
+    """The skill's `config.json`.
+
+    Raises:
+        CheckpointError: no skill is there, or one of an unknown format.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError("no skill here", where=str(folder), remedy="train one (job `pretrain_tiny`)")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {config.get('format_version')} is not {FORMAT_VERSION}",
+            where=str(file),
+            remedy="train the skill again with this version of zRAG",
+        )
+    return config
+
+
+def load_skill(folder: Path, n_documents: int, *, device: str = "auto") -> tuple[MemoryModel, dict[str, Any]]:
+    """A model with the skill in `folder` and room for documents, in evaluation mode, and the skill's config.
+
+    Raises:
+        CheckpointError: no skill, an unknown format, or damaged files.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_skill_config(folder)
+    values = dict(config["settings"])
+    values["backbone"] = {**values["backbone"], "device": device}
+    try:
+        settings = load_settings(values)
+        torch.manual_seed(0)
+        model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, n_documents)
+        load_heads(model, load_file(folder / "heads.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the skill is damaged ({str(error).splitlines()[0]})",
+            where=str(folder),
+            remedy="restore the folder, or train the skill again (job `pretrain_tiny`)",
+        ) from error
+    return model.eval(), config
+
+
+def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Load the heads' tensors.
+
+    Raises:
+        ValueError: they are not those of this model.
+    """
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    wanted = set(model.head_state())
+    wrong = [name for name in missing if name in wanted] + list(unexpected)
+    if wrong:
+        raise ValueError(f"heads do not fit the model: {', '.join(wrong)}")
