@@ -168,6 +168,22 @@ def test_never_empty_evidence_is_plain_greedy_decoding_otherwise(policy, request
     assert never_empty_evidence(model, model.z[[0, 2]], queries, 12) == expected
 
 
+def test_evidence_is_read_at_the_places_that_the_prompt_gives(separated):
+    model = separated.model
+    queries = [model.backbone.encode(text) for text in ("Where was Orla Venn born?", "Where?")]
+    seen = []
+    handle = model.backbone.decoder.register_forward_pre_hook(
+        lambda _module, _args, options: seen.append(options["position_ids"]), with_kwargs=True
+    )
+    try:
+        never_empty_evidence(model, model.z[:2], queries, 2)
+    finally:
+        handle.remove()
+    places = model.prompt(model.z[:2], queries)[2]
+    assert torch.equal(seen[0], places)
+    assert torch.equal(seen[1], places[:, -1:] + 1)
+
+
 def test_texts_are_decoded_once_for_each_alpha(joint, monkeypatch):
     calls = []
     monkeypatch.setattr(probing, "never_empty_evidence", lambda *a: calls.append(len(a[2])) or ["x"] * len(a[2]))
