@@ -44,7 +44,7 @@ def settings():
     return load_settings(
         {
             "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "memory": {"slots": 2, "width": 64},
+            "memory": {"policy": "joint", "slots": 2, "width": 64},
             "training": {"steps": 6, "batch_size": 4, "threads": 1, "save_every": 3, "lr_memory": 0.01},
             "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
         }

@@ -42,7 +42,7 @@ def test_read_loss_is_the_mean_negative_log_likelihood(model, documents):
 @torch.no_grad()
 def test_write_loss_predicts_each_token_from_the_ones_before(model):
     target = [*model.backbone.encode("Lake Munar is deep."), model.backbone.eos_id]
-    prefix = model.write_prompt(model.z[2:3])[0]
+    prefix = model.write_prompt(model.z[2:3])[0][0]
     expected = -_plain_log_p(model, prefix, target).mean().item()
     assert model.write_loss(model.z[2:3], [target], [target]).item() == pytest.approx(expected, abs=1e-4)
 

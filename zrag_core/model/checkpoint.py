@@ -17,6 +17,7 @@ from zrag_core.errors import CheckpointError
 from zrag_core.files import atomic_folder
 from zrag_core.model.backbone import load_backbone
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.skill_folder import load_heads
 from zrag_core.settings import Settings, load_settings
 
 FORMAT_VERSION = 1
@@ -59,13 +60,16 @@ def save_checkpoint(
         "corpus_version": corpus_version(documents),
         "memory_shape": list(model.z.shape),
         "settings": {
-            name: getattr(settings, name).model_dump(mode="json")
-            for name in ("backbone", "memory", "training", "decoding")
+            "backbone": settings.backbone.model_dump(mode="json"),
+            "memory": model.settings.model_dump(mode="json"),  # the policy that it was made with
+            "training": settings.training.model_dump(mode="json"),
+            "decoding": settings.decoding.model_dump(mode="json"),
         },
     }
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
-        save_file({"z": model.z.detach().cpu().contiguous(), "content_hash": hashes}, temporary / "memory.safetensors")
+        memory = {name: value.detach().cpu().contiguous() for name, value in model.named_memory()}
+        save_file({**memory, "content_hash": hashes}, temporary / "memory.safetensors")
         heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
         save_file(heads, temporary / "heads.safetensors")
         with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
@@ -125,12 +129,10 @@ def _load(folder: Path, config_file: Path, device: str | None) -> Checkpoint:
                 remedy="the folder was changed by hand; restore it or train again",
             )
     model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, len(documents))
-    state = load_file(folder / "heads.safetensors")
-    state["z"] = memory["z"]
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    wrong = [name for name in [*missing, *unexpected] if not name.startswith("lm.")]
-    if wrong:
-        raise CheckpointError(f"heads do not fit the model: {', '.join(wrong)}", where=str(folder))
+    load_heads(model, load_file(folder / "heads.safetensors"))
+    with torch.no_grad():
+        for name, tensor in model.named_memory():
+            tensor.copy_(memory[name])
     return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config)
 
 

@@ -158,14 +158,18 @@ def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_s
 def initialise(
     backbone: Backbone, settings: MemorySettings, documents: Sequence[Document], *, seed: int
 ) -> MemoryModel:
-    """A model whose Z is the random projection of the documents' BM25 term weights."""
+    """A model of the policy `joint` whose Z is the random projection of the documents' BM25 term weights."""
     torch.manual_seed(seed)
-    model = MemoryModel(backbone, settings, len(documents))
+    model = MemoryModel(backbone, _joint(settings), len(documents))
     bags = [feature_ids(document.contents) for document in documents]
     model.router.initialise(bags)
     with torch.no_grad():
         model.z.copy_(sketch(bags, settings.slots * settings.width).view_as(model.z))
     return model
+
+
+def _joint(settings: MemorySettings) -> MemorySettings:
+    return settings.model_copy(update={"policy": "joint"})
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -184,7 +188,9 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
         "order": [document.id for document in documents],
         "targets": [(t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
         "settings": {
-            name: getattr(settings, name).model_dump(mode="json") for name in ("backbone", "memory", "training")
+            "backbone": settings.backbone.model_dump(mode="json"),
+            "memory": _joint(settings.memory).model_dump(mode="json"),
+            "training": settings.training.model_dump(mode="json"),
         },
     }
     # How often the state is saved and on how many threads it runs do not make it another training.
