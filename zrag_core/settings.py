@@ -267,9 +267,14 @@ class DecodingSettings(Section):
 
     routed_documents: Positive = Field(4, description="k: documents read for a query")
     prior_weight: Rate = Field(
-        1.0, description="how much of a sentence's likelihood without the question is subtracted; 1: mutual information"
+        1.0,
+        description="joint: how much of a sentence's likelihood without the question is subtracted; "
+        "1: mutual information (separated: fitted with the skill)",
     )
     max_new_tokens: Positive = Field(96, description="length of freely decoded evidence")
+    least_confidence: Share = Field(
+        0.0, description="separated: questions answered with less confidence are refused (empty evidence); 0: none"
+    )
     batch_size: Positive = Field(32, description="questions routed and freely decoded at once")
 
 

@@ -14,6 +14,7 @@ from zrag_core.model.encoder import Encoder
 from zrag_core.model.features import BUCKETS, feature_ids
 from zrag_core.model.lexical import document_frequency, lexical_keys
 from zrag_core.model.packing import pack, pad
+from zrag_core.model.ranking import CONFIDENCE_FEATURES, plain_weights
 from zrag_core.model.router import Router
 from zrag_core.model.slot_router import SlotRouter, inverse_frequency
 from zrag_core.settings import MemorySettings
@@ -68,9 +69,12 @@ class MemoryModel(nn.Module):
                 self.projection.weight.copy_(scale * self.encoder.down.weight.T)
             keys = (settings.key_width, settings.title_width, settings.text_width)
             self.router = SlotRouter(hidden, d, *keys).to(device)
-        lexical = torch.zeros(n_documents, settings.title_width + settings.text_width, device=device)
-        self.register_buffer("lexical", lexical)
+        width = settings.title_width + settings.text_width if settings.policy == "separated" else 0
+        self.register_buffer("lexical", torch.zeros(n_documents, width, device=device))
         self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
+        if settings.policy == "separated":
+            self.register_buffer("ranking", plain_weights(1.0).to(device))
+            self.register_buffer("confidence", torch.zeros(len(CONFIDENCE_FEATURES) + 1, device=device))
         self.alpha = 1.0
 
     @property
@@ -87,6 +91,19 @@ class MemoryModel(nn.Module):
         """Tensors of the heads by name, for the checkpoint."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("lm.", *MEMORY))}
 
+    def named_memory(self) -> list[tuple[str, torch.Tensor]]:
+        """Tensors of the memory itself: Z, and under `separated` the lexical keys and document counts."""
+        names = MEMORY[:1] if self.encoder is None else MEMORY
+        return [(name, getattr(self, name)) for name in names]
+
+    def ranking_weights(self, prior_weight: float) -> torch.Tensor:
+        """Weights of the sentence features: the skill's own, or plain mutual information under `joint`."""
+        return plain_weights(prior_weight) if self.encoder is None else self.ranking.cpu()
+
+    def confidence_weights(self) -> torch.Tensor | None:
+        """Weights of P(answerable); None under `joint`, and before they were fitted."""
+        return None if self.encoder is None or not self.confidence.any() else self.confidence.cpu()
+
     def encode(
         self, documents: Sequence[Sequence[int]], stride: int | None = None, slots: int | None = None
     ) -> torch.Tensor:
@@ -94,11 +111,12 @@ class MemoryModel(nn.Module):
         assert self.encoder is not None, "the policy `joint` has no encoder"
         return self.encoder(self.backbone, documents, stride, slots)
 
-    def set_keys(self, documents: Sequence[Document]) -> None:
-        """Compute the lexical keys and document counts of all N rows (policy `separated`)."""
+    def remember(self, documents: Sequence[Document], z: torch.Tensor) -> None:
+        """Make `documents`, written as slots `z` [N, m, d], the memory (policy `separated`)."""
         keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
-        self.lexical.copy_(keys)
-        self.frequency.copy_(document_frequency(documents))
+        self.z = nn.Parameter(z.detach().to(self.device), requires_grad=False)
+        self.lexical = keys.to(self.device)
+        self.frequency = document_frequency(documents).to(self.device)
 
     def slots(self, z: torch.Tensor) -> torch.Tensor:
         """Soft prefix [B, m, H] of slots [B, m, d]; `alpha` scales what the LLM sees of z."""

@@ -8,13 +8,14 @@ Free decoding is the model's own words. Both read one document at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
 from zrag_core.model.backbone import Backbone
+from zrag_core.model.features import feature_ids
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.packing import pad
 from zrag_core.text import split_sentences
@@ -29,29 +30,32 @@ class Routed:
     Attributes:
         rows: [B, k] rows of Z.
         log_p: [B, k] log P(document | query) over the whole memory.
+        null_p: [B] probability of the null document ("not in memory"); 0 where the policy has none.
     """
 
     rows: torch.Tensor
     log_p: torch.Tensor
+    null_p: torch.Tensor
 
 
 @torch.no_grad()
 def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]], k: int) -> Routed:
     """Score all N documents for B queries and keep the best min(k, N)."""
-    scores = model.routing_scores(texts, queries)
-    n = len(model.z)  # behind them, under the policy `separated`, stands the null document
-    log_p, rows = torch.log_softmax(scores, dim=-1)[:, :n].topk(min(k, n), dim=-1)
-    return Routed(rows, log_p)
+    n = len(model.z)
+    log_p = torch.log_softmax(model.routing_scores(texts, queries).float(), dim=-1)
+    null_p = log_p[:, n:].exp().sum(1)
+    best, rows = log_p[:, :n].topk(min(k, n), dim=-1)
+    return Routed(rows, best, null_p)
 
 
 @torch.no_grad()
-def sentence_log_likelihoods(
+def read_sentences(
     model: MemoryModel,
     z: torch.Tensor,
     query: Sequence[int],
     candidates: Sequence[Sequence[Sequence[int]]],
-) -> list[list[float]]:
-    """Length-normalised log P(sentence | query, slots) for one query.
+) -> tuple[torch.Tensor, list[list[float]]]:
+    """Length-normalised log P(sentence | query, slots) for one query, and how likely each document answers at all.
 
     The prompt of each document is run once; its key/value cache is shared by the document's sentences.
 
@@ -61,14 +65,15 @@ def sentence_log_likelihoods(
         candidates: for each document, the token ids of its sentences (without EOS).
 
     Returns:
-        for each document, nats per token of each of its sentences (EOS included).
+        log(1 - P(empty evidence)) of each document, [k]; and for each document, nats per token of each of its
+        sentences (EOS included).
     """
     backbone = model.backbone
     eos = backbone.eos_id
     prompt, prompt_mask, places = model.prompt(z, [query] * len(candidates))
-    output = backbone.decoder(
-        inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=places, use_cache=True
-    )
+    output = backbone.decoder(inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=places, use_cache=True)
+    empty = torch.log_softmax(backbone.logits(output.last_hidden_state[:, -1]), -1)[:, eos]
+    answers = torch.log1p(-empty.exp().clamp(max=1 - 1e-6))
     counts = [len(sentences) for sentences in candidates]
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(model.device)
     targets = [[*sentence, eos] for sentences in candidates for sentence in sentences]
@@ -93,7 +98,7 @@ def sentence_log_likelihoods(
     for count in counts:
         result.append(means[position : position + count])
         position += count
-    return result
+    return answers, result
 
 
 def _cross_entropy(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -140,10 +145,17 @@ def _greedy(
 
 @dataclass(frozen=True, slots=True)
 class SentenceStore:
-    """Sentences of every document in row order: offsets, text and token ids."""
+    """Sentences of every document in row order: offsets, text and token ids; word features when they are asked for."""
 
     segments: list[list[Segment]]
     ids: list[list[list[int]]]
+    _features: dict[int, list[list[int]]] = field(default_factory=dict)
+
+    def features(self, row: int) -> list[list[int]]:
+        """Word features of each sentence of a document."""
+        if row not in self._features:
+            self._features[row] = [feature_ids(segment.text) for segment in self.segments[row]]
+        return self._features[row]
 
     @classmethod
     def build(cls, model: MemoryModel, documents: Sequence[Document]) -> SentenceStore:

@@ -128,7 +128,9 @@ def train_skill(
             if on_progress and (done % every == 0 or done == steps):
                 elapsed = time.monotonic() - started
                 left = elapsed / (done - before.step) * (steps - done)
-                on_progress(Progress(done, steps, {**means, "level": level}, settings.lr * rate, tokens / elapsed, left))
+                on_progress(
+                    Progress(done, steps, {**means, "level": level}, settings.lr * rate, tokens / elapsed, left)
+                )
     model.eval()
     seconds = before.seconds + time.monotonic() - started
     return SkillResult(model, steps, before.step, means, seconds)
@@ -206,9 +208,7 @@ def _optimizers(
     ]
     if matrices:
         optimizers.append(
-            torch.optim.Muon(
-                matrices, lr=settings.lr_matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(matrices, lr=settings.lr_matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         )
     return named, optimizers
 

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.reading import Routed, SentenceStore, generate, route, sentence_log_likelihoods
+from zrag_core.model.features import feature_ids
+from zrag_core.model.ranking import confidence, floor_log, word_overlap
+from zrag_core.model.reading import Routed, SentenceStore, generate, read_sentences, route
+from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.settings import DecodingSettings
 
 _RANKED = 10
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The candidate sentences of one question, with their features [C, F] and scores [C]."""
+
+    segments: list[Segment]
+    features: torch.Tensor
+    scores: torch.Tensor
+
+
 class MemorySystem:
     """Routes with Z and reads the routed documents' slots.
 
-    Constrained decoding ranks the sentences of the k routed documents by
-    log P(document | query) + l(sentence | query, slots) - w l(sentence | title, slots), where l is the mean
-    log-likelihood per token and w `prior_weight`: likelihood alone prefers sentences that the model finds easy
-    whatever is asked; w = 1 ranks by pointwise mutual information with the question (Brown et al. 2020 score
-    answers alike). Free decoding lets the model write from each routed document in turn.
+    Constrained decoding ranks the sentences of the k routed documents by a weighted sum of what speaks for them (see
+    `ranking.SENTENCE_FEATURES`): the routing probability, the likelihood given query and slots, and, under the policy
+    `separated`, the probability that the document answers at all and the words that query and sentence share. Free
+    decoding lets the model write from each routed document, the one that most likely answers first.
 
     Args:
         name: system name in tables.
         checkpoint: what is read.
-        settings: k, lengths and batch size.
+        settings: k, steps, lengths and batch size.
         free: the model's own words instead of verbatim sentences.
         threads: CPU threads.
     """
@@ -42,8 +53,11 @@ class MemorySystem:
         self.settings = settings
         self.free = free
         self.threads = threads
-        self._priors: dict[int, list[float]] = {}
-        self._sentences = None if free else SentenceStore.build(checkpoint.model, checkpoint.documents)
+        model = checkpoint.model
+        self._priors: dict[int, torch.Tensor] = {}
+        self._sentences = SentenceStore.build(model, checkpoint.documents)
+        self._idf = inverse_frequency(model.frequency, len(model.z))
+        self._weights = model.ranking_weights(settings.prior_weight)
 
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """One `Retrieved` per question: ten ranked documents, and sentences or free text."""
@@ -57,59 +71,99 @@ class MemorySystem:
             results.extend(replace(item, latency_ms=each) for item in found)
         return results
 
-    def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
+    def judge(self, question: str) -> tuple[list[Segment], torch.Tensor, torch.Tensor]:
+        """Candidate sentences of a question, their features [C, F], and the question's own features [G]."""
+        texts, queries, routed = self._route([question])
+        read = self._read(texts[0], queries[0], routed, 0)
+        return read.segments, read.features, self._question_features(routed, 0, read)
+
+    def _route(self, texts: Sequence[str]) -> tuple[list[str], list[list[int]], Routed]:
         model = self.checkpoint.model
         limit = self.checkpoint.settings.training.query_tokens
-        texts = [question.question for question in questions]
         queries = [model.backbone.encode(text, limit) for text in texts]
-        routed = route(model, texts, queries, max(_RANKED, self.settings.routed_documents))
-        k = min(self.settings.routed_documents, routed.rows.shape[1])
-        pieces: list[tuple[str | None, tuple[Segment, ...]]]
-        if self.free:
-            flat = [query for query in queries for _ in range(k)]
-            z = model.z[routed.rows[:, :k].flatten()]
-            texts_of = generate(model, z, flat, self.settings.max_new_tokens)
-            pieces = [("\n".join(_distinct(texts_of[i * k : (i + 1) * k])), ()) for i in range(len(queries))]
-        else:
-            pieces = [(None, self._rank_sentences(routed, i, query, k)) for i, query in enumerate(queries)]
-        return [
-            Retrieved(
-                question.id,
-                document_ids=tuple(self.checkpoint.documents[row].id for row in routed.rows[i].tolist()),
-                document_scores=tuple(routed.log_p[i].tolist()),
-                segments=segments,
-                text=text,
-                confidence=None,
-            )
-            for i, (question, (text, segments)) in enumerate(zip(questions, pieces, strict=True))
-        ]
+        return list(texts), queries, route(model, texts, queries, max(_RANKED, self.settings.routed_documents))
 
-    def _rank_sentences(self, routed: Routed, i: int, query: list[int], k: int) -> tuple[Segment, ...]:
-        assert self._sentences is not None
+    def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
+        texts, queries, routed = self._route([question.question for question in questions])
+        reads = [self._read(text, query, routed, i) for i, (text, query) in enumerate(zip(texts, queries, strict=True))]
+        words = self._write(queries, routed, reads) if self.free else [None] * len(texts)
+        weights = self.checkpoint.model.confidence_weights()
+        results = []
+        for i, (question, read, text) in enumerate(zip(questions, reads, words, strict=True)):
+            sure = None
+            if weights is not None:
+                sure = float(confidence(self._question_features(routed, i, read), weights))
+            order = torch.argsort(read.scores, descending=True, stable=True).tolist()
+            segments = tuple(replace(read.segments[j], score=float(read.scores[j])) for j in order)
+            results.append(
+                Retrieved(
+                    question.id,
+                    document_ids=tuple(self.checkpoint.documents[row].id for row in routed.rows[i].tolist()),
+                    document_scores=tuple(routed.log_p[i].tolist()),
+                    segments=() if self.free else segments,
+                    text=text,
+                    answerable=sure is None or sure >= self.settings.least_confidence,
+                    confidence=sure,
+                )
+            )
+        return results
+
+    def _read(self, text: str, query: list[int], routed: Routed, i: int) -> _Read:
+        """Read the k routed documents and put the features of all their sentences together."""
+        k = min(self.settings.routed_documents, routed.rows.shape[1])
         rows = routed.rows[i, :k]
         chosen = rows.tolist()
-        likelihoods = sentence_log_likelihoods(
-            self.checkpoint.model, self.checkpoint.model.z[rows], query, [self._sentences.ids[row] for row in chosen]
-        )
-        weight = self.settings.prior_weight
-        scored = [
-            Segment(segment.document_id, segment.start, segment.end, segment.text, log_p + likelihood - weight * prior)
-            for row, log_p, row_likelihoods in zip(chosen, routed.log_p[i, :k].tolist(), likelihoods, strict=True)
-            for segment, likelihood, prior in zip(
-                self._sentences.segments[row], row_likelihoods, self._prior(row), strict=True
-            )
-        ]
-        return tuple(sorted(scored, key=lambda segment: -segment.score))
+        model = self.checkpoint.model
+        answers, likelihoods = read_sentences(model, model.z[rows], query, [self._sentences.ids[row] for row in chosen])
+        bag = feature_ids(text)
+        features, segments = [], []
+        for place, row in enumerate(chosen):
+            prior = self._prior(row)
+            for n, segment in enumerate(self._sentences.segments[row]):
+                words = word_overlap(bag, self._sentences.features(row)[n], self._idf)
+                log_p = float(routed.log_p[i, place])
+                features.append(
+                    [log_p, 0.0, float(answers[place]), float(likelihoods[place][n]), float(prior[n]), words]
+                )
+                segments.append(segment)
+        stacked = torch.tensor(features)
+        stacked[:, :3] = floor_log(stacked[:, :3])
+        return _Read(segments, stacked, stacked @ self._weights)
 
-    def _prior(self, row: int) -> list[float]:
+    def _question_features(self, routed: Routed, i: int, read: _Read) -> torch.Tensor:
+        best = int(read.scores.argmax())
+        own = dict(
+            zip(("route", "second", "answers", "likelihood", "prior", "words"), read.features[best], strict=True)
+        )
+        known = floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
+        return torch.stack([known, own["route"], own["answers"], read.scores[best], own["likelihood"], own["words"]])
+
+    def _write(self, queries: list[list[int]], routed: Routed, reads: list[_Read]) -> list[str]:
+        """The model's own words from the k documents of each query, the one that most likely answers first."""
+        model = self.checkpoint.model
+        orders = [self._by_answer(routed, i, read) for i, read in enumerate(reads)]
+        flat = [(query, row) for query, order in zip(queries, orders, strict=True) for row in order]
+        z = model.z[torch.tensor([row for _, row in flat], device=model.device)]
+        texts = generate(model, z, [query for query, _ in flat], self.settings.max_new_tokens)
+        written, position = [], 0
+        for order in orders:
+            own = texts[position : position + len(order)]
+            written.append("\n".join(text for text in dict.fromkeys(own) if text))
+            position += len(order)
+        return written
+
+    def _by_answer(self, routed: Routed, i: int, read: _Read) -> list[int]:
+        rows = {document.id: row for row, document in enumerate(self.checkpoint.documents)}
+        value: dict[int, float] = {}
+        for segment, features in zip(read.segments, read.features, strict=True):
+            value[rows[segment.document_id]] = float(features[0] + features[2])
+        return sorted(value, key=lambda row: -value[row])
+
+    def _prior(self, row: int) -> torch.Tensor:
         """How likely each sentence of a document is when only its title is asked for; made once per document."""
-        assert self._sentences is not None
         if row not in self._priors:
             model, document = self.checkpoint.model, self.checkpoint.documents[row]
             title = model.backbone.encode(document.title)
-            self._priors[row] = sentence_log_likelihoods(model, model.z[[row]], title, [self._sentences.ids[row]])[0]
+            _, (prior,) = read_sentences(model, model.z[[row]], title, [self._sentences.ids[row]])
+            self._priors[row] = torch.tensor(prior)
         return self._priors[row]
-
-
-def _distinct(texts: Sequence[str]) -> list[str]:
-    return [text for text in dict.fromkeys(texts) if text]

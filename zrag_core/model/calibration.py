@@ -1,0 +1,117 @@
+"""Fitting what is judged rather than generated: weights of sentence features, and the confidence.
+
+Both are fitted on memories of fresh documents of the skill source, asked in words that training never drew, so they
+belong to the skill and know nothing of the corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zrag_core.model.checkpoint import Checkpoint
+from zrag_core.model.network import MemoryModel
+from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking
+from zrag_core.model.skill_data import SkillDocument, SkillSource
+from zrag_core.model.system import MemorySystem
+from zrag_core.model.writing import encode_documents
+from zrag_core.settings import Settings
+
+_DOCUMENTS, _OUTSIDE, _QUESTIONS = 64, 16, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How well the fitted weights do on another memory than the one they were fitted on.
+
+    Attributes:
+        sentence_top1: share of answerable questions whose best sentence is the right one.
+        recall_at_1: share of them whose best document is the right one.
+        auroc: of the confidence, answerable against unanswerable questions.
+        questions: how many were answerable.
+    """
+
+    sentence_top1: float
+    recall_at_1: float
+    auroc: float
+    questions: int
+
+
+def calibrate(
+    model: MemoryModel, source: SkillSource, settings: Settings, *, memories: int = 4, folder: Path = Path()
+) -> Calibration:
+    """Fit the weights of `model` in place; its memory is replaced by skill documents, which the caller drops.
+
+    Args:
+        memories: memories of 64 documents to fit on; one more is judged.
+        folder: named in the checkpoint that is made for reading (nothing is written there).
+    """
+
+    def results() -> Iterator[tuple[Judged, torch.Tensor]]:
+        for number in range(memories):
+            rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
+            yield from _judge(model, source, settings, rng, folder)
+
+    model.ranking.copy_(fit_ranking([item for item, _ in results() if item.right.numel()]))
+    # The confidence looks at the best sentence under the fitted weights, so the questions are judged once more.
+    judged = list(results())
+    answerable = torch.tensor([bool(item.right.numel()) for item, _ in judged])
+    model.confidence.copy_(fit_confidence(torch.stack([own for _, own in judged]), answerable))
+    rng = random.Random(f"{settings.skill.seed}:calibration:last")
+    return _measure(model, list(_judge(model, source, settings, rng, folder)))
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Probability that a positive scores above a negative (Mann-Whitney); ties count half."""
+    wins = torch.tensor(positive)[:, None] - torch.tensor(negative)[None]
+    return float(((wins > 0).float() + 0.5 * (wins == 0).float()).mean())
+
+
+def _judge(
+    model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random, folder: Path
+) -> Iterator[tuple[Judged, torch.Tensor]]:
+    """Judge questions about one fresh memory: (candidates and which are right, features of the question).
+
+    `right` is empty where the question has no answer in memory.
+    """
+    drawn = source.draw(rng, _DOCUMENTS + _OUTSIDE, _QUESTIONS, held_out=True)
+    rng.shuffle(drawn)
+    inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
+    documents = tuple(item.document for item in inside)
+    ids = [model.backbone.encode(document.text, settings.skill.document_tokens) for document in documents]
+    z, _ = encode_documents(model, ids, settings.writing)
+    model.remember(documents, z)
+    system = MemorySystem("calibration", Checkpoint("", folder, model, documents, settings, {}), settings.decoding)
+    for item in inside:
+        for question, evidence in _distinct(item):
+            segments, features, own = system.judge(question)
+            right = torch.tensor([s.document_id == item.document.id and s.text == evidence for s in segments])
+            yield Judged(features, right), own
+        for question in item.unanswerable:
+            _, features, own = system.judge(question)
+            yield Judged(features, torch.zeros(0, dtype=torch.bool)), own
+    for item in outside:
+        for question, _ in _distinct(item)[:2]:
+            _, features, own = system.judge(question)
+            yield Judged(features, torch.zeros(0, dtype=torch.bool)), own
+
+
+def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(item.asked))
+
+
+def _measure(model: MemoryModel, results: Sequence[tuple[Judged, torch.Tensor]]) -> Calibration:
+    weights = model.confidence.cpu()
+    sure = {True: [], False: []}
+    first, routed = [], []
+    for item, own in results:
+        sure[bool(item.right.numel())].append(float(confidence(own, weights)))
+        if item.right.numel():
+            scores = item.features @ model.ranking.cpu()
+            first.append(bool(item.right[int(scores.argmax())]))
+            routed.append(bool(item.right[item.features[:, 0] == item.features[:, 0].max()].any()))
+    return Calibration(sum(first) / len(first), sum(routed) / len(routed), auroc(sure[True], sure[False]), len(first))

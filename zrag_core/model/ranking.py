@@ -1,0 +1,116 @@
+"""What speaks for a sentence and for an answer being in memory at all: features, and their weights.
+
+The weights are part of the skill: they are fitted on documents of the skill source, never on the corpus.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+SENTENCE_FEATURES = ("route", "second_route", "answers", "likelihood", "prior", "words")
+"""Features of a candidate sentence.
+
+route: log P(document | query). second_route: the same for the second step's query. answers: log of the probability that
+the document's slots hold an answer. likelihood: mean log-likelihood per token given query and slots. prior: the same
+given the title alone. words: BM25-like overlap of query and sentence, in tens.
+"""
+
+CONFIDENCE_FEATURES = ("known", "route", "answers", "score", "likelihood", "words")
+"""Features of a question: log P(not the null document), then those of the best sentence and its ranking score."""
+
+_FLOOR = -20.0  # log probabilities below this tell nothing more
+_L2 = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Candidates of one question with their features [C, F], and which of them hold its answer."""
+
+    features: torch.Tensor
+    right: torch.Tensor
+
+
+def plain_weights(prior_weight: float) -> torch.Tensor:
+    """Weights [F] without fitting: log P(document | query) + l(sentence | query, slots) - w l(sentence | title)."""
+    weights = {"route": 1.0, "likelihood": 1.0, "prior": -prior_weight}
+    return torch.tensor([weights.get(name, 0.0) for name in SENTENCE_FEATURES])
+
+
+def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
+    """Sum of idf over the query's features in the sentence, held against its length as BM25 does, in tens."""
+    counts = Counter(sentence)
+    norm = 0.25 + 0.75 * len(sentence) / _TYPICAL_SENTENCE
+    shared = [feature for feature in set(query) if feature in counts]
+    if not shared:
+        return 0.0
+    frequency = torch.tensor([float(counts[feature]) for feature in shared])
+    weights = idf[torch.tensor(shared)].cpu()
+    return float((weights * 2.2 * frequency / (frequency + 1.2 * norm)).sum()) / 10
+
+
+_TYPICAL_SENTENCE = 25.0
+
+
+def floor_log(value: torch.Tensor) -> torch.Tensor:
+    """Log probabilities, cut where they tell nothing more."""
+    return value.clamp(min=_FLOOR)
+
+
+def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
+    """Weights [F] that maximise the likelihood of the right sentences among all candidates (listwise softmax).
+
+    Questions without a right candidate are left out.
+
+    Raises:
+        ValueError: no question has a right candidate.
+    """
+    usable = [item for item in judged if item.right.any()]
+    if not usable:
+        raise ValueError("no question has its answer among the candidates; the skill has not learned to route")
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for item in usable:
+            log_p = torch.log_softmax(item.features @ weights, 0)
+            losses.append(-torch.logsumexp(log_p[item.right], 0))
+        return torch.stack(losses).mean()
+
+    return _minimise(loss, plain_weights(1.0))
+
+
+def fit_confidence(features: torch.Tensor, answerable: torch.Tensor) -> torch.Tensor:
+    """Weights [G + 1] (the last is the bias) of a logistic regression: P(answerable | features [Q, G])."""
+    mean, std = features.mean(0), features.std(0).clamp(min=1e-3)
+    scaled = (features - mean) / std
+    target = answerable.float()
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(scaled @ weights[:-1] + weights[-1], target)
+
+    found = _minimise(loss, torch.zeros(features.shape[1] + 1))
+    weights = found[:-1] / std
+    return torch.cat([weights, (found[-1] - (weights * mean).sum())[None]])
+
+
+def confidence(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """P(answerable) [Q] of features [Q, G] under weights [G + 1]."""
+    return torch.sigmoid(features @ weights[:-1] + weights[-1])
+
+
+def _minimise(loss, start: torch.Tensor) -> torch.Tensor:
+    weights = start.clone().requires_grad_(True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(weights) + _L2 * weights.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return weights.detach()
