@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from zrag_core.errors import ProblemList, SettingsError
 
 System = Literal[
+    "zrag",
+    "zrag_free",
     "zrag_joint",
     "zrag_joint_free",
     "bm25",
@@ -163,9 +165,9 @@ class MemorySettings(Section):
         description="separated: theta learns the skill on other documents and Z alone holds the corpus; "
         "joint: theta and Z are trained together on the corpus",
     )
-    slots: Positive = Field(16, description="m: vectors per document")
+    slots: Positive = Field(32, description="m: vectors per document")
     width: Positive = Field(128, description="d: numbers per vector")
-    stride: Positive = Field(8, description="separated: tokens of the document per slot, at least")
+    stride: Positive = Field(5, description="separated: tokens of the document per slot, at least")
     key_width: Positive = Field(64, description="separated: numbers of a slot's routing key (made from the slot)")
     title_width: Positive = Field(1024, description="separated: numbers of the lexical key of the title")
     text_width: Positive = Field(1024, description="separated: numbers of the lexical key of the text")
@@ -296,8 +298,8 @@ class EvaluationSettings(Section):
 
     systems: tuple[System, ...] = Field(
         (
-            "zrag_joint",
-            "zrag_joint_free",
+            "zrag",
+            "zrag_free",
             "bm25",
             "bm25_sentence",
             "dense",
@@ -377,6 +379,16 @@ class Settings(Section):
     baselines: BaselineSettings = BaselineSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     answers: AnswerSettings = AnswerSettings()
+
+    @model_validator(mode="after")
+    def _has_the_memory_it_reads(self) -> Settings:
+        wanted = [name for name in self.evaluation.systems if name in ("zrag", "zrag_free")]
+        if self.memory.policy == "joint" and wanted:
+            raise ValueError(
+                f"memory.policy is joint, but evaluation.systems names {', '.join(wanted)}, which read the separated "
+                "memory; leave them out or set the policy to separated (zrag_joint is trained where it is named)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _answers_a_measured_budget(self) -> Settings:

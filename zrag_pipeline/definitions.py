@@ -5,7 +5,7 @@ Loading it imports no torch, transformers or mlflow; those are imported inside t
 
 import dagster as dg
 
-from zrag_pipeline.assets import answers, baselines, benchmarks, corpus, evaluation, evidence, model
+from zrag_pipeline.assets import answers, baselines, benchmarks, corpus, evaluation, evidence, memory_report, model
 from zrag_pipeline.automation import SCHEDULES, SENSORS
 from zrag_pipeline.console import console_logger
 from zrag_pipeline.jobs import JOBS
@@ -16,6 +16,7 @@ defs = dg.Definitions(
         *corpus.ASSETS,
         *evidence.ASSETS,
         *model.ASSETS,
+        *memory_report.ASSETS,
         *baselines.ASSETS,
         *evaluation.ASSETS,
         *answers.ASSETS,

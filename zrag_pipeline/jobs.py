@@ -44,10 +44,16 @@ answers = dg.define_asset_job(
     dg.AssetSelection.groups("answers") | dg.AssetSelection.assets("preflight"),
     description="Answers and their scores from the newest evidence; costs money where a model is configured.",
 )
+pretrain_tiny = dg.define_asset_job(
+    "pretrain_tiny",
+    dg.AssetSelection.assets("preflight", "skill"),
+    config=run_config("pretrain_tiny.yaml"),
+    description="The skill of zrag-tiny from random weights: hours on a CPU, minutes on a GPU; resumes where it was.",
+)
 benchmark = dg.define_asset_job(
     "benchmark",
     dg.AssetSelection.groups("corpus", "evidence", "benchmarks"),
     description="Routing by the memory, untrained and trained, against BM25: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, benchmark]
+JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark]

@@ -41,6 +41,11 @@ def checkpoints_dir() -> Path:
     return _writable(data_dir() / "checkpoints")
 
 
+def skills_dir() -> Path:
+    """Return the folder that holds one folder per trained skill."""
+    return _writable(data_dir() / "skills")
+
+
 def indexes_dir() -> Path:
     """Return the folder of the baselines' indexes."""
     return _writable(data_dir() / "indexes")

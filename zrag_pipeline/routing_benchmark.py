@@ -11,8 +11,9 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.backbone import create_backbone
-from zrag_core.model.joint import Progress, initialise, train_joint
+from zrag_core.model.joint import initialise, train_joint
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.progress import Progress
 from zrag_core.model.reading import route
 from zrag_core.settings import Settings
 from zrag_pipeline.systems import evaluated_questions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from zrag_core.errors import CheckpointError
 from zrag_core.evidence import EvidenceSystem
 from zrag_core.settings import EvaluationSettings, Settings
 
-MEMORY_SYSTEMS = frozenset({"zrag_joint", "zrag_joint_free"})
-"""Systems that read the memory of the checkpoint; their rows carry its id."""
+MEMORY_OF = {"zrag": "separated", "zrag_free": "separated", "zrag_joint": "joint", "zrag_joint_free": "joint"}
+"""Systems that read a checkpoint, with its policy; their rows carry its id."""
+
+
+def reads_joint(settings: Settings) -> bool:
+    """Whether a configured system reads the checkpoint of the policy `joint`."""
+    return any(MEMORY_OF.get(name) == "joint" for name in settings.evaluation.systems)
 
 
 def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str) -> None:
@@ -33,17 +39,23 @@ def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str)
 
 
 def system_params(
-    settings: Settings, *, checkpoint: Mapping[str, Any], bm25: Mapping[str, Any], dense: Mapping[str, Any]
+    settings: Settings,
+    *,
+    memories: Mapping[str, Mapping[str, Any]],
+    bm25: Mapping[str, Any],
+    dense: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """What tells each system from the others, as its artefacts were made (not as the settings are now)."""
-    memory = {
-        **checkpoint["params"],
-        "checkpoint_id": checkpoint["checkpoint_id"],
-        "k": settings.decoding.routed_documents,
-    }
     params = {
-        "zrag_joint": {**memory, "decode": "constrained"},
-        "zrag_joint_free": {**memory, "decode": "free"},
+        name: {
+            **memories[policy]["params"],
+            "checkpoint_id": memories[policy]["checkpoint_id"],
+            "k": settings.decoding.routed_documents,
+            "decode": "free" if name.endswith("_free") else "constrained",
+        }
+        for name, policy in MEMORY_OF.items()
+    }
+    params |= {
         "bm25": bm25["params"],
         "bm25_sentence": bm25["params"],
         "dense": dense["params"],
@@ -67,14 +79,15 @@ def make_systems(
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
     *,
-    checkpoint: Mapping[str, Any],
+    memories: Mapping[str, Mapping[str, Any]],
     bm25: Mapping[str, Any],
     dense: Mapping[str, Any],
 ) -> dict[str, Callable[[], EvidenceSystem]]:
     """Makers of the configured systems, in order, so that one is in memory at a time.
 
     Args:
-        checkpoint, bm25, dense: handles of the assets with these artefacts.
+        memories: handles of the checkpoints by policy.
+        bm25, dense: handles of the indexes.
 
     Raises:
         CheckpointError: an artefact was made from another corpus version.
@@ -86,18 +99,21 @@ def make_systems(
 
     documents = corpus.documents
     version = corpus_version(documents)
-    for what, handle in (("checkpoint", checkpoint), ("BM25 index", bm25), ("dense index", dense)):
+    used = {MEMORY_OF[name]: memories[MEMORY_OF[name]] for name in settings.evaluation.systems if name in MEMORY_OF}
+    artefacts = [(f"checkpoint of policy {policy}", handle) for policy, handle in used.items()]
+    for what, handle in (*artefacts, ("BM25 index", bm25), ("dense index", dense)):
         if handle["corpus_version"] != version:
             raise CheckpointError(
                 f"the {what} was made from corpus {handle['corpus_version']}, the corpus is now {version}",
                 remedy="run the job `full` with the same configuration, or materialise what is stale",
             )
 
-    def memory(name: str, *, free: bool) -> EvidenceSystem:
+    def memory(name: str) -> EvidenceSystem:
         from zrag_core.model.checkpoint import load_checkpoint
         from zrag_core.model.system import MemorySystem
 
-        loaded = load_checkpoint(Path(checkpoint["folder"]), device=settings.backbone.device)
+        loaded = load_checkpoint(Path(used[MEMORY_OF[name]]["folder"]), device=settings.backbone.device)
+        free = name.endswith("_free")
         return MemorySystem(name, loaded, settings.decoding, free=free, threads=settings.training.threads)
 
     def passages() -> Bm25System:
@@ -106,11 +122,17 @@ def make_systems(
     def vectors() -> DenseSystem:
         return DenseSystem(DenseIndex.load(Path(dense["folder"])), documents)
 
-    refuse_other_questions(corpus, checkpoint, "checkpoint")
+    for policy, handle in used.items():
+        refuse_other_questions(corpus, handle, f"checkpoint of policy {policy}")
+        if handle["folder"] is None:
+            raise CheckpointError(
+                f"there is no checkpoint of policy {policy}, which a system of this run reads",
+                where="evaluation.systems",
+                remedy="run the job `full` with this configuration (and memory.policy separated for zrag)",
+            )
     by_question = {target.id: target for target in targets}
     makers: dict[str, Callable[[], EvidenceSystem]] = {
-        "zrag_joint": lambda: memory("zrag_joint", free=False),
-        "zrag_joint_free": lambda: memory("zrag_joint_free", free=True),
+        **{name: partial(memory, name) for name in MEMORY_OF},
         "bm25": passages,
         "bm25_sentence": lambda: Bm25SentenceSystem(Bm25Index.load(Path(bm25["sentence"])), documents),
         "dense": vectors,

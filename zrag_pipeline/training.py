@@ -20,7 +20,8 @@ from zrag_core.evaluation.curves import training_curves
 from zrag_core.files import atomic_folder
 from zrag_core.model.backbone import TINY, create_backbone, load_backbone
 from zrag_core.model.checkpoint import checkpoint_digest, save_checkpoint
-from zrag_core.model.joint import Progress, train_joint, training_fingerprint
+from zrag_core.model.joint import train_joint, training_fingerprint
+from zrag_core.model.progress import Progress
 from zrag_core.settings import Settings
 from zrag_pipeline import paths
 from zrag_pipeline.tracking import TrackedRun
@@ -120,6 +121,7 @@ def train_checkpoint(
     Raises:
         CheckpointError: the prepared backbone belongs to other settings or another corpus.
     """
+    settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"policy": "joint"})})
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []

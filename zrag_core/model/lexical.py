@@ -8,6 +8,7 @@ are updated with the rows and stay exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -21,7 +22,7 @@ _TYPICAL_LENGTH = 150.0  # features of a passage; stands for BM25's corpus avera
 def title_ids(text: str) -> list[int]:
     """Bucket ids of a title's terms and pairs of neighbouring terms ("Little Branmoor" is not "Branmoor")."""
     terms = search_terms(text)
-    pairs = [f"{first} {second}" for first, second in zip(terms, terms[1:], strict=False)]
+    pairs = [f"{first} {second}" for first, second in pairwise(terms)]
     return [bucket(f"title:{feature}") for feature in terms + pairs]
 
 

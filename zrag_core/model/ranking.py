@@ -24,7 +24,7 @@ CONFIDENCE_FEATURES = ("known", "route", "answers", "score", "likelihood", "word
 """Features of a question: log P(not the null document), then those of the best sentence and its ranking score."""
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
-_L2 = 1e-3
+_L2 = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
 
 def fit_confidence(features: torch.Tensor, answerable: torch.Tensor) -> torch.Tensor:
     """Weights [G + 1] (the last is the bias) of a logistic regression: P(answerable | features [Q, G])."""
-    mean, std = features.mean(0), features.std(0).clamp(min=1e-3)
+    mean, std = features.mean(0), features.std(0).clamp(min=0.05)
     scaled = (features - mean) / std
     target = answerable.float()
 

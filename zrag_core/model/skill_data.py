@@ -118,7 +118,7 @@ class CorpusSkill:
             first = 0 if held_out else rng.randrange(len(sentences))
             window = [sentences[first]]
             for sentence in sentences[first + 1 :]:
-                if len(window) == longest or sum(map(len, window)) + len(sentence) > self._characters:
+                if len(window) == longest or len(" ".join([*window, sentence])) > self._characters:
                     break
                 window.append(sentence)
             asked = [(q, e) for q, e in self._asked[held_out][row] if e in window]

@@ -53,12 +53,15 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     """The skill's `config.json`.
 
     Raises:
-        CheckpointError: no skill is there, or one of an unknown format.
+        CheckpointError: no skill is there, or a damaged one, or one of an unknown format.
     """
     file = folder / "config.json"
     if not file.is_file():
         raise CheckpointError("no skill here", where=str(folder), remedy="train one (job `pretrain_tiny`)")
-    config = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, error) from error
     if config.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"format version {config.get('format_version')} is not {FORMAT_VERSION}",
@@ -78,20 +81,24 @@ def load_skill(folder: Path, n_documents: int, *, device: str = "auto") -> tuple
     from safetensors.torch import load_file
 
     config = read_skill_config(folder)
-    values = dict(config["settings"])
-    values["backbone"] = {**values["backbone"], "device": device}
     try:
+        values = dict(config["settings"])
+        values["backbone"] = {**values["backbone"], "device": device}
         settings = load_settings(values)
         torch.manual_seed(0)
         model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, n_documents)
         load_heads(model, load_file(folder / "heads.safetensors"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"the skill is damaged ({str(error).splitlines()[0]})",
-            where=str(folder),
-            remedy="restore the folder, or train the skill again (job `pretrain_tiny`)",
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
     return model.eval(), config
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the skill is damaged ({str(error).splitlines()[0]})",
+        where=str(folder),
+        remedy="restore the folder, or train the skill again (job `pretrain_tiny`)",
+    )
 
 
 def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:

@@ -64,7 +64,8 @@ class SlotRouter(nn.Module):
         scale = self.log_scale.exp()
         total = self.lexical_queries(texts, idf) @ lexical.T
         queries = F.normalize(self.query(hidden.float()), dim=-1) * mask[..., None]
-        total = total + scale[_SLOTS] * _late_interaction(queries, self.slot_keys(z)) / mask.sum(1, keepdim=True).sqrt()
+        length = mask.sum(1, keepdim=True).clamp(min=1)  # a query may hold no token
+        total = total + scale[_SLOTS] * _late_interaction(queries, self.slot_keys(z)) / length.sqrt()
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
 
     def slot_keys(self, z: torch.Tensor) -> torch.Tensor:

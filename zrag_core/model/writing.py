@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,6 @@ from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.network import MemoryModel
 from zrag_core.settings import WritingSettings
-from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
@@ -32,7 +32,7 @@ class Written:
         z: [N, m, d] slots, in the documents' order.
         encode_seconds: of the forward passes.
         refine_seconds: of the gradient steps.
-        steps: gradient steps that each document took, [N].
+        steps: gradient steps that each document took, [N]; 0 where there was no sentence to study and no question.
         loss: running mean of each document's loss when it stopped, nats per token, [N]; nan where none were taken.
         longest: tokens of the longest document.
     """
@@ -141,13 +141,14 @@ def _refine(
     moments = torch.zeros_like(start), torch.zeros_like(start)
     taken = torch.zeros(len(studies), dtype=torch.long)
     means = torch.full((len(studies),), float("nan"))
-    active = list(range(len(studies)))
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    active = [i for i, study in enumerate(studies) if study.sentences or study.asked]
     for step in range(settings.steps):
+        if not active:
+            break
         rows = torch.tensor(active, device=device)
         moved = change[rows].requires_grad_(True)
-        losses = _study_losses(model, start[rows] + moved @ unseen, [studies[i] for i in active], step, settings)
+        with _frozen(model):
+            losses = _study_losses(model, start[rows] + moved @ unseen, [studies[i] for i in active], step, settings)
         (gradient,) = torch.autograd.grad(losses.sum(), moved)
         # Adam by hand: each document has its own step count and leaves when it is done.
         for moment, beta, value in zip(moments, _BETAS, (gradient, gradient.square()), strict=True):
@@ -159,9 +160,20 @@ def _refine(
             taken[i] += 1
             means[i] = value if step == 0 else _AVERAGE * means[i] + (1 - _AVERAGE) * value
         active = [i for i in active if means[i] >= settings.tolerance]
-        if not active:
-            break
     return start + change @ unseen, taken, means
+
+
+@contextmanager
+def _frozen(model: MemoryModel) -> Iterator[None]:
+    """Keep theta out of the graph, which saves memory; it is trainable again afterwards."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _study_losses(

@@ -31,6 +31,7 @@ GROUP = "evaluation"
 def system_evidence(
     context: dg.AssetExecutionContext,
     evidence_targets: dict[str, Any],
+    memory: dict[str, Any],
     joint_memory: dict[str, Any],
     bm25_index: dict[str, Any],
     dense_index: dict[str, Any],
@@ -43,7 +44,7 @@ def system_evidence(
 
     from zrag_core.errors import CorpusError
     from zrag_pipeline.scoring import evidence_rows
-    from zrag_pipeline.systems import MEMORY_SYSTEMS, evaluated_questions, make_systems, system_params
+    from zrag_pipeline.systems import MEMORY_OF, evaluated_questions, make_systems, system_params
 
     loaded = settings.load()
     version, run_id = evidence_targets["corpus_version"], context.run.run_id
@@ -55,14 +56,15 @@ def system_evidence(
             where="evaluation.splits",
             remedy="evaluate another split, raise corpus.limit_documents, or raise corpus.splits.test",
         )
-    makers = make_systems(loaded, corpus, targets, checkpoint=joint_memory, bm25=bm25_index, dense=dense_index)
+    memories = {"separated": memory, "joint": joint_memory}
+    makers = make_systems(loaded, corpus, targets, memories=memories, bm25=bm25_index, dense=dense_index)
     budgets = loaded.evaluation.budgets
     speed: dict[str, float] = {}
     with tracked(
         context, tracking, loaded, sections=["decoding", "baselines", "evaluation"], corpus_version=version
     ) as run:
         for number, (name, make) in enumerate(makers.items(), 1):
-            checkpoint_id = joint_memory["checkpoint_id"] if name in MEMORY_SYSTEMS else None
+            checkpoint_id = memories[MEMORY_OF[name]]["checkpoint_id"] if name in MEMORY_OF else None
             rows, seconds = evidence_rows(
                 make(), questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
             )
@@ -87,9 +89,9 @@ def system_evidence(
         value={
             "corpus_version": version,
             "evidence_run_id": run_id,
-            "checkpoint_id": joint_memory["checkpoint_id"],
+            "checkpoint_ids": {policy: handle["checkpoint_id"] for policy, handle in memories.items()},
             "questions_version": evidence_targets["questions_version"],
-            "params": system_params(loaded, checkpoint=joint_memory, bm25=bm25_index, dense=dense_index),
+            "params": system_params(loaded, memories=memories, bm25=bm25_index, dense=dense_index),
         },
         metadata={
             **table_metadata(sample, rows=int(counts["questions"].sum())),
@@ -98,7 +100,7 @@ def system_evidence(
                 "\n".join(f"- {name}: {value:,.1f}" for name, value in speed.items())
             ),
             "rows": dg.MetadataValue.md(pd.DataFrame(counts).to_string(index=False).join(["```\n", "\n```"])),
-            "checkpoint_id": joint_memory["checkpoint_id"],
+            **{f"checkpoint_{policy}": handle["checkpoint_id"] or "none" for policy, handle in memories.items()},
             **link(run),
         },
         check_results=[

@@ -1,4 +1,5 @@
-"""Model: the backbone, and the memory trained on it (a checkpoint folder)."""
+"""Model: the skill and the memory written with it (policy `separated`); the backbone and the memory trained with it
+(policy `joint`). Memories are checkpoint folders."""
 
 from typing import Any
 
@@ -54,6 +55,101 @@ def backbone(
     owners=OWNERS,
     kinds={"pytorch", "mlflow"},
     code_version="1",
+    description="Theta of policy `separated`: the skill of writing, routing and reading, learned on documents that are "
+    "thrown away after their step. Taken as shipped with `zrag-tiny` where `skill.steps` is 0. It never sees the "
+    "corpus, and so does not depend on it.",
+    deps=["preflight"],
+)
+def skill(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[SettingsHandle],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Provide the skill; where it is trained, with a progress line and step-wise curves in MLflow."""
+    from zrag_pipeline.skill import provide_skill
+    from zrag_pipeline.training import image
+
+    loaded = settings.load()
+    if loaded.memory.policy == "joint":
+        context.log.info("policy joint alone: no skill is needed")
+        return dg.MaterializeResult(value={"skill_id": None, "folder": None, "digest": None})
+    with tracked(context, tracking, loaded, sections=["backbone", "memory", "skill"]) as run:
+        made = provide_skill(loaded, run, context.log.info)
+        run.log_metrics(made.metrics)
+        if made.curves is not None:
+            run.log_figure(made.curves, "training_curves.png")
+    context.log.info(made.line)
+    curves = {} if made.curves is None else {"training_curves": image(made.curves, "training curves")}
+    return dg.MaterializeResult(
+        value={"skill_id": made.skill_id, "folder": str(made.folder), "digest": made.digest},
+        metadata={
+            "skill_id": made.skill_id,
+            "folder": dg.MetadataValue.path(str(made.folder)),
+            "model_card": dg.MetadataValue.md((made.folder / "README.md").read_text(encoding="utf-8")),
+            **curves,
+            **made.metrics,
+            **link(run),
+        },
+        data_version=dg.DataVersion(made.digest),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    description="The checkpoint of policy `separated`: every document written into its own row of Z, theta frozen, by "
+    "one forward pass and gradient steps on its slots alone.",
+    deps=["evidence_audit"],
+)
+def memory(
+    context: dg.AssetExecutionContext,
+    skill: dict[str, Any],
+    evidence_targets: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Write the corpus."""
+    from zrag_pipeline.memory import write_memory
+
+    loaded = settings.load()
+    version = evidence_targets["corpus_version"]
+    handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
+    if skill["folder"] is None:
+        context.log.info("policy joint alone: no memory is written")
+        return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
+    with tracked(context, tracking, loaded, sections=["corpus", "targets", "writing"], corpus_version=version) as run:
+        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="writing")
+        made = write_memory(loaded, warehouse, version, skill, context.log.info)
+        run.log_metrics(made.metrics)
+        registered = tracking.register(run, "zrag", made.folder, tags={"corpus_version": version})
+    return dg.MaterializeResult(
+        value={
+            **handle,
+            "checkpoint_id": made.checkpoint_id,
+            "folder": str(made.folder),
+            "params": made.params,
+        },
+        metadata={
+            "checkpoint_id": made.checkpoint_id,
+            "folder": dg.MetadataValue.path(str(made.folder)),
+            "memory_shape": " x ".join(map(str, made.shape)),
+            "numbers_per_document": made.numbers_per_document,
+            "registered_model": f"zrag version {registered}",
+            **made.metrics,
+            **link(run),
+        },
+        data_version=dg.DataVersion(made.digest),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
     description="The checkpoint of policy `joint`: theta and Z trained together on the corpus, "
     "L = -log P(evidence | query, Z; theta), with self-study queries and shuffled reconstruction. "
     "A stopped run resumes where it was.",
@@ -66,11 +162,16 @@ def joint_memory(
     warehouse: dg.ResourceParam[Warehouse],
     tracking: dg.ResourceParam[Tracking],
 ):
-    """Train, with a progress line and step-wise curves in MLflow."""
+    """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
+    from zrag_pipeline.systems import reads_joint
     from zrag_pipeline.training import train_checkpoint
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
+    if not reads_joint(loaded):
+        context.log.info("not trained: no system of this run reads it (evaluation.systems)")
+        handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
+        return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
     sections = ["corpus", "targets", "backbone", "memory", "training"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
@@ -100,4 +201,4 @@ def joint_memory(
     )
 
 
-ASSETS = [backbone, joint_memory]
+ASSETS = [backbone, skill, memory, joint_memory]
