@@ -9,6 +9,7 @@ from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.joint import initialise
+from zrag_core.model.network import MemoryModel
 from zrag_core.settings import load_settings
 
 torch.set_num_threads(1)
@@ -61,6 +62,36 @@ def backbone(settings, documents, targets):
 def model(backbone, settings, documents):
     """An untrained model whose slots are large enough to matter."""
     return initialise(backbone, settings.memory, documents, seed=0).eval()
+
+
+@pytest.fixture(scope="session")
+def skill_settings():
+    """Of the policy `separated`, as small as it gets; keys are narrower than slots, so that slots can be refined."""
+    return load_settings(
+        {
+            "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
+            "memory": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
+            "skill": {"steps": 6, "languages": ["en"], "documents": 4, "sentences": 2, "save_every": 2, "threads": 1},
+            "writing": {"steps": 8, "queries": 3, "batch_size": 3, "tolerance": 0.0, "threads": 1},
+        }
+    )
+
+
+@pytest.fixture
+def writer(skill_settings, documents, targets):
+    """An untrained model of the policy `separated`, its memory empty."""
+    texts = [document.contents for document in documents] + [target.query for target in targets]
+    backbone = create_backbone(skill_settings.backbone, texts, seed=0)
+    torch.manual_seed(0)
+    return MemoryModel(backbone, skill_settings.memory, 0).eval()
+
+
+@pytest.fixture
+def remembering(writer, documents):
+    """The same with every document written by the encoder."""
+    with torch.no_grad():
+        writer.remember(documents, writer.encode([writer.backbone.encode(document.text) for document in documents]))
+    return writer
 
 
 @pytest.fixture
