@@ -381,16 +381,6 @@ class Settings(Section):
     answers: AnswerSettings = AnswerSettings()
 
     @model_validator(mode="after")
-    def _has_the_memory_it_reads(self) -> Settings:
-        wanted = [name for name in self.evaluation.systems if name in ("zrag", "zrag_free")]
-        if self.memory.policy == "joint" and wanted:
-            raise ValueError(
-                f"memory.policy is joint, but evaluation.systems names {', '.join(wanted)}, which read the separated "
-                "memory; leave them out or set the policy to separated (zrag_joint is trained where it is named)"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _answers_a_measured_budget(self) -> Settings:
         if self.answers.budget not in self.evaluation.budgets:
             raise ValueError(f"answers.budget {self.answers.budget} is not one of evaluation.budgets")

@@ -48,6 +48,7 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
         settings = given.sound_part()
     problems.extend(_corpus(settings))
     problems.extend(_backbone(settings))
+    problems.extend(_memory(settings))
     problems.extend(_dense(settings, environ))
     if not any(problem.startswith("answers") for problem in problems):
         # Else the part that is sound does not tell which reader is meant.
@@ -69,6 +70,20 @@ def _corpus(settings: Settings) -> Iterator[str]:
     may_be_dataset = corpus.format in ("auto", "huggingface") and names_dataset(location)
     if not Path(location).expanduser().exists() and not may_be_dataset:
         yield f"corpus.location: no such file or folder: {location} -> check the path (ZRAG_CORPUS where it is used)"
+
+
+def _memory(settings: Settings) -> Iterator[str]:
+    wanted = [name for name in settings.evaluation.systems if name in ("zrag", "zrag_free")]
+    if settings.memory.policy == "joint" and wanted:
+        yield (
+            f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
+            "-> leave them out, or set the policy to separated (zrag_joint is trained wherever it is named)"
+        )
+    if settings.memory.policy == "separated" and settings.skill.steps == 0 and settings.backbone.name != _TINY:
+        yield (
+            f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
+            f"the backbone {_TINY}"
+        )
 
 
 def _backbone(settings: Settings) -> Iterator[str]:
