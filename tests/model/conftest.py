@@ -48,6 +48,7 @@ def settings():
             "memory": {"policy": "joint", "slots": 2, "width": 64},
             "training": {"steps": 6, "batch_size": 4, "threads": 1, "save_every": 3, "lr_memory": 0.01},
             "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
+            "evaluation": {"systems": ["zrag_joint", "zrag_joint_free"]},
         }
     )
 

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from zrag_core.model.joint import routing_loss
-from zrag_core.model.packing import pad
 from zrag_core.model.reading import generate, route, sentence_log_likelihoods
 
 
@@ -122,12 +121,3 @@ def test_alpha_zero_hides_z(model):
     model.alpha = 0.0
     slots = model.slots(model.z)
     assert torch.equal(slots[0], slots[1])
-
-
-def test_pad_left_and_right():
-    ids, mask = pad([[1, 2], [3]], 9, torch.device("cpu"), left=True)
-    assert ids.tolist() == [[1, 2], [9, 3]]
-    assert mask.tolist() == [[1, 1], [0, 1]]
-    ids, mask = pad([[1, 2], [3]], 9, torch.device("cpu"))
-    assert ids.tolist() == [[1, 2], [3, 9]]
-    assert mask.tolist() == [[1, 1], [1, 0]]
