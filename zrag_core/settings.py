@@ -268,6 +268,10 @@ class DecodingSettings(Section):
     """How evidence is read from the memory."""
 
     routed_documents: Positive = Field(4, description="k: documents read for a query")
+    steps: Literal[1, 2] = Field(
+        2,
+        description="separated: 2 routes once more with question and first evidence, for questions over two documents",
+    )
     prior_weight: Rate = Field(
         1.0,
         description="joint: how much of a sentence's likelihood without the question is subtracted; "

@@ -91,6 +91,11 @@ def _judge(
             segments, features, own = system.judge(question)
             right = torch.tensor([s.document_id == item.document.id and s.text == evidence for s in segments])
             yield Judged(features, right), own
+        for question, target, evidence in item.two_hop:
+            segments, features, own = system.judge(question)
+            right = torch.tensor([s.document_id == target and s.text == evidence for s in segments])
+            if right.any():
+                yield Judged(features, right), own
         for question in item.unanswerable:
             _, features, own = system.judge(question)
             yield Judged(features, torch.zeros(0, dtype=torch.bool)), own

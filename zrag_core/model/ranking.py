@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-SENTENCE_FEATURES = ("route", "second_route", "answers", "likelihood", "prior", "words")
+SENTENCE_FEATURES = ("route", "second", "answers", "likelihood", "prior", "words")
 """Features of a candidate sentence.
 
-route: log P(document | query). second_route: the same for the second step's query. answers: log of the probability that
-the document's slots hold an answer. likelihood: mean log-likelihood per token given query and slots. prior: the same
-given the title alone. words: BM25-like overlap of query and sentence, in tens.
+route: log P(document | query), over both steps where there are two. second: 1 if the second step led there. answers:
+log of the probability that the document's slots hold an answer. likelihood: mean log-likelihood per token given query
+and slots. prior: the same given the title alone. words: BM25-like overlap of query and sentence, in tens.
 """
 
 CONFIDENCE_FEATURES = ("known", "route", "answers", "score", "likelihood", "words")

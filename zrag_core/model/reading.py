@@ -7,6 +7,7 @@ Free decoding is the model's own words. Both read one document at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from zrag_core.model.packing import pad
 from zrag_core.text import split_sentences
 
 _POSITIONS = 1024
+_FIRST_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,37 +33,78 @@ class Routed:
         rows: [B, k] rows of Z.
         log_p: [B, k] log P(document | query) over the whole memory.
         null_p: [B] probability of the null document ("not in memory"); 0 where the policy has none.
+        second: [B, k] bool, documents that the second step led to.
     """
 
     rows: torch.Tensor
     log_p: torch.Tensor
     null_p: torch.Tensor
+    second: torch.Tensor
 
 
 @torch.no_grad()
 def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]], k: int) -> Routed:
     """Score all N documents for B queries and keep the best min(k, N)."""
+    log_p, null_p = route_all(model, texts, queries)
+    best, rows = log_p.topk(min(k, log_p.shape[1]), dim=-1)
+    return Routed(rows, best, null_p, torch.zeros_like(rows, dtype=torch.bool))
+
+
+@torch.no_grad()
+def route_all(
+    model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log P(document | query) of all N documents for B queries, [B, N], and the null document's probability, [B]."""
     n = len(model.z)
     log_p = torch.log_softmax(model.routing_scores(texts, queries).float(), dim=-1)
-    null_p = log_p[:, n:].exp().sum(1)
-    best, rows = log_p[:, :n].topk(min(k, n), dim=-1)
-    return Routed(rows, best, null_p)
+    return log_p[:, :n], log_p[:, n:].exp().sum(1)
+
+
+@torch.no_grad()
+def route_again(
+    model: MemoryModel,
+    first: torch.Tensor,
+    null_p: torch.Tensor,
+    texts: Sequence[str],
+    queries: Sequence[Sequence[int]],
+    sources: Sequence[int],
+    k: int,
+) -> Routed:
+    """Merge a first routing with a second one, whose queries are conditioned on the first evidence.
+
+    The second step asks where the evidence leads, so the document that it came from is left out of it. A document's
+    probability is a mixture of both steps', in which the first weighs more: what the question names comes first.
+
+    Args:
+        first: [B, N] log probabilities of the first step.
+        null_p: [B] probability of the null document in the first step.
+        texts, queries: the second step's queries.
+        sources: row that each query's first evidence came from.
+        k: documents to keep.
+    """
+    scores = model.routing_scores(texts, queries).float()[:, : first.shape[1]]
+    scores[torch.arange(len(sources)), torch.tensor(sources, device=scores.device)] = float("-inf")
+    again = torch.log_softmax(scores, dim=-1) if first.shape[1] > 1 else scores
+    named, led_to = first + math.log(_FIRST_STEP), again + math.log(1 - _FIRST_STEP)
+    both = torch.logaddexp(named, led_to)
+    best, rows = both.topk(min(k, both.shape[1]), dim=-1)
+    return Routed(rows, best, null_p, (led_to > named).gather(1, rows))
 
 
 @torch.no_grad()
 def read_sentences(
     model: MemoryModel,
     z: torch.Tensor,
-    query: Sequence[int],
+    queries: Sequence[Sequence[int]],
     candidates: Sequence[Sequence[Sequence[int]]],
 ) -> tuple[torch.Tensor, list[list[float]]]:
-    """Length-normalised log P(sentence | query, slots) for one query, and how likely each document answers at all.
+    """Length-normalised log P(sentence | query, slots), and how likely each document answers at all.
 
     The prompt of each document is run once; its key/value cache is shared by the document's sentences.
 
     Args:
-        z: [k, m, d], the routed documents.
-        query: token ids.
+        z: [k, m, d], the documents that are read.
+        queries: what each of them is asked, token ids.
         candidates: for each document, the token ids of its sentences (without EOS).
 
     Returns:
@@ -70,7 +113,7 @@ def read_sentences(
     """
     backbone = model.backbone
     eos = backbone.eos_id
-    prompt, prompt_mask, places = model.prompt(z, [query] * len(candidates))
+    prompt, prompt_mask, places = model.prompt(z, queries)
     output = backbone.decoder(inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=places, use_cache=True)
     empty = torch.log_softmax(backbone.logits(output.last_hidden_state[:, -1]), -1)[:, eos]
     answers = torch.log1p(-empty.exp().clamp(max=1 - 1e-6))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from zrag_core.corpus.almanac import skill_batch
+from zrag_core.corpus.almanac import skill_batch, two_hop_questions
 from zrag_core.corpus.self_study import self_study_query, study_sentences
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.model.backbone import Backbone
@@ -28,11 +28,13 @@ class SkillDocument:
         document: title and text; the text may be a part of what the source generated.
         asked: (question, evidence sentence) pairs.
         unanswerable: questions about the same subject that the document does not answer.
+        two_hop: (question, id of another document, evidence there); the question names this document's subject only.
     """
 
     document: Document
     asked: list[tuple[str, str]]
     unanswerable: list[str]
+    two_hop: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 class SkillSource(Protocol):
@@ -69,7 +71,12 @@ class AlmanacSkill:
         drawn: list[SkillDocument] = []
         for number, language in enumerate(self.languages):
             share = n * (number + 1) // len(self.languages) - n * number // len(self.languages)
-            for made in skill_batch(rng, share, language):
+            world = skill_batch(rng, share, language)
+            hops: dict[str, list[tuple[str, str, str]]] = {}
+            for hop in two_hop_questions(rng, world) if held_out else ():
+                found = (hop.question, hop.target.document.id, hop.final.text)
+                hops.setdefault(hop.source.document.id, []).append(found)
+            for made in world:
                 total = len(made.sentences)
                 count = total if held_out else rng.randint(1, min(total, longest or total))
                 first = rng.randint(0, total - count)
@@ -81,7 +88,8 @@ class AlmanacSkill:
                 document = Document(made.document.id, made.document.title, text)
                 missing = made.ask_missing(rng, phrasing=phrasing)
                 pairs = [(item.question, item.sentence.text) for item in asked]
-                drawn.append(SkillDocument(document, pairs, [] if missing is None else [missing]))
+                unanswerable = [] if missing is None else [missing]
+                drawn.append(SkillDocument(document, pairs, unanswerable, hops.get(document.id, [])))
         return drawn
 
 

@@ -13,7 +13,7 @@ from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.features import feature_ids
 from zrag_core.model.ranking import confidence, floor_log, word_overlap
-from zrag_core.model.reading import Routed, SentenceStore, generate, read_sentences, route
+from zrag_core.model.reading import Routed, SentenceStore, generate, read_sentences, route, route_again, route_all
 from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.settings import DecodingSettings
 
@@ -73,20 +73,12 @@ class MemorySystem:
 
     def judge(self, question: str) -> tuple[list[Segment], torch.Tensor, torch.Tensor]:
         """Candidate sentences of a question, their features [C, F], and the question's own features [G]."""
-        texts, queries, routed = self._route([question])
-        read = self._read(texts[0], queries[0], routed, 0)
+        (read,), routed, _ = self._read_all([question])
         return read.segments, read.features, self._question_features(routed, 0, read)
 
-    def _route(self, texts: Sequence[str]) -> tuple[list[str], list[list[int]], Routed]:
-        model = self.checkpoint.model
-        limit = self.checkpoint.settings.training.query_tokens
-        queries = [model.backbone.encode(text, limit) for text in texts]
-        return list(texts), queries, route(model, texts, queries, max(_RANKED, self.settings.routed_documents))
-
     def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
-        texts, queries, routed = self._route([question.question for question in questions])
-        reads = [self._read(text, query, routed, i) for i, (text, query) in enumerate(zip(texts, queries, strict=True))]
-        words = self._write(queries, routed, reads) if self.free else [None] * len(texts)
+        reads, routed, queries = self._read_all([question.question for question in questions])
+        words = self._write(queries, routed, reads) if self.free else [None] * len(questions)
         weights = self.checkpoint.model.confidence_weights()
         results = []
         for i, (question, read, text) in enumerate(zip(questions, reads, words, strict=True)):
@@ -108,26 +100,58 @@ class MemorySystem:
             )
         return results
 
-    def _read(self, text: str, query: list[int], routed: Routed, i: int) -> _Read:
-        """Read the k routed documents and put the features of all their sentences together."""
-        k = min(self.settings.routed_documents, routed.rows.shape[1])
-        rows = routed.rows[i, :k]
-        chosen = rows.tolist()
+    def _read_all(self, texts: Sequence[str]) -> tuple[list[_Read], Routed, list[list[list[int]]]]:
+        """Route and read B questions in one or two steps.
+
+        Returns:
+            candidates of each question, the documents it was routed to, and the query (token ids) that each of its k
+            read documents was asked: the question, or with the first evidence behind it.
+        """
+        model, k = self.checkpoint.model, self.settings.routed_documents
+        limit = self.checkpoint.settings.training.query_tokens
+        queries = [model.backbone.encode(text, limit) for text in texts]
+        width = max(_RANKED, k)
+        if model.encoder is None or self.settings.steps == 1 or len(self.checkpoint.documents) < 2:
+            routed = route(model, texts, queries, width)
+            asked = [[query] * min(k, routed.rows.shape[1]) for query in queries]
+        else:
+            first, null_p = route_all(model, texts, queries)
+            sources, longer = [], []
+            for i, (text, query) in enumerate(zip(texts, queries, strict=True)):
+                row = int(first[i].argmax())
+                read = self._read(text, [query], [row], first[i, row][None], torch.zeros(1, dtype=torch.bool))
+                sources.append(row)
+                longer.append(f"{text} {read.segments[int(read.scores.argmax())].text}")
+            second = [model.backbone.encode(text, 2 * limit) for text in longer]
+            routed = route_again(model, first, null_p, longer, second, sources, width)
+            asked = [
+                [second[i] if later else query for later in routed.second[i, :k].tolist()]
+                for i, query in enumerate(queries)
+            ]
+        reads = [
+            self._read(text, asked[i], routed.rows[i, :k].tolist(), routed.log_p[i], routed.second[i])
+            for i, text in enumerate(texts)
+        ]
+        return reads, routed, asked
+
+    def _read(
+        self, text: str, asked: list[list[int]], rows: list[int], log_p: torch.Tensor, second: torch.Tensor
+    ) -> _Read:
+        """Read documents, each with its own query, and put the features of all their sentences together."""
         model = self.checkpoint.model
-        answers, likelihoods = read_sentences(model, model.z[rows], query, [self._sentences.ids[row] for row in chosen])
+        ids = [self._sentences.ids[row] for row in rows]
+        answers, likelihoods = read_sentences(model, model.z[rows], asked, ids)
         bag = feature_ids(text)
         features, segments = [], []
-        for place, row in enumerate(chosen):
+        for place, row in enumerate(rows):
             prior = self._prior(row)
             for n, segment in enumerate(self._sentences.segments[row]):
                 words = word_overlap(bag, self._sentences.features(row)[n], self._idf)
-                log_p = float(routed.log_p[i, place])
-                features.append(
-                    [log_p, 0.0, float(answers[place]), float(likelihoods[place][n]), float(prior[n]), words]
-                )
+                shared = [float(log_p[place]), float(second[place]), float(answers[place])]
+                features.append([*shared, likelihoods[place][n], float(prior[n]), words])
                 segments.append(segment)
         stacked = torch.tensor(features)
-        stacked[:, :3] = floor_log(stacked[:, :3])
+        stacked[:, (0, 2)] = floor_log(stacked[:, (0, 2)])
         return _Read(segments, stacked, stacked @ self._weights)
 
     def _question_features(self, routed: Routed, i: int, read: _Read) -> torch.Tensor:
@@ -138,11 +162,11 @@ class MemorySystem:
         known = floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
         return torch.stack([known, own["route"], own["answers"], read.scores[best], own["likelihood"], own["words"]])
 
-    def _write(self, queries: list[list[int]], routed: Routed, reads: list[_Read]) -> list[str]:
-        """The model's own words from the k documents of each query, the one that most likely answers first."""
+    def _write(self, asked: list[list[list[int]]], routed: Routed, reads: list[_Read]) -> list[str]:
+        """The model's own words from the k documents of each question, the one that most likely answers first."""
         model = self.checkpoint.model
-        orders = [self._by_answer(routed, i, read) for i, read in enumerate(reads)]
-        flat = [(query, row) for query, order in zip(queries, orders, strict=True) for row in order]
+        orders = [self._by_answer(read) for read in reads]
+        flat = [(asked[i][place], int(routed.rows[i, place])) for i, order in enumerate(orders) for place in order]
         z = model.z[torch.tensor([row for _, row in flat], device=model.device)]
         texts = generate(model, z, [query for query, _ in flat], self.settings.max_new_tokens)
         written, position = [], 0
@@ -152,18 +176,19 @@ class MemorySystem:
             position += len(order)
         return written
 
-    def _by_answer(self, routed: Routed, i: int, read: _Read) -> list[int]:
-        rows = {document.id: row for row, document in enumerate(self.checkpoint.documents)}
-        value: dict[int, float] = {}
-        for segment, features in zip(read.segments, read.features, strict=True):
-            value[rows[segment.document_id]] = float(features[0] + features[2])
-        return sorted(value, key=lambda row: -value[row])
+    def _by_answer(self, read: _Read) -> list[int]:
+        """Places of the read documents, the one with the best sentence first."""
+        best: dict[str, float] = {}
+        for segment, score in zip(read.segments, read.scores.tolist(), strict=True):
+            best[segment.document_id] = max(score, best.get(segment.document_id, float("-inf")))
+        places = {document: place for place, document in enumerate(best)}
+        return [places[document] for document in sorted(best, key=lambda name: -best[name])]
 
     def _prior(self, row: int) -> torch.Tensor:
         """How likely each sentence of a document is when only its title is asked for; made once per document."""
         if row not in self._priors:
             model, document = self.checkpoint.model, self.checkpoint.documents[row]
             title = model.backbone.encode(document.title)
-            _, (prior,) = read_sentences(model, model.z[[row]], title, [self._sentences.ids[row]])
+            _, (prior,) = read_sentences(model, model.z[[row]], [title], [self._sentences.ids[row]])
             self._priors[row] = torch.tensor(prior)
         return self._priors[row]

@@ -131,6 +131,7 @@ def _studies(
     ]
 
 
+@torch.enable_grad()
 def _refine(
     model: MemoryModel, start: torch.Tensor, studies: Sequence[_Study], settings: WritingSettings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
