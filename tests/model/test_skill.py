@@ -207,12 +207,13 @@ def test_attention_in_float32_computes_the_same(writer):
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     expected = writer.backbone.hidden(embeds, mask)
     before = writer.lm.config._attn_implementation
-    with pytest.raises(_StopError), float32_attention(writer.backbone, compiled=False):
+    with float32_attention(writer.backbone, compiled=False):
         assert writer.lm.config._attn_implementation != before
         assert torch.allclose(writer.backbone.hidden(embeds, mask)[mask.bool()], expected[mask.bool()], atol=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             mixed = writer.backbone.hidden(embeds, mask)[mask.bool()].float()
         assert torch.allclose(mixed, expected[mask.bool()], atol=0.1)
+    with pytest.raises(_StopError), float32_attention(writer.backbone, compiled=False):
         raise _StopError
     assert writer.lm.config._attn_implementation == before, "restored after an error too"
 

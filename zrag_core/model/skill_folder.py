@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zrag_core.errors import CheckpointError
+from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.backbone import load_backbone
 from zrag_core.model.network import MemoryModel
@@ -60,11 +60,12 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError("no skill here", where=str(folder), remedy="train one (job `pretrain_tiny`)")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        version = config.get("format_version")
+    except (ValueError, AttributeError) as error:
         raise _damaged(folder, error) from error
-    if config.get("format_version") != FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"format version {config.get('format_version')} is not {FORMAT_VERSION}",
+            f"format version {version} is not {FORMAT_VERSION}",
             where=str(file),
             remedy="train the skill again with this version of zRAG",
         )
@@ -85,6 +86,9 @@ def load_skill(folder: Path, n_documents: int, *, device: str = "auto") -> tuple
         values = dict(config["settings"])
         values["backbone"] = {**values["backbone"], "device": device}
         settings = load_settings(values)
+    except (ValueError, KeyError, TypeError, SettingsError, ProblemList) as error:
+        raise _damaged(folder, error) from error
+    try:
         torch.manual_seed(0)
         model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, n_documents)
         load_heads(model, load_file(folder / "heads.safetensors"))

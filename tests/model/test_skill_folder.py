@@ -1,0 +1,182 @@
+import json
+import random
+
+import pytest
+import torch
+
+from zrag_core.corpus.types import Document
+from zrag_core.errors import CheckpointError
+from zrag_core.model.skill_folder import load_heads, load_skill, read_skill_config, save_skill
+
+
+@pytest.fixture
+def folder(writer, skill_settings, tmp_path):
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():  # nothing may keep its first value, or loading it would show nothing
+        for parameter in writer.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        for name, buffer in writer.named_buffers():
+            if name in ("ranking", "confidence"):
+                buffer.add_(1.0)
+    path = tmp_path / "skill"
+    save_skill(path, writer, skill_settings, skill_id="s1", metrics={"steps": 6}, card="# 기억\n")
+    return path
+
+
+def _loaded(folder, n_documents=0):
+    return load_skill(folder, n_documents, device="cpu")
+
+
+@torch.no_grad()
+def test_a_loaded_skill_writes_routes_and_reads_as_it_did(folder, writer, documents, targets):
+    loaded, config = _loaded(folder, len(documents))
+    assert config["skill_id"] == "s1"
+    assert not loaded.training
+    assert loaded.z.shape == (5, 4, 24), "room for documents, none of them written"
+    assert loaded.z.abs().sum() == 0
+    results = []
+    for model in (writer, loaded):
+        encode, eos = model.backbone.encode, model.backbone.eos_id
+        z = model.encode([encode(document.text) for document in documents])
+        model.remember(documents, z)
+        texts = [target.query for target in targets]
+        scores = model.routing_scores(texts, [encode(text) for text in texts])
+        pairs = [[(encode(t.query), [*encode(t.evidence), eos]) for t in targets[:5]]] * 5
+        texts = [evidence for _, evidence in pairs[0]]
+        results.append((z, scores, model.packed_read_nll(z, pairs)[0], model.write_loss(z, texts, texts)))
+    for before, after in zip(*results, strict=True):
+        assert torch.equal(before, after)
+    assert results[0][1].shape == (len(targets), 6)
+
+
+def test_every_tensor_of_theta_is_kept_and_none_of_a_document(folder, remembering, skill_settings, documents, tmp_path):
+    loaded, _ = _loaded(folder)
+    wanted, found = remembering.state_dict(), loaded.state_dict()
+    memory = {"z", "lexical", "frequency"}
+    assert set(wanted) == set(found)
+    assert all(torch.equal(wanted[name], found[name]) for name in set(wanted) - memory)
+    # The one that remembers documents gives the very same files as the one that does not.
+    save_skill(tmp_path / "again", remembering, skill_settings, skill_id="s1", metrics={"steps": 6}, card="# 기억\n")
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert names == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
+    for name in names:
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_skill_is_json_text_and_safetensors(folder):
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".md", ".safetensors", ".jinja"}
+    assert (folder / "README.md").read_text(encoding="utf-8") == "# 기억\n"
+    assert json.loads((folder / "metrics.json").read_text()) == {"steps": 6}
+
+
+def test_the_device_of_training_is_not_kept(folder):
+    assert "device" not in read_skill_config(folder)["settings"]["backbone"]
+
+
+def test_loading_leaves_no_trace_of_chance(folder):
+    first, second = _loaded(folder)[0].state_dict(), _loaded(folder)[0].state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_saving_again_replaces_the_skill(folder, writer, skill_settings):
+    save_skill(folder, writer, skill_settings, skill_id="s2", metrics={}, card="")
+    assert read_skill_config(folder)["skill_id"] == "s2"
+
+
+def _edit_config(change):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
+def _cut(name):
+    def damage(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return damage
+
+
+def _without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "config.json").write_text("[]"),
+        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{}"),
+        _edit_config(lambda config: config.pop("settings")),
+        _edit_config(lambda config: config["settings"].pop("backbone")),
+        _edit_config(lambda config: config["settings"].update(memory=None)),
+        _edit_config(lambda config: config["settings"]["memory"].update(unheard_of=1)),
+        _edit_config(lambda config: config["settings"]["memory"].update(width=25)),
+        _edit_config(lambda config: config["settings"]["memory"].update(policy="joint")),
+        _cut("heads.safetensors"),
+        _without("heads.safetensors"),
+        _cut("backbone/model.safetensors"),
+        _without("backbone/model.safetensors"),
+        _without("backbone/config.json"),
+        _cut("tokenizer/tokenizer.json"),
+        _without("tokenizer/tokenizer.json"),
+    ],
+    ids=[
+        "broken JSON",
+        "a list",
+        "not UTF-8",
+        "no settings",
+        "no backbone settings",
+        "null settings",
+        "an unknown setting",
+        "another width",
+        "another policy",
+        "half the heads",
+        "no heads",
+        "half the backbone",
+        "no backbone",
+        "no backbone config",
+        "half a tokenizer",
+        "no tokenizer",
+    ],
+)
+def test_a_damaged_skill_is_one_clear_line(folder, damage):
+    damage(folder)
+    with pytest.raises(CheckpointError, match="the skill is damaged") as caught:
+        _loaded(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "pretrain_tiny" in str(caught.value)
+
+
+def test_no_skill_and_a_skill_of_another_version(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="no skill here"):
+        _loaded(tmp_path / "nowhere")
+    _edit_config(lambda config: config.update(format_version=99))(folder)
+    with pytest.raises(CheckpointError, match=r"format version 99 is not \d"):
+        _loaded(folder)
+
+
+def test_heads_of_another_model_are_named(writer):
+    state = writer.head_state()
+    missing = {name: value for name, value in state.items() if name != "markers"}
+    with pytest.raises(ValueError, match=r"heads do not fit the model: markers$"):
+        load_heads(writer, missing)
+    with pytest.raises(ValueError, match=r"heads do not fit the model: stranger$"):
+        load_heads(writer, {**state, "stranger": torch.zeros(1)})
+    load_heads(writer, state)
+
+
+@torch.no_grad()
+def test_a_document_written_later_has_the_slots_that_it_would_have_had(folder):
+    text = " ".join(random.Random(0).choices("서린도는 Orla Venn bees 등대 keeps".split(), k=30))
+    new = Document("n", "New", text)
+    rows = []
+    for n in (0, 7):
+        model, _ = _loaded(folder, n)
+        rows.append(model.encode([model.backbone.encode(new.text)]))
+    assert torch.equal(*rows)
