@@ -6,12 +6,13 @@ import sys
 import dagster as dg
 import pytest
 
+from zrag_core.model.thresholds import THRESHOLDS
 from zrag_pipeline.definitions import defs
 
 ASSETS = {
     "corpus": {"raw_corpus", "preflight", "documents", "questions"},
     "evidence": {"evidence_targets", "evidence_audit"},
-    "model": {"backbone", "joint_memory"},
+    "model": {"backbone", "skill", "memory", "joint_memory", "memory_report"},
     "baselines": {"bm25_index", "dense_index"},
     "evaluation": {"system_evidence", "evidence_scores", "leaderboard"},
     "answers": {"answer_runs", "answer_scores"},
@@ -24,6 +25,7 @@ WARNING = {
     "leaderboard: memory_routes_like_bm25",
     "answer_runs: answered_by_a_model",
     "answer_runs: no_errors",
+    *(f"memory_report: {name}" for name in THRESHOLDS),
 }
 CORPUS = {"preflight", "documents", "questions"}
 TRAINED = CORPUS | ASSETS["evidence"] | ASSETS["model"]
@@ -34,6 +36,7 @@ JOBS = {
     "train": TRAINED,
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
+    "pretrain_tiny": {"preflight", "skill"},
     "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
 }
 HEAVY = ("torch", "transformers", "mlflow", "sklearn", "pandas", "peft", "datasets", "openai", "matplotlib", "scipy")
@@ -77,10 +80,16 @@ def test_jobs_and_what_they_materialise():
         assert job.description
 
 
-def test_training_waits_for_the_audit_and_reading_for_preflight(graph):
+def test_training_and_writing_wait_for_the_audit_and_reading_for_preflight(graph):
     parents = {node.key.to_user_string(): {p.to_user_string() for p in node.parent_keys} for node in graph.asset_nodes}
     assert "evidence_audit" in parents["backbone"]
+    assert parents["memory"] == {"skill", "evidence_targets", "evidence_audit"}
+    assert parents["memory_report"] == {"memory", "joint_memory"}
     assert parents["documents"] == parents["questions"] == {"preflight", "raw_corpus"}
+
+
+def test_the_skill_cannot_see_the_corpus(graph):
+    assert {key.to_user_string() for key in graph.get(dg.AssetKey("skill")).parent_keys} == {"preflight"}
 
 
 @pytest.mark.parametrize("name", JOBS)

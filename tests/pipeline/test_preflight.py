@@ -54,10 +54,11 @@ def test_all_problems_at_once(data, monkeypatch, tmp_path):
         "memory.slots: Input should be greater than 0 (given: 0)",
         "training.warmup: Input should be less than or equal to 1 (given: 1.5)",
         "training.steps: Input should be a valid integer",
-        "evaluation.systems.2: Input should be 'zrag_joint'",
+        "evaluation.systems.2: Input should be 'zrag'",
         f"{data}: 0.2 GB free, 1 GB is needed -> free some space or set ZRAG_DATA_DIR",
         f"corpus.location: no such file or folder: {tmp_path / '없음'} -> check the path",
         "backbone.name: Qwen/Qwen3-8B has 8 billion parameters and there is no GPU to run it on -> ",
+        "skill.steps: no skill is shipped for 'Qwen/Qwen3-8B' -> set it above 0 to train one",
         "baselines.dense_encoder: sentence-transformers is not installed -> pip install 'zrag[dense]'",
         "answers.reader: openai needs a key and OPENAI_API_KEY is not set -> export OPENAI_API_KEY",
     ]
@@ -152,9 +153,49 @@ def test_sizes_read_from_names(name, size):
 )
 def test_backbones(backbone, gpu, word, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    found = problems(backbone=backbone)
+    found = problems(backbone=backbone, skill={"steps": 1})
     assert len(found) == (word is not None), found
     assert word is None or word in found[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "systems", "named"),
+    [
+        ("joint", ["zrag", "bm25"], "zrag"),
+        ("joint", ["zrag_free", "zrag_joint", "zrag"], "zrag_free, zrag"),
+        ("joint", ["zrag_joint", "zrag_joint_free"], None),
+        ("separated", ["zrag", "zrag_free", "zrag_joint", "zrag_joint_free"], None),
+        ("separated", ["bm25"], None),
+    ],
+)
+def test_systems_that_read_a_memory_which_nobody_makes(policy, systems, named):
+    found = problems(memory={"policy": policy}, evaluation={"systems": systems})
+    assert len(found) == (named is not None), found
+    if named:
+        assert found[0].startswith(f"evaluation.systems: {named} read the memory of policy separated, but")
+        assert "-> leave them out, or set the policy to separated" in found[0]
+        assert "\n" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "policy", "steps", "wrong"),
+    [
+        ("gpt2", "separated", 0, True),
+        ("gpt2", "separated", 1, False),
+        ("gpt2", "joint", 0, False),
+        ("zrag-tiny", "separated", 0, False),
+    ],
+)
+def test_a_skill_is_shipped_for_the_tiny_backbone_alone(backbone, policy, steps, wrong):
+    found = problems(
+        backbone={"name": backbone},
+        memory={"policy": policy},
+        skill={"steps": steps},
+        evaluation={"systems": ["zrag_joint", "bm25"]},
+    )
+    assert len(found) == wrong, found
+    if wrong:
+        assert found[0].startswith("skill.steps: no skill is shipped for 'gpt2' -> set it above 0 to train one")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +347,7 @@ def test_the_weights_need_room_where_the_hub_puts_them(name, free_gb, cached_gb,
         with blob.open("wb") as file:
             file.truncate(cached_gb * gb)  # a sparse file: it takes no room
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free_gb * gb))
-    found = problems(backbone={"name": name})
+    found = problems(backbone={"name": name}, skill={"steps": 1})
     assert len(found) == (needed is not None), found
     if needed:
         assert f"backbone.name: {name} is a download of {needed} and {cache} has" in found[0]
@@ -317,7 +358,7 @@ def test_a_local_model_is_no_download(tmp_path, monkeypatch):
     (tmp_path / "model-8b" / "config.json").write_text("{}")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 2 * 1024**3))
-    assert problems(backbone={"name": str(tmp_path / "model-8b")}) == []
+    assert problems(backbone={"name": str(tmp_path / "model-8b")}, skill={"steps": 1}) == []
 
 
 @pytest.mark.parametrize("location", [{"env": None}, {"env": ["A"]}, ["a"], 7])

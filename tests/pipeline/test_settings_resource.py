@@ -97,5 +97,6 @@ def test_launchpad_shows_every_field_with_its_documentation():
     assert "one of auto, almanac, native" in shape.fields["format"].description
     assert 'default: "almanac"' in shape.fields["format"].description
     assert (
-        "one of zrag_joint" in root.inner_type.fields["evaluation"].config_type.inner_type.fields["systems"].description
+        "one of zrag, zrag_free, zrag_joint"
+        in root.inner_type.fields["evaluation"].config_type.inner_type.fields["systems"].description
     )
