@@ -52,6 +52,27 @@ def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
     assert sum(document.title.split()[0] in text for document, text in zip(documents, rebuilt, strict=True)) >= 3
 
 
+@torch.no_grad()
+def test_a_written_memory_routes_and_reads_as_it_did(remembering, documents, skill_settings, tmp_path):
+    save_checkpoint(tmp_path / "c", remembering, documents, skill_settings, checkpoint_id="w", metrics={})
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.settings.memory == skill_settings.memory
+    expected, got = remembering.state_dict(), loaded.model.state_dict()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    texts = [question.question for question in QUESTIONS]
+    queries = [remembering.backbone.encode(text) for text in texts]
+    assert torch.equal(remembering.routing_scores(texts, queries), loaded.model.routing_scores(texts, queries))
+
+
+def test_a_joint_checkpoint_keeps_its_policy(model, documents, skill_settings, settings, tmp_path):
+    # `zrag_joint` is trained beside a separated memory too: the settings of the run name the other policy.
+    run = settings.model_copy(update={"memory": skill_settings.memory})
+    save_checkpoint(tmp_path / "c", model, documents, run, checkpoint_id="j", metrics={})
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.settings.memory == settings.memory
+    assert torch.equal(loaded.model.z, model.z)
+
+
 def test_two_loads_are_identical_and_the_digest_is_of_the_bytes(folder):
     first, second = load_checkpoint(folder), load_checkpoint(folder)
     states = first.model.state_dict(), second.model.state_dict()

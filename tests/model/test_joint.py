@@ -52,6 +52,16 @@ def test_the_state_of_another_run_is_not_resumed(settings, documents, targets, t
     assert result.resumed_from == 0
 
 
+def test_joint_training_makes_a_joint_model_whatever_the_policy_says(settings, documents, targets):
+    memory = settings.memory.model_copy(update={"policy": "separated"})
+    chosen = settings.model_copy(update={"memory": memory})
+    result = train_joint(documents, targets, _backbone(settings, documents, targets), chosen)
+    same = train_joint(documents, targets, _backbone(settings, documents, targets), settings)
+    assert result.model.settings.policy == "joint"
+    assert torch.equal(result.model.z, same.model.z)
+    assert training_fingerprint(documents, targets, chosen) == training_fingerprint(documents, targets, settings)
+
+
 def test_training_learns_to_read_and_to_route(settings, documents, targets):
     longer = _with(settings, steps=60, batch_size=8, lr_theta=5e-3)
     losses = []
