@@ -77,6 +77,22 @@ class SplitSettings(Section):
         return self
 
 
+def from_environment(value: Any) -> Any:
+    """The value of an environment variable where `value` is {env: NAME}; else `value`.
+
+    Raises:
+        ValueError: no such variable.
+    """
+    if isinstance(value, Mapping) and set(value) == {"env"}:
+        name = value["env"]
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
+        if not os.environ.get(name):
+            raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
+        return os.environ[name]
+    return value
+
+
 class CorpusSettings(Section):
     """Where documents and questions come from."""
 
@@ -101,14 +117,7 @@ class CorpusSettings(Section):
     @field_validator("location", mode="before")
     @classmethod
     def _from_environment(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and set(value) == {"env"}:
-            name = value["env"]
-            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-                raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
-            if not os.environ.get(name):
-                raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
-            return os.environ[name]
-        return value
+        return from_environment(value)
 
     @model_validator(mode="after")
     def _has_location(self) -> CorpusSettings:
@@ -172,18 +181,30 @@ class MemorySettings(Section):
     title_width: Positive = Field(1024, description="separated: numbers of the lexical key of the title")
     text_width: Positive = Field(1024, description="separated: numbers of the lexical key of the text")
 
+    @model_validator(mode="after")
+    def _leaves_room_to_refine(self) -> MemorySettings:
+        # Refinement moves a slot in directions that its key does not see; a wide key leaves none.
+        if self.policy == "separated" and self.key_width >= self.width:
+            raise ValueError(f"key_width {self.key_width} must be below width {self.width}, or nothing can be refined")
+        return self
+
 
 class SkillSettings(Section):
     """Skill training: theta learns to write, route and read on documents that are thrown away."""
 
+    start: Literal["auto", "scratch"] = Field(
+        "auto", description="auto: from the shipped skill, where the backbone has one; scratch: from random weights"
+    )
     steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="optimiser steps; 0 takes the skill as it is shipped with zrag-tiny"
+        0, description="optimiser steps; 0 takes the skill as it is shipped (with a corpus: only calibrates it there)"
     )
     languages: tuple[Literal["en", "ko"], ...] = Field(
         ("en", "ko"), min_length=1, description="languages of the generated skill documents"
     )
     corpus: str | None = Field(
-        None, description="folder in native format to learn from instead of generated documents; never the memory's own"
+        None,
+        description="corpus to learn from instead of generated documents, in any format that is read; never the "
+        "memory's own",
     )
     documents: Positive = Field(32, description="documents written in a step")
     questions: Positive = Field(3, description="questions read for each of them")
@@ -208,6 +229,11 @@ class SkillSettings(Section):
     seed: int = Field(0, description="same seed, settings and versions: same skill")
     save_every: Positive = Field(200, description="steps between resumable states")
     threads: Positive = Field(2, description="CPU threads")
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _from_environment(cls, value: Any) -> Any:
+        return from_environment(value)
 
 
 class WritingSettings(Section):

@@ -14,7 +14,7 @@ from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.model.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.skill_folder import load_skill
 from zrag_core.model.writing import write_documents
-from zrag_core.settings import BackboneSettings, MemorySettings, Settings
+from zrag_core.settings import BackboneSettings, DecodingSettings, Settings, TrainingSettings
 from zrag_pipeline import paths
 from zrag_pipeline.warehouse import Warehouse
 
@@ -47,7 +47,7 @@ def write_memory(
     corpus = warehouse.load_corpus(version)
     targets = warehouse.load_targets(version)
     documents = corpus.documents
-    model, config = load_skill(Path(skill["folder"]), 0, device=settings.backbone.device)
+    model, config = load_skill(Path(skill["folder"]), 0, keys=settings.memory, device=settings.backbone.device)
 
     def on_progress(phase: str, done: int, total: int) -> None:
         if done == total or done % (settings.writing.batch_size * 8) == 0:
@@ -59,8 +59,10 @@ def write_memory(
         skill["digest"],
         corpus_version(documents),
         questions_version(corpus.questions),
+        model.settings.model_dump(mode="json"),
         settings.writing.model_dump(mode="json", exclude={"threads", "batch_size"}),
-        settings.targets.model_dump(mode="json"),
+        # What may be learned from; questions written by an LLM among it, which no setting here tells.
+        [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
     ]
     fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode("utf-8")).hexdigest()[:16]
     checkpoint_id = f"memory-{fingerprint}"
@@ -77,11 +79,14 @@ def write_memory(
         "longest_document_tokens": written.longest,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
     }
-    # The checkpoint is read with the architecture of its skill, whatever the run's settings say.
+    # The checkpoint is read with the architecture of its skill, whatever the run's settings say; how joint memories
+    # are trained, and how evidence is decoded here, is no part of it.
     stored = settings.model_copy(
         update={
             "backbone": BackboneSettings.model_validate(config["settings"]["backbone"]),
-            "memory": MemorySettings.model_validate(config["settings"]["memory"]),
+            "memory": model.settings,
+            "training": TrainingSettings(),
+            "decoding": DecodingSettings(),
         }
     )
     save_checkpoint(folder, model, documents, stored, checkpoint_id=checkpoint_id, metrics=metrics)

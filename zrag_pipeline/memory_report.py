@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ def check_memory(
     refuse_other_questions(corpus, handle, "checkpoint")
     torch.set_num_threads(settings.training.threads)
     checkpoint = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
+    decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
+    checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
     policy = checkpoint.settings.memory.policy
     report = run_checks(
         checkpoint,

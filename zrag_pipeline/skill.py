@@ -14,7 +14,7 @@ from zrag_core.evaluation.curves import training_curves
 from zrag_core.model.backbone import TINY
 from zrag_core.model.checkpoint import checkpoint_digest
 from zrag_core.model.progress import Progress
-from zrag_core.model.skill_folder import read_skill_config, save_skill, shipped_skill
+from zrag_core.model.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
 from zrag_core.settings import Settings
 from zrag_pipeline import paths
 from zrag_pipeline.tracking import TrackedRun
@@ -36,40 +36,48 @@ class MadeSkill:
 
 
 def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None]) -> MadeSkill:
-    """The shipped skill where `skill.steps` is 0; else one trained now, or found finished in the data folder.
+    """The shipped skill as it is; or one trained or calibrated now, or found finished in the data folder.
 
     Raises:
-        SettingsError: no skill is shipped for this backbone, and none is to be trained.
+        SettingsError: no skill is shipped for this backbone, and none is to be trained; or its slots are others.
     """
-    if settings.skill.steps == 0:
-        if settings.backbone.name != TINY:
-            raise SettingsError(
-                f"no skill is shipped for '{settings.backbone.name}'",
-                where="skill.steps",
-                remedy=f"set it above 0 to train one, or use the backbone {TINY}",
-            )
-        _refuse_other_shape(settings)
-        return _known(shipped_skill(), "shipped with the package")
+    start = _start(settings)
+    if settings.skill.steps == 0 and settings.skill.corpus is None:
+        assert start is not None
+        return _known(start, "shipped with the package")
     from zrag_core.model.skill import skill_fingerprint
 
     source = _source(settings)
-    fingerprint = skill_fingerprint(settings, source.name)
+    origin = "" if start is None else checkpoint_digest(start)
+    fingerprint = skill_fingerprint(settings, f"{source.name} {origin}")
     folder = paths.skills_dir() / f"skill-{fingerprint}"
     if (folder / "config.json").is_file():
-        return _known(folder, "trained before with the same settings")
-    return _train(settings, source, fingerprint, folder, run, log)
+        return _known(folder, "made before with the same settings")
+    return _make(settings, source, start, fingerprint, folder, run, log)
 
 
-def _refuse_other_shape(settings: Settings) -> None:
+def _start(settings: Settings) -> Path | None:
+    """Folder of the skill that is taken or trained on; None: random weights (or the base model of a LoRA adapter)."""
+    skill, backbone = settings.skill, settings.backbone.name
+    shipped = backbone == TINY and skill.start == "auto"
+    if skill.steps == 0 and not shipped:
+        raise SettingsError(
+            f"no skill is shipped for '{backbone}'" if backbone != TINY else "random weights are no skill",
+            where="skill.steps",
+            remedy=f"set it above 0 to train one, or use the backbone {TINY} with skill.start auto",
+        )
+    if not shipped:
+        return None
     own = read_skill_config(shipped_skill())["settings"]["memory"]
-    wanted = settings.memory.model_dump(mode="json", exclude={"policy"})
+    wanted = {name: getattr(settings.memory, name) for name in ("slots", "width", "stride", "key_width")}
     differing = [f"memory.{name} {own[name]} (given: {value})" for name, value in wanted.items() if own[name] != value]
     if differing:
         raise SettingsError(
             f"the shipped skill of {TINY} has {', '.join(differing)}",
             where="memory",
-            remedy="use these values, or train another skill (skill.steps above 0)",
+            remedy="use these values, or train another skill (skill.start scratch and skill.steps above 0)",
         )
+    return shipped_skill()
 
 
 def _known(folder: Path, why: str) -> MadeSkill:
@@ -91,8 +99,14 @@ def _source(settings: Settings) -> Any:
     return CorpusSkill(read_corpus(settings.corpus.model_copy(update=location)))
 
 
-def _train(
-    settings: Settings, source: Any, fingerprint: str, folder: Path, run: TrackedRun, log: Callable[[str], None]
+def _make(
+    settings: Settings,
+    source: Any,
+    start: Path | None,
+    fingerprint: str,
+    folder: Path,
+    run: TrackedRun,
+    log: Callable[[str], None],
 ) -> MadeSkill:
     from zrag_core.model.calibration import calibrate
     from zrag_core.model.skill import new_model, train_skill
@@ -109,7 +123,10 @@ def _train(
         if len(history) % _POINTS_PER_LINE == 1 or progress.step == progress.steps:
             log(progress.line())
 
-    model = new_model(settings, source)
+    if start is None:
+        model = new_model(settings, source)
+    else:
+        model, _ = load_skill(start, 0, keys=settings.memory, device=settings.backbone.device)
     log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     state = paths.skills_dir() / ".training" / fingerprint
     result = train_skill(
@@ -122,7 +139,8 @@ def _train(
         on_progress=on_progress,
         progress_times=_POINTS,
     )
-    found = calibrate(model, source, settings)
+    # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
+    found = calibrate(model, source, Settings(backbone=settings.backbone, memory=settings.memory, skill=settings.skill))
     metrics = {
         "steps": result.steps,
         "resumed_from_step": result.resumed_from,
@@ -135,8 +153,10 @@ def _train(
     card = model_card(skill_id, settings, source.name, metrics)
     save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
-    curves = training_curves([p.step for p in history], [p.losses for p in history])
-    return MadeSkill(skill_id, folder, checkpoint_digest(folder), metrics, curves, f"{skill_id}: trained")
+    curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
+    return MadeSkill(
+        skill_id, folder, checkpoint_digest(folder), metrics, curves, f"{skill_id}: made from {source.name}"
+    )
 
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:

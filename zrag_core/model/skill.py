@@ -116,7 +116,9 @@ def train_skill(
             for name, value in losses.items():
                 value = value.item()
                 means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
-            if means["evidence"] < settings.level_loss and level < highest_level(settings, model.settings.stride):
+            if means.get("evidence", _NEW_LEVEL) < settings.level_loss and level < highest_level(
+                settings, model.settings.stride
+            ):
                 level += 1
                 means["evidence"] = max(means["evidence"], _NEW_LEVEL)
             tokens += _tokens(batch)
@@ -141,15 +143,18 @@ def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings)
     z = model.encode(batch.ids, batch.stride)
     nll, _ = model.packed_read_nll(z, batch.pairs, batch.stride)
     # Evidence EOS alone, at its only place, is the empty evidence; it would drown among the tokens of the others.
-    lengths = torch.tensor([len(evidence) for row in batch.pairs for _, evidence in row], device=nll.device)
+    lengths = [len(evidence) for row in batch.pairs for _, evidence in row]
+    lengths = torch.tensor(lengths, dtype=torch.long, device=nll.device)
     is_empty = torch.repeat_interleave(lengths == 1, lengths)
-    losses = {"evidence": nll[~is_empty].mean()}
+    losses = {}
+    if not is_empty.all():
+        losses["evidence"] = nll[~is_empty].mean()
     if is_empty.any():
         losses["empty"] = _EMPTY_WEIGHT * nll[is_empty].mean()
     if settings.reconstruction_weight > 0:
         targets = [[*ids, model.backbone.eos_id] for ids in batch.ids]
         losses["reconstruction"] = model.write_loss(z, batch.masked, targets, batch.stride)
-    if settings.routing_weight > 0:
+    if settings.routing_weight > 0 and batch.queries:
         lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
         texts, queries, rows = zip(*batch.queries, strict=True)

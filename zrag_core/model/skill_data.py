@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from zrag_core.corpus.almanac import skill_batch, two_hop_questions
-from zrag_core.corpus.self_study import self_study_query, study_sentences
+from zrag_core.corpus.self_study import self_study_query
+from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
+from zrag_core.corpus.version import corpus_version
 from zrag_core.model.backbone import Backbone
-from zrag_core.settings import SkillSettings
+from zrag_core.settings import SkillSettings, TargetSettings
 from zrag_core.text import split_sentences
 
 Pair = tuple[list[int], list[int]]
@@ -97,24 +99,29 @@ class CorpusSkill:
     """The documents of a corpus other than the one to be remembered, asked by its questions and by self-study.
 
     Args:
-        corpus: documents and questions; questions of other splits than "train" are the held-out ones.
+        corpus: documents and questions; questions of other splits than "train" are the held-out ones. Where evidence
+            is not given, it is the sentence with the answer.
         characters: most characters of a drawn text; longer documents give windows of whole sentences.
     """
 
     def __init__(self, corpus: Corpus, characters: int = 1200):
-        self.name = corpus.name
-        self._documents = corpus.documents
-        self._sentences = [[span.text for span in split_sentences(d.text)] for d in corpus.documents]
+        # The version tells trainings on different contents apart.
+        self.name = f"{corpus.name} {corpus_version(corpus.documents)}"
+        # A document without a sentence teaches nothing.
+        self._documents = tuple(d for d in corpus.documents if split_sentences(d.text))
+        self._sentences = [[span.text for span in split_sentences(d.text)] for d in self._documents]
         self._characters = characters
-        rows = {document.id: row for row, document in enumerate(corpus.documents)}
+        rows = {document.id: row for row, document in enumerate(self._documents)}
         self._study: list[set[str]] = [set() for _ in rows]
-        for document, sentence in study_sentences(corpus):
-            self._study[rows[document.id]].add(sentence)
         self._asked: dict[bool, list[list[tuple[str, str]]]] = {h: [[] for _ in rows] for h in (False, True)}
-        for question in corpus.questions:
-            if question.document_ids and question.evidence:
-                row = rows[question.document_ids[0]]
-                self._asked[question.split != "train"][row].append((question.question, question.evidence))
+        for target in build_targets(corpus, TargetSettings(self_study_per_sentence=1), 0):
+            row = rows.get(target.document_ids[0])
+            if row is None:
+                continue
+            if target.method == "self_study" and target.split == "train":
+                self._study[row].add(target.evidence)
+            else:
+                self._asked[target.split != "train"][row].append((target.query, target.evidence))
 
     def draw(
         self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False

@@ -14,7 +14,7 @@ from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.backbone import load_backbone
 from zrag_core.model.network import MemoryModel
-from zrag_core.settings import Settings, load_settings
+from zrag_core.settings import MemorySettings, Settings, load_settings
 
 FORMAT_VERSION = 1
 
@@ -72,8 +72,16 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_skill(folder: Path, n_documents: int, *, device: str = "auto") -> tuple[MemoryModel, dict[str, Any]]:
+def load_skill(
+    folder: Path, n_documents: int, *, keys: MemorySettings | None = None, device: str = "auto"
+) -> tuple[MemoryModel, dict[str, Any]]:
     """A model with the skill in `folder` and room for documents, in evaluation mode, and the skill's config.
+
+    Args:
+        n_documents: rows of its memory, all zero.
+        keys: widths of the lexical keys, where they are not those that the skill was trained with; they are random
+            projections, so a skill works with any.
+        device: where the model goes.
 
     Raises:
         CheckpointError: no skill, an unknown format, or damaged files.
@@ -89,8 +97,10 @@ def load_skill(folder: Path, n_documents: int, *, device: str = "auto") -> tuple
     except (ValueError, KeyError, TypeError, SettingsError, ProblemList) as error:
         raise _damaged(folder, error) from error
     try:
-        torch.manual_seed(0)
-        model = MemoryModel(load_backbone(settings.backbone, folder), settings.memory, n_documents)
+        memory = settings.memory
+        if keys is not None:
+            memory = memory.model_copy(update={"title_width": keys.title_width, "text_width": keys.text_width})
+        model = MemoryModel(load_backbone(settings.backbone, folder), memory, n_documents)
         load_heads(model, load_file(folder / "heads.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error

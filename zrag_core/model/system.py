@@ -87,11 +87,12 @@ class MemorySystem:
                 sure = float(confidence(self._question_features(routed, i, read), weights))
             order = torch.argsort(read.scores, descending=True, stable=True).tolist()
             segments = tuple(replace(read.segments[j], score=float(read.scores[j])) for j in order)
+            ranked = self._rank_documents(routed, i, read)
             results.append(
                 Retrieved(
                     question.id,
-                    document_ids=tuple(self.checkpoint.documents[row].id for row in routed.rows[i].tolist()),
-                    document_scores=tuple(routed.log_p[i].tolist()),
+                    document_ids=tuple(self.checkpoint.documents[row].id for row, _ in ranked),
+                    document_scores=tuple(score for _, score in ranked),
                     segments=() if self.free else segments,
                     text=text,
                     answerable=sure is None or sure >= self.settings.least_confidence,
@@ -99,6 +100,19 @@ class MemorySystem:
                 )
             )
         return results
+
+    def _rank_documents(self, routed: Routed, i: int, read: _Read) -> list[tuple[int, float]]:
+        """Rows and scores of the routed documents: those that were read by what was found in them, then the others.
+
+        Under the policy `joint` the routing decides alone.
+        """
+        rows = routed.rows[i].tolist()
+        scores = dict(zip(rows, routed.log_p[i].tolist(), strict=True))
+        order = rows
+        if self.checkpoint.model.encoder is not None:
+            places = self._by_answer(read)
+            order = [rows[place] for place in places] + rows[len(places) :]
+        return [(row, scores[row]) for row in order]
 
     def _read_all(self, texts: Sequence[str]) -> tuple[list[_Read], Routed, list[list[list[int]]]]:
         """Route and read B questions in one or two steps.
