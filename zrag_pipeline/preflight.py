@@ -49,6 +49,7 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
     problems.extend(_corpus(settings))
     problems.extend(_backbone(settings))
     problems.extend(_memory(settings))
+    problems.extend(_skill_corpus(settings))
     problems.extend(_dense(settings, environ))
     if not any(problem.startswith("answers") for problem in problems):
         # Else the part that is sound does not tell which reader is meant.
@@ -84,6 +85,16 @@ def _memory(settings: Settings) -> Iterator[str]:
             f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
             f"the backbone {_TINY}"
         )
+
+
+def _skill_corpus(settings: Settings) -> Iterator[str]:
+    location = settings.skill.corpus
+    if location is None or settings.memory.policy == "joint":
+        return
+    if location == settings.corpus.location and settings.corpus.format != "almanac":
+        yield "skill.corpus: theta would learn what Z is to hold -> give another corpus than corpus.location"
+    elif not Path(location).expanduser().exists() and not names_dataset(location):
+        yield f"skill.corpus: no such file or folder: {location} -> check the path (ZRAG_SKILL_CORPUS where it is used)"
 
 
 def _backbone(settings: Settings) -> Iterator[str]:

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,26 @@ import dagster as dg
 import pytest
 import yaml
 
+from zrag_core.settings import System
+
 CHECKOUT = Path(__file__).parents[2]
 SETTINGS = {
     "corpus": {"format": "almanac", "almanac": {"documents": 12}},
     "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-    "memory": {"slots": 2, "width": 32},
+    "memory": {"slots": 4, "width": 32, "key_width": 8, "title_width": 128, "text_width": 128},
+    "skill": {
+        "start": "scratch",
+        "steps": 4,
+        "languages": ["en"],
+        "documents": 4,
+        "sentences": 2,
+        "save_every": 2,
+        "threads": 1,
+    },
+    "writing": {"steps": 3, "queries": 2, "threads": 1},
     "training": {"steps": 8, "batch_size": 4, "threads": 1},
     "decoding": {"routed_documents": 2, "max_new_tokens": 8},
-    "evaluation": {"limit_questions": 12, "bootstrap_samples": 50},
+    "evaluation": {"systems": list(typing.get_args(System)), "limit_questions": 12, "bootstrap_samples": 50},
     "answers": {"reader": "offline"},
 }
 
@@ -33,12 +46,20 @@ def config(**sections: Mapping[str, Any]) -> dict[str, Any]:
     return {"loggers": {"console": {}}, "resources": {"settings": {"config": settings}}}
 
 
+def with_small_skills(patch: pytest.MonkeyPatch) -> None:
+    """Let skills in this process learn their tokenizer and their weights from a handful of documents: seconds."""
+    patch.setattr("zrag_core.model.skill._TOKENIZER_DOCUMENTS", 100)
+    for name, number in (("_DOCUMENTS", 8), ("_OUTSIDE", 2), ("_QUESTIONS", 2)):
+        patch.setattr(f"zrag_core.model.calibration.{name}", number)
+
+
 def execute(job: str, data: Path, *, run_config: dict[str, Any] | None = None, **options: Any):
     """Run a job in this process on the data folder `data`; `options` go to `execute_in_process`."""
     from zrag_pipeline.definitions import defs
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZRAG_DATA_DIR", str(data))
+        with_small_skills(patch)
         return defs.resolve_job_def(job).execute_in_process(run_config=run_config or config(), **options)
 
 

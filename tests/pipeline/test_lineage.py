@@ -3,6 +3,7 @@
 import json
 import typing
 import uuid
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -13,6 +14,7 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError
 from zrag_core.model.checkpoint import checkpoint_digest, load_checkpoint
+from zrag_core.model.thresholds import THRESHOLDS
 from zrag_core.settings import EvaluationSettings, System
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.tracking import Tracking
@@ -20,7 +22,8 @@ from zrag_pipeline.warehouse import Warehouse
 
 SYSTEMS = set(typing.get_args(System))
 RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence"}
-OWN_WORDS = {"zrag_joint_free", "closed_book"}
+OWN_WORDS = {"zrag_free", "zrag_joint_free", "closed_book"}
+SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
 BUDGETS = EvaluationSettings().budgets
 ANSWERED = 256
 QUESTIONS = 12
@@ -105,9 +108,19 @@ def test_evidence_is_verbatim_and_keeps_to_its_budget(lineage, warehouse):
             assert "\n".join(pieces) == row.evidence, (row.system, row.budget, row.question_id)
     assert (rows[rows["system"] == "closed_book"]["evidence"] == "").all()
     assert rows[rows["system"] == "zrag_joint_free"]["evidence"].str.len().gt(0).any()
-    memory = rows["system"].str.startswith("zrag_")
+    read = {(row.system, str(row.checkpoint_id).split("-")[0]) for row in rows.itertuples() if row.checkpoint_id}
+    assert {pair for pair in read if pair[1] != "nan"} == {
+        ("zrag", "memory"),
+        ("zrag_free", "memory"),
+        ("zrag_joint", "joint"),
+        ("zrag_joint_free", "joint"),
+    }
+    memory = rows["system"].str.startswith("zrag")
     assert rows[memory]["checkpoint_id"].notna().all()
     assert rows[~memory]["checkpoint_id"].isna().all()
+    sure = rows[rows["system"].isin(["zrag", "zrag_free"])]
+    assert sure["confidence"].between(0, 1).all()
+    assert rows[~memory]["confidence"].isna().all()
     retrieved = rows[rows["system"].isin(RETRIEVAL)]["document_ids"]
     assert all(len(ids) >= 10 and len(set(ids)) == len(ids) for ids in retrieved)
 
@@ -167,12 +180,21 @@ def test_each_materialisation_is_a_run_that_leads_back_to_dagster(lineage, wareh
     for run in runs:
         assert run.info.status == "FINISHED"
         tags = run.data.tags
-        assert (tags["dagster.job"], tags["zrag.corpus_version"]) == ("full", version)
+        assert tags["dagster.job"] == "full"
+        # The skill was learned elsewhere.
+        assert tags.get("zrag.corpus_version") == (None if run.info.run_name == "skill" else version)
     (training,) = (run for run in parents if run.info.run_name == "joint_memory")
     assert training.data.params["training.steps"] == "8"
-    assert training.data.params["memory.width"] == "32"
+    assert training.data.params["memory.width"] == str(WIDTH)
     history = Tracking(lineage.data).client.get_metric_history(training.info.run_id, "loss_evidence")
     assert [point.step for point in history] == list(range(1, 9))
+    (learning,) = (run for run in parents if run.info.run_name == "skill")
+    history = Tracking(lineage.data).client.get_metric_history(learning.info.run_id, "loss_reconstruction")
+    assert [point.step for point in history] == list(range(1, SETTINGS["skill"]["steps"] + 1))
+    (writing,) = (run for run in parents if run.info.run_name == "memory")
+    assert writing.data.params["writing.steps"] == str(SETTINGS["writing"]["steps"])
+    assert writing.data.metrics["documents"] == 12
+    assert writing.inputs.dataset_inputs[0].dataset.digest == version
     (documents,) = (run for run in parents if run.info.run_name == "documents")
     assert documents.inputs.dataset_inputs[0].dataset.digest == version
 
@@ -188,20 +210,31 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
     expected |= {f"{name}_{budget}" for name in ("answer_coverage", "rouge_l", "evidence_tokens") for budget in BUDGETS}
     expected |= {"em", "f1", "cost_usd"} if parent == "answer_scores" else set()
     assert expected <= names["bm25"]
-    memory = children["zrag_joint"].data.params
-    assert (memory["decode"], memory["m"], memory["d"], memory["policy"]) == ("constrained", "2", "32", "joint")
+    for system, decode, policy in (
+        ("zrag", "constrained", "separated"),
+        ("zrag_free", "free", "separated"),
+        ("zrag_joint", "constrained", "joint"),
+        ("zrag_joint_free", "free", "joint"),
+    ):
+        params = children[system].data.params
+        assert (params["decode"], params["policy"]) == (decode, policy)
+        assert (params["m"], params["d"], params["k"]) == (str(SLOTS), str(WIDTH), "2")
+    assert children["zrag"].data.params["skill"].startswith("skill-")
+    assert "skill" not in children["zrag_joint"].data.params
     assert children["bm25"].data.params["bm25_k1"] == "1.5"
 
 
-def test_the_checkpoint_is_registered_and_loads(lineage, runs, materialisations):
-    made = materialisations["joint_memory"]
-    (version,) = Tracking(lineage.data).client.search_model_versions("name='zrag-joint'")
+@pytest.mark.parametrize(("asset", "name"), [("memory", "zrag"), ("joint_memory", "zrag-joint")])
+def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations, asset, name):
+    made = materialisations[asset]
+    (version,) = Tracking(lineage.data).client.search_model_versions(f"name='{name}'")
     assert version.run_id in {run.info.run_id for run in runs}
-    assert made.metadata["registered_model"].value == f"zrag-joint version {version.version}"
+    assert made.metadata["registered_model"].value == f"{name} version {version.version}"
     folder = lineage.data / "checkpoints" / made.metadata["checkpoint_id"].value
     assert version.source == folder.as_uri()
     checkpoint = load_checkpoint(folder)
-    assert tuple(checkpoint.model.z.shape) == (12, 2, 32)
+    assert tuple(checkpoint.model.z.shape) == (12, SLOTS, WIDTH)
+    assert made.metadata["memory_shape"].value == f"12 x {SLOTS} x {WIDTH}"
     assert made.tags["dagster/data_version"] == checkpoint_digest(folder)
 
 
@@ -221,6 +254,7 @@ def test_metadata_counts_rows_shows_columns_and_links_to_mlflow(warehouse, runs,
         "evidence_targets": "evidence_targets",
         "system_evidence": "evidence",
         "evidence_scores": "scores WHERE reader = 'none'",
+        "memory_report": "memory_checks",
         "answer_runs": "answers",
         "answer_scores": "scores WHERE reader = 'offline'",
     }
@@ -241,7 +275,8 @@ def test_the_stand_in_reader_is_warned_about_and_does_not_block(lineage):
     assert not stand_in.passed
     assert stand_in.severity == dg.AssetCheckSeverity.WARN
     assert "OPENAI_API_KEY" in stand_in.description
-    checks.pop("memory_routes_like_bm25")  # eight steps of training promise nothing
+    for name in ("memory_routes_like_bm25", *THRESHOLDS):  # a few steps of training promise nothing
+        assert checks.pop(name).severity == dg.AssetCheckSeverity.WARN
     assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(
         (
             "no_leakage",
@@ -261,7 +296,21 @@ def test_every_asset_hands_on_a_handle(lineage, materialisations):
         folder = lineage.data / "handles" / name
         latest = json.loads((folder / "latest.json").read_text("utf-8"))
         assert latest == json.loads((folder / f"{lineage.run_id}.json").read_text("utf-8"))
-        assert latest["corpus_version"]
+        assert "corpus_version" in latest or name == "skill"
+
+
+def test_the_memory_report_checks_both_checkpoints(warehouse, lineage, materialisations):
+    rows = warehouse.query("SELECT * FROM memory_checks WHERE run_id = ?", [lineage.run_id])
+    ids = [materialisations[name].metadata["checkpoint_id"].value for name in ("memory", "joint_memory")]
+    assert list(dict.fromkeys(rows["checkpoint_id"])) == ids
+    for _, own in rows.groupby("checkpoint_id"):
+        assert set(own["check_name"]) >= set(THRESHOLDS)
+
+
+def test_the_memory_holds_the_theta_of_the_skill(lineage, materialisations):
+    skill, memory = (Path(materialisations[name].metadata["folder"].value) for name in ("skill", "memory"))
+    assert materialisations["skill"].tags["dagster/data_version"] == checkpoint_digest(skill)
+    assert (memory / "heads.safetensors").read_bytes() == (skill / "heads.safetensors").read_bytes()
 
 
 # --- going on from it -----------------------------------------------------------------------------
@@ -275,7 +324,7 @@ def test_parts_go_on_from_the_newest_handles_and_repeating_a_run_replaces_its_ro
         with dg.DagsterInstance.ephemeral() as instance:
             return execute(job, own_lineage.data, run_config=config(**sections), run_id=run_id, instance=instance)
 
-    fewer = {"systems": ["zrag_joint", "bm25", "gold_evidence"], "limit_questions": 5}
+    fewer = {"systems": ["zrag", "zrag_joint", "bm25", "gold_evidence"], "limit_questions": 5}
     for limit in (5, 4):  # the second time, the same run id
         run("evaluate", evaluated, evaluation=fewer | {"limit_questions": limit})
         expected = {(system, budget): limit for system in fewer["systems"] for budget in BUDGETS}
@@ -312,5 +361,8 @@ def test_a_checkpoint_of_another_corpus_is_one_clear_error(own_lineage, lineage_
     assert cause.cls_name == CheckpointError.__name__
     assert "\n" not in cause.message.strip()
     old, new = (corpus_version(generate_almanac(n_documents=12, language="en", seed=n).documents) for n in (0, 1))
-    assert f"the checkpoint was made from corpus {old}, the corpus is now {new} -> run the job `full`" in cause.message
+    assert (
+        f"the checkpoint of policy separated was made from corpus {old}, the corpus is now {new} -> run the job `full`"
+        in cause.message
+    )
     assert counts(Warehouse(own_lineage.data / "warehouse.duckdb"), "evidence", "true") == before

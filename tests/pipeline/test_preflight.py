@@ -177,6 +177,19 @@ def test_systems_that_read_a_memory_which_nobody_makes(policy, systems, named):
         assert "\n" not in found[0]
 
 
+def test_the_skill_is_not_learned_from_the_remembered_corpus(tmp_path):
+    here = {"format": "auto", "location": str(tmp_path)}
+    (found,) = problems(corpus=here, skill={"corpus": str(tmp_path)})
+    assert found.startswith("skill.corpus: theta would learn what Z is to hold -> give another corpus")
+    (found,) = problems(corpus=here, skill={"corpus": str(tmp_path / "없음")})
+    assert found.startswith(f"skill.corpus: no such file or folder: {tmp_path / '없음'} -> check the path")
+    assert problems(corpus=here, skill={"corpus": "squad"}) == [], "a data set's name"
+    (tmp_path / "other").mkdir()
+    assert problems(corpus=here, skill={"corpus": str(tmp_path / "other")}) == []
+    joint = {"systems": ["zrag_joint"]}
+    assert problems(corpus=here, memory={"policy": "joint"}, skill={"corpus": "/nowhere"}, evaluation=joint) == []
+
+
 @pytest.mark.parametrize(
     ("backbone", "policy", "steps", "wrong"),
     [
