@@ -168,6 +168,13 @@ def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[
         if settings.backbone.name == TINY
         else f"LoRA adapter of {settings.backbone.name}, rank {settings.backbone.lora.rank}"
     )
+    losses = [f"{name.removeprefix('final_loss_')} {value:.3f}" for name, value in metrics.items() if "loss_" in name]
+    trained = (
+        f"- **Training**: {metrics['training_seconds'] / 60:.0f} minutes; losses at the end, nats per token (routing: per "
+        f"query): {', '.join(losses)}"
+        if skill.steps
+        else "- **Training**: none; the shipped skill with its judgement calibrated on the data above"
+    )
     return f"""# {skill_id}
 
 The skill of a zRAG memory: a language model that writes a document into {memory.slots} slots of {memory.width}
@@ -185,8 +192,7 @@ pretrain_tiny.yaml`, with these settings
 - **On fresh documents of the same source** (64, encoder alone, phrasings never trained):
   recall@1 {metrics["skill_documents_recall_at_1"]:.3f}, best sentence right
   {metrics["skill_documents_sentence_top1"]:.3f}, AUROC of the confidence {metrics["skill_documents_auroc"]:.3f}
-- **Training**: {metrics["training_seconds"] / 60:.0f} minutes, evidence loss {metrics["final_loss_evidence"]:.3f},
-  reconstruction loss {metrics.get("final_loss_reconstruction", float("nan")):.3f} (masked input), nats per token
+{trained}
 
 Limits: a model of this size reads documents like those that it was trained on. Figures on evaluated corpora are in
 the repository's README.

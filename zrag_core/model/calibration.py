@@ -15,7 +15,7 @@ import torch
 
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.network import MemoryModel
-from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking
+from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, question_features
 from zrag_core.model.skill_data import SkillDocument, SkillSource
 from zrag_core.model.system import MemorySystem
 from zrag_core.model.writing import encode_documents
@@ -51,16 +51,14 @@ def calibrate(
         folder: named in the checkpoint that is made for reading (nothing is written there).
     """
 
-    def results() -> Iterator[tuple[Judged, torch.Tensor]]:
-        for number in range(memories):
-            rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
-            yield from _judge(model, source, settings, rng, folder)
-
-    model.ranking.copy_(fit_ranking([item for item, _ in results() if item.right.numel()]))
-    # The confidence looks at the best sentence under the fitted weights, so the questions are judged once more.
-    judged = list(results())
-    answerable = torch.tensor([bool(item.right.numel()) for item, _ in judged])
-    model.confidence.copy_(fit_confidence(torch.stack([own for _, own in judged]), answerable))
+    judged: list[Judged] = []
+    for number in range(memories):
+        rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
+        judged.extend(_judge(model, source, settings, rng, folder))
+    model.ranking.copy_(fit_ranking([item for item in judged if item.right.numel()]))
+    own = torch.stack([_own_features(model, item) for item in judged])
+    answerable = torch.tensor([bool(item.right.numel()) for item in judged])
+    model.confidence.copy_(fit_confidence(own, answerable))
     rng = random.Random(f"{settings.skill.seed}:calibration:last")
     return _measure(model, list(_judge(model, source, settings, rng, folder)))
 
@@ -73,11 +71,8 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 def _judge(
     model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random, folder: Path
-) -> Iterator[tuple[Judged, torch.Tensor]]:
-    """Judge questions about one fresh memory: (candidates and which are right, features of the question).
-
-    `right` is empty where the question has no answer in memory.
-    """
+) -> Iterator[Judged]:
+    """Judge questions about one fresh memory."""
     drawn = source.draw(rng, _DOCUMENTS + _OUTSIDE, _QUESTIONS, held_out=True)
     rng.shuffle(drawn)
     inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
@@ -88,33 +83,37 @@ def _judge(
     system = MemorySystem("calibration", Checkpoint("", folder, model, documents, settings, {}), settings.decoding)
     for item in inside:
         for question, evidence in _distinct(item):
-            segments, features, own = system.judge(question)
+            segments, features, known = system.judge(question)
             right = torch.tensor([s.document_id == item.document.id and s.text == evidence for s in segments])
-            yield Judged(features, right), own
+            yield Judged(features, known, right)
         for question, target, evidence in item.two_hop:
-            segments, features, own = system.judge(question)
+            segments, features, known = system.judge(question)
             right = torch.tensor([s.document_id == target and s.text == evidence for s in segments])
             if right.any():
-                yield Judged(features, right), own
+                yield Judged(features, known, right)
         for question in item.unanswerable:
-            _, features, own = system.judge(question)
-            yield Judged(features, torch.zeros(0, dtype=torch.bool)), own
+            _, features, known = system.judge(question)
+            yield Judged(features, known, torch.zeros(0, dtype=torch.bool))
     for item in outside:
         for question, _ in _distinct(item)[:2]:
-            _, features, own = system.judge(question)
-            yield Judged(features, torch.zeros(0, dtype=torch.bool)), own
+            _, features, known = system.judge(question)
+            yield Judged(features, known, torch.zeros(0, dtype=torch.bool))
 
 
 def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
     return list(dict.fromkeys(item.asked))
 
 
-def _measure(model: MemoryModel, results: Sequence[tuple[Judged, torch.Tensor]]) -> Calibration:
+def _own_features(model: MemoryModel, item: Judged) -> torch.Tensor:
+    return question_features(item.known, item.features, item.features @ model.ranking.cpu())
+
+
+def _measure(model: MemoryModel, judged: Sequence[Judged]) -> Calibration:
     weights = model.confidence.cpu()
-    sure = {True: [], False: []}
+    sure: dict[bool, list[float]] = {True: [], False: []}
     first, routed = [], []
-    for item, own in results:
-        sure[bool(item.right.numel())].append(float(confidence(own, weights)))
+    for item in judged:
+        sure[bool(item.right.numel())].append(float(confidence(_own_features(model, item), weights)))
         if item.right.numel():
             scores = item.features @ model.ranking.cpu()
             first.append(bool(item.right[int(scores.argmax())]))

@@ -29,9 +29,15 @@ _L2 = 1e-2
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Candidates of one question with their features [C, F], and which of them hold its answer."""
+    """Candidates of one question with their features [C, F], and which of them hold its answer.
+
+    Attributes:
+        known: log of the probability that the question is about something in memory.
+        right: [C] bool; empty where the question has no answer in memory.
+    """
 
     features: torch.Tensor
+    known: torch.Tensor
     right: torch.Tensor
 
 
@@ -59,6 +65,13 @@ _TYPICAL_SENTENCE = 25.0
 def floor_log(value: torch.Tensor) -> torch.Tensor:
     """Log probabilities, cut where they tell nothing more."""
     return value.clamp(min=_FLOOR)
+
+
+def question_features(known: torch.Tensor, features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Features [G] of a question from those of its candidates [C, F] and their scores [C]."""
+    best = int(scores.argmax())
+    own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
+    return torch.stack([known, own["route"], own["answers"], scores[best], own["likelihood"], own["words"]])
 
 
 def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from zrag_core.corpus.types import Question
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.features import feature_ids
-from zrag_core.model.ranking import confidence, floor_log, word_overlap
+from zrag_core.model.ranking import confidence, floor_log, question_features, word_overlap
 from zrag_core.model.reading import Routed, SentenceStore, generate, read_sentences, route, route_again, route_all
 from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.settings import DecodingSettings
@@ -72,9 +72,9 @@ class MemorySystem:
         return results
 
     def judge(self, question: str) -> tuple[list[Segment], torch.Tensor, torch.Tensor]:
-        """Candidate sentences of a question, their features [C, F], and the question's own features [G]."""
+        """Candidate sentences of a question, their features [C, F], and log P(it is about something in memory)."""
         (read,), routed, _ = self._read_all([question])
-        return read.segments, read.features, self._question_features(routed, 0, read)
+        return read.segments, read.features, self._known(routed, 0)
 
     def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
         reads, routed, queries = self._read_all([question.question for question in questions])
@@ -84,7 +84,8 @@ class MemorySystem:
         for i, (question, read, text) in enumerate(zip(questions, reads, words, strict=True)):
             sure = None
             if weights is not None:
-                sure = float(confidence(self._question_features(routed, i, read), weights))
+                own = question_features(self._known(routed, i), read.features, read.scores)
+                sure = float(confidence(own, weights))
             order = torch.argsort(read.scores, descending=True, stable=True).tolist()
             segments = tuple(replace(read.segments[j], score=float(read.scores[j])) for j in order)
             ranked = self._rank_documents(routed, i, read)
@@ -168,13 +169,8 @@ class MemorySystem:
         stacked[:, (0, 2)] = floor_log(stacked[:, (0, 2)])
         return _Read(segments, stacked, stacked @ self._weights)
 
-    def _question_features(self, routed: Routed, i: int, read: _Read) -> torch.Tensor:
-        best = int(read.scores.argmax())
-        own = dict(
-            zip(("route", "second", "answers", "likelihood", "prior", "words"), read.features[best], strict=True)
-        )
-        known = floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
-        return torch.stack([known, own["route"], own["answers"], read.scores[best], own["likelihood"], own["words"]])
+    def _known(self, routed: Routed, i: int) -> torch.Tensor:
+        return floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
 
     def _write(self, asked: list[list[list[int]]], routed: Routed, reads: list[_Read]) -> list[str]:
         """The model's own words from the k documents of each question, the one that most likely answers first."""
