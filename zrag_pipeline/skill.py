@@ -170,8 +170,8 @@ def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[
     )
     losses = [f"{name.removeprefix('final_loss_')} {value:.3f}" for name, value in metrics.items() if "loss_" in name]
     trained = (
-        f"- **Training**: {metrics['training_seconds'] / 60:.0f} minutes; losses at the end, nats per token (routing: per "
-        f"query): {', '.join(losses)}"
+        f"- **Training**: {metrics['training_seconds'] / 60:.0f} minutes; losses at the end, in nats per token "
+        f"(routing: per query): {', '.join(losses)}"
         if skill.steps
         else "- **Training**: none; the shipped skill with its judgement calibrated on the data above"
     )
