@@ -15,7 +15,7 @@ from zrag_core.model.backbone import TINY
 from zrag_core.model.checkpoint import checkpoint_digest
 from zrag_core.model.progress import Progress
 from zrag_core.model.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
-from zrag_core.settings import Settings
+from zrag_core.settings import BackboneSettings, Settings
 from zrag_pipeline import paths
 from zrag_pipeline.tracking import TrackedRun
 
@@ -45,6 +45,10 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
     if settings.skill.steps == 0 and settings.skill.corpus is None:
         assert start is not None
         return _known(start, "shipped with the package")
+    if start is not None:  # its architecture goes on, whatever the settings say
+        own = BackboneSettings.model_validate(read_skill_config(start)["settings"]["backbone"])
+        backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
+        settings = settings.model_copy(update={"backbone": backbone})
     from zrag_core.model.skill import skill_fingerprint
 
     source = _source(settings)

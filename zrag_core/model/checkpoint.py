@@ -139,10 +139,12 @@ def _load(folder: Path, config_file: Path, device: str | None) -> Checkpoint:
 def checkpoint_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of a checkpoint's files.
 
-    `metrics.json` is left out: it tells how long training took, so equal models would differ in it.
+    `metrics.json` and a skill's `README.md` are left out: they tell how long training took, so equal models would
+    differ in them.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "metrics.json"):
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name not in ("metrics.json", "README.md"))
+    for path in sorted(files):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
