@@ -47,8 +47,7 @@ def config(**sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_small_skills(patch: pytest.MonkeyPatch) -> None:
-    """Let skills in this process learn their tokenizer and their weights from a handful of documents: seconds."""
-    patch.setattr("zrag_core.model.skill._TOKENIZER_DOCUMENTS", 100)
+    """Let skills be calibrated on a handful of documents in this process: seconds instead of a minute."""
     for name, number in (("_DOCUMENTS", 8), ("_OUTSIDE", 2), ("_QUESTIONS", 2)):
         patch.setattr(f"zrag_core.model.calibration.{name}", number)
 
