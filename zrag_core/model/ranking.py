@@ -24,7 +24,7 @@ CONFIDENCE_FEATURES = ("known", "route", "answers", "score", "likelihood", "word
 """Features of a question: log P(not the null document), then those of the best sentence and its ranking score."""
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
-_L2 = 1e-2
+_L2 = 1e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.model.attention import float32_attention
-from zrag_core.model.backbone import Backbone, create_backbone
+from zrag_core.model.backbone import TINY, Backbone, create_backbone
 from zrag_core.model.lexical import document_frequency, lexical_keys
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.progress import Progress
@@ -191,9 +191,11 @@ def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
     `settings.skill.seed`.
     """
     seed = settings.skill.seed
-    rng = random.Random(f"{seed}:tokenizer")
-    drawn = source.draw(rng, _TOKENIZER_DOCUMENTS, settings.skill.questions)
-    texts = (text for item in drawn for text in (item.document.text, *(question for question, _ in item.asked)))
+    texts: list[str] = []
+    if settings.backbone.name == TINY:
+        rng = random.Random(f"{seed}:tokenizer")
+        for item in source.draw(rng, _TOKENIZER_DOCUMENTS, settings.skill.questions):
+            texts += [item.document.text, *(question for question, _ in item.asked)]
     backbone = create_backbone(settings.backbone, texts, seed=seed)
     torch.manual_seed(seed)
     return MemoryModel(backbone, settings.memory, 0)
