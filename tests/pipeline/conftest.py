@@ -28,3 +28,10 @@ def own_lineage(lineage, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(lineage.data, data)
     return replace(lineage, data=data)
+
+
+@pytest.fixture(scope="session")
+def trained_skill(tmp_path_factory):
+    """The job `pretrain_tiny` with a few steps; only to be read."""
+    data = tmp_path_factory.mktemp("skill") / "자료"
+    return Lineage(data, execute("pretrain_tiny", data))

@@ -1,0 +1,252 @@
+"""The asset `skill`: shipped, trained, found again, resumed, or a clear error."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute
+
+from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.errors import SettingsError
+from zrag_core.model.checkpoint import checkpoint_digest
+from zrag_core.model.skill_folder import load_skill, read_skill_config
+from zrag_core.settings import load_settings
+from zrag_pipeline.skill import provide_skill
+from zrag_pipeline.tracking import Tracking
+
+TINY = SETTINGS["backbone"]["tiny"]
+
+
+def handle(result):
+    return result.output_for_node("skill")
+
+
+def metadata(result):
+    (made,) = result.asset_materializations_for_node("skill")
+    return made.metadata
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def shipped(trained_skill, tmp_path, monkeypatch):
+    """A copy of the trained skill, in the place of the one that comes with the package."""
+    folder = tmp_path / "weights"
+    shutil.copytree(handle(trained_skill.result)["folder"], folder)
+    monkeypatch.setattr("zrag_pipeline.skill.shipped_skill", lambda: folder)
+    return folder
+
+
+# --- trained --------------------------------------------------------------------------------------
+
+
+def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill):
+    made, shown = handle(trained_skill.result), metadata(trained_skill.result)
+    folder = Path(made["folder"])
+    assert folder == trained_skill.data / "skills" / made["skill_id"]
+    own = read_skill_config(folder)
+    assert own["skill_id"] == made["skill_id"]
+    assert own["settings"]["skill"]["steps"] == SETTINGS["skill"]["steps"]
+    assert made["digest"] == checkpoint_digest(folder)
+    assert [path.name for path in folder.parent.iterdir() if path.name != ".training"] == [folder.name]
+    assert list((folder.parent / ".training").iterdir()) == [], "the resumable state is gone"
+    (event,) = trained_skill.result.asset_materializations_for_node("skill")
+    assert event.tags["dagster/data_version"] == made["digest"]
+    assert shown["model_card"].value == (folder / "README.md").read_text("utf-8")
+    assert shown["training_curves"].value.startswith("![")
+    model, _ = load_skill(folder, 3)
+    assert tuple(model.z.shape) == (3, SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"])
+
+
+def test_the_model_card_tells_how_it_was_made(trained_skill):
+    made = handle(trained_skill.result)
+    card = (Path(made["folder"]) / "README.md").read_text("utf-8")
+    assert card.startswith(f"# {made['skill_id']}\n")
+    assert f"hidden size {TINY['hidden_size']}, {TINY['layers']} layers" in card
+    assert "almanac (en)" in card
+    assert f"{SETTINGS['skill']['steps']} steps of {SETTINGS['skill']['documents']} documents" in card
+
+
+def test_mlflow_has_its_curves_step_by_step(trained_skill):
+    tracking = Tracking(trained_skill.data)
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("skill", "FINISHED")
+    assert run.data.tags["dagster.run_id"] == trained_skill.run_id
+    steps = list(range(1, SETTINGS["skill"]["steps"] + 1))
+    for name in ("loss_evidence", "loss_reconstruction", "loss_routing", "learning_rate", "tokens_per_s"):
+        assert [point.step for point in tracking.client.get_metric_history(run.info.run_id, name)] == steps, name
+    assert run.data.params["skill.steps"] == str(len(steps))
+    assert 0 <= run.data.metrics["skill_documents_recall_at_1"] <= 1
+    assert "training_curves.png" in {file.path for file in tracking.client.list_artifacts(run.info.run_id)}
+
+
+def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    shutil.copytree(trained_skill.data / "skills", data / "skills")
+    before = files(data / "skills")
+
+    def refuse(*_arguments, **_options):
+        raise RuntimeError("training again")
+
+    monkeypatch.setattr("zrag_core.model.skill.train_skill", refuse)
+    same = config(
+        skill={"threads": 2, "save_every": 7}, decoding={"routed_documents": 1}, writing={"steps": 9}, training={}
+    )
+    made = handle(execute("pretrain_tiny", data, run_config=same))
+    assert made == {**handle(trained_skill.result), "folder": str(data / "skills" / made["skill_id"])}
+    assert files(data / "skills") == before
+    for other in (
+        {"skill": {"seed": 1}},
+        {"skill": {"lr": 0.1}},
+        {"backbone": {"tiny": TINY | {"layers": 1}}},
+        {"memory": {"stride": 6}},
+    ):
+        with pytest.raises(RuntimeError, match="training again"):
+            execute("pretrain_tiny", data, run_config=config(**other))
+
+
+# --- shipped --------------------------------------------------------------------------------------
+
+AS_SHIPPED = {"start": "auto", "steps": 0}
+
+
+def test_without_steps_the_shipped_skill_is_taken_as_it_is(shipped, tmp_path):
+    before = files(shipped)
+    result = execute("pretrain_tiny", tmp_path / "data", run_config=config(skill=AS_SHIPPED))
+    own = read_skill_config(shipped)["skill_id"]
+    assert handle(result) == {"skill_id": own, "folder": str(shipped), "digest": checkpoint_digest(shipped)}
+    assert files(shipped) == before
+    assert not list((tmp_path / "data").glob("skills/*"))
+    assert "training_curves" not in metadata(result)
+
+
+def test_lexical_keys_may_have_other_widths_than_the_shipped_ones(shipped, tmp_path):
+    wider = config(skill=AS_SHIPPED, memory={"title_width": 64, "text_width": 256})
+    assert handle(execute("pretrain_tiny", tmp_path / "data", run_config=wider))["folder"] == str(shipped)
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_other_slots_than_the_shipped_ones_are_one_clear_error(shipped, tmp_path, steps, capfd):
+    other = config(skill={"start": "auto", "steps": steps}, memory={"slots": 5, "width": 40})
+    assert not execute("pretrain_tiny", tmp_path / "data", run_config=other, raise_on_error=False).success
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "FAILED: memory: " in line)
+    assert "the shipped skill of zrag-tiny has memory.slots 4 (given: 5), memory.width 32 (given: 40) ->" in line
+    assert "stride" not in line
+    assert not list((tmp_path / "data").glob("skills/*"))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "start", "message"),
+    [
+        ("gpt2", "auto", "no skill is shipped for 'gpt2' -> set it above 0 to train one"),
+        ("zrag-tiny", "scratch", "random weights are no skill -> set it above 0 to train one"),
+    ],
+)
+def test_without_steps_and_without_a_shipped_skill_there_is_none(backbone, start, message):
+    settings = load_settings({"backbone": {"name": backbone}, "skill": {"start": start, "steps": 0}})
+    with pytest.raises(SettingsError) as caught:
+        provide_skill(settings, None, print)
+    assert f"skill.steps: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_may_start_from_the_shipped_skill_and_keeps_its_architecture(shipped, tmp_path):
+    more = {"start": "auto", "steps": 2}
+    other = config(skill=more, backbone={"tiny": TINY | {"layers": 3, "vocabulary": 500}})
+    made = [
+        handle(execute("pretrain_tiny", tmp_path / name, run_config=run))
+        for name, run in (("a", config(skill=more)), ("b", other))
+    ]
+    assert made[0]["digest"] == made[1]["digest"]
+    folder = Path(made[1]["folder"])
+    assert read_skill_config(folder)["settings"]["backbone"]["tiny"] == TINY
+    assert f"{TINY['layers']} layers" in (folder / "README.md").read_text("utf-8")
+    own, start = files(folder), files(shipped)
+    assert own["tokenizer/tokenizer.json"] == start["tokenizer/tokenizer.json"]
+    assert own["backbone/model.safetensors"] != start["backbone/model.safetensors"]
+
+
+def test_the_shipped_skill_can_be_calibrated_on_another_corpus(shipped, tmp_path):
+    folder = tmp_path / "말뭉치"
+    folder.mkdir()
+    corpus = generate_almanac(n_documents=16, language="en", seed=5)
+    rows = [{"id": d.id, "title": d.title, "text": d.text} for d in corpus.documents]
+    asked = [
+        {"id": q.id, "question": q.question, "golden_answers": list(q.golden_answers), "doc_ids": list(q.document_ids)}
+        for q in corpus.questions
+        if q.document_ids
+    ]
+    for name, items in (("corpus.jsonl", rows), ("questions.jsonl", asked)):
+        (folder / name).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
+    result = execute("pretrain_tiny", tmp_path / "data", run_config=config(skill=AS_SHIPPED | {"corpus": str(folder)}))
+    made = Path(handle(result)["folder"])
+    own, start = files(made), files(shipped)
+    assert own["backbone/model.safetensors"] == start["backbone/model.safetensors"], "theta is the same"
+    assert own["heads.safetensors"] != start["heads.safetensors"], "the judgement is not"
+    assert "training_curves" not in metadata(result)
+    assert "Training**: none" in metadata(result)["model_card"].value
+
+
+def test_the_policy_joint_needs_no_skill(tmp_path):
+    joint = config(memory={"policy": "joint"}, evaluation={"systems": ["zrag_joint"]})
+    result = execute("pretrain_tiny", tmp_path / "data", run_config=joint)
+    assert handle(result) == {"skill_id": None, "folder": None, "digest": None}
+
+
+def test_neither_card_nor_metrics_make_it_another_skill(shipped):
+    before = checkpoint_digest(shipped)
+    (shipped / "README.md").write_text("60 minutes", "utf-8")
+    (shipped / "metrics.json").write_text("{}", "utf-8")
+    assert checkpoint_digest(shipped) == before
+    heads = bytearray((shipped / "heads.safetensors").read_bytes())
+    heads[-1] ^= 1
+    (shipped / "heads.safetensors").write_bytes(heads)
+    assert checkpoint_digest(shipped) != before
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+LONG = config(skill={"steps": 60, "save_every": 4})
+
+
+def killed_in_training(folder):
+    """Start `pretrain_tiny`, kill it as soon as it has saved a state, and return that state's step."""
+    command, environment = command_line("pretrain_tiny", folder, LONG)
+    output = (folder / "killed.log").open("w+")
+    process = subprocess.Popen(
+        command, env=environment, cwd=CHECKOUT, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (saved := list((folder / "data" / "skills" / ".training").glob("[!.]*/state.json"))):
+            output.seek(0)
+            assert process.poll() is None, output.read()
+            assert time.monotonic() < deadline, output.read()
+            time.sleep(0.005)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+        output.close()
+    return json.loads(saved[0].read_text())["step"]
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_training_resumes_to_the_same_skill(tmp_path, capfd):
+    half_way = killed_in_training(tmp_path)
+    assert half_way % 4 == 0
+    assert half_way < 60, "it was killed too late to show anything"
+    assert not list((tmp_path / "data" / "skills").glob("skill-*")), "a skill appears whole or not at all"
+    resumed = execute("pretrain_tiny", tmp_path / "data", run_config=LONG)
+    assert f"resumed from step {half_way:,}" in capfd.readouterr().err
+    assert metadata(resumed)["resumed_from_step"].value == half_way
+    whole = execute("pretrain_tiny", tmp_path / "uninterrupted", run_config=LONG)
+    assert metadata(whole)["resumed_from_step"].value == 0
+    assert handle(resumed)["skill_id"] == handle(whole)["skill_id"]
+    assert handle(resumed)["digest"] == handle(whole)["digest"]
