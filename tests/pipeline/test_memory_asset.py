@@ -1,0 +1,274 @@
+"""The asset `memory`: what a written checkpoint depends on, where its knowledge is, and when there is none."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+import torch
+from pipeline_runs import SETTINGS, config, execute
+
+from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.targets import build_targets
+from zrag_core.corpus.types import Corpus, EvidenceTarget
+from zrag_core.corpus.version import corpus_version, questions_version
+from zrag_core.errors import CheckpointError
+from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.settings import load_settings
+from zrag_pipeline.memory import write_memory
+from zrag_pipeline.systems import make_systems, system_params
+from zrag_pipeline.warehouse import Warehouse
+
+SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
+
+
+@pytest.fixture
+def write(trained_skill, tmp_path, monkeypatch):
+    """Writes a corpus (by default the almanac of the tiny settings) under changed settings; each in its own folder."""
+    usual = read_corpus(load_settings(SETTINGS).corpus)
+    skill = trained_skill.result.output_for_node("skill")
+
+    def write(*, corpus=usual, extra_targets=(), own_skill=skill, **sections):
+        settings = load_settings(config(**sections)["resources"]["settings"]["config"])
+        data = tmp_path / f"자료 {len(list(tmp_path.iterdir()))}"
+        data.mkdir()
+        monkeypatch.setenv("ZRAG_DATA_DIR", str(data))
+        warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+        version = corpus_version(corpus.documents)
+        warehouse.save_corpus(version, corpus)
+        warehouse.save_targets(
+            version, [*build_targets(corpus, settings.targets, settings.corpus.seed), *extra_targets]
+        )
+        return write_memory(settings, warehouse, version, own_skill, lambda line: None)
+
+    write.corpus, write.skill = usual, skill
+    return write
+
+
+def without(corpus: Corpus, document_id: str) -> Corpus:
+    return replace(
+        corpus,
+        documents=tuple(d for d in corpus.documents if d.id != document_id),
+        questions=tuple(q for q in corpus.questions if document_id not in q.document_ids),
+    )
+
+
+# --- what it depends on ---------------------------------------------------------------------------
+
+
+def test_the_same_inputs_give_the_same_bytes_in_any_folder(write):
+    first, second = write(), write()
+    assert first.folder != second.folder
+    assert (first.checkpoint_id, first.digest) == (second.checkpoint_id, second.digest)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"training": {"steps": 3, "query_tokens": 32, "seed": 4}},
+        {"decoding": {"routed_documents": 1, "max_new_tokens": 3, "steps": 1}},
+        {"evaluation": {"seed": 9, "limit_questions": 3}, "answers": {"model": "other"}, "baselines": {"rrf_k": 7}},
+        {"backbone": {"tiny": {"hidden_size": 64, "layers": 1, "heads": 2, "vocabulary": 300}}},
+    ],
+    ids=lambda sections: "+".join(sections),
+)
+def test_how_it_is_read_and_what_joint_memories_are_trained_with_is_no_part_of_it(write, sections):
+    made, other = write(), write(**sections)
+    assert (made.checkpoint_id, made.digest) == (other.checkpoint_id, other.digest)
+
+
+def test_threads_and_batches_are_no_part_of_its_name(write):
+    made, other = write(), write(writing={"threads": 2, "batch_size": 5})
+    assert made.checkpoint_id == other.checkpoint_id
+    torch.testing.assert_close(
+        load_checkpoint(made.folder).model.z, load_checkpoint(other.folder).model.z, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"writing": {"steps": 2}},
+        {"writing": {"lr": 0.1}},
+        {"writing": {"seed": 1}},
+        {"writing": {"asked_share": 0.1}},
+        {"targets": {"self_study_per_sentence": 0}},
+        {"memory": {"text_width": 64}},
+    ],
+    ids=str,
+)
+def test_other_settings_of_writing_make_another_checkpoint(write, sections):
+    assert write(**sections).checkpoint_id != write().checkpoint_id
+
+
+def test_another_corpus_skill_question_or_target_makes_another_checkpoint(write):
+    corpus = write.corpus
+    asked = next(q for q in corpus.questions if q.split == "train")
+    reworded = replace(asked, question=f"{asked.question} 뭘까?")
+    held = replace(asked, split="test")
+    rest = tuple(q for q in corpus.questions if q.id != asked.id)
+    written = EvidenceTarget("llm:1", "Who?", asked.document_ids, asked.evidence, "llm", "train")
+    ids = [
+        made.checkpoint_id
+        for made in (
+            write(),
+            write(corpus=without(corpus, corpus.documents[3].id)),
+            write(corpus=replace(corpus, questions=(reworded, *rest))),
+            write(corpus=replace(corpus, questions=(held, *rest))),
+            write(extra_targets=[written]),
+            write(own_skill={**write.skill, "digest": "another"}),
+        )
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+# --- where the knowledge is -----------------------------------------------------------------------
+
+
+def test_theta_is_the_skills_byte_for_byte(write):
+    made, skill = write(), Path(write.skill["folder"])
+    theta = {
+        path.relative_to(skill): path.read_bytes()
+        for path in skill.rglob("*")
+        if path.is_file() and path.name not in ("README.md", "metrics.json") and path != skill / "config.json"
+    }
+    # Transformers notes there that the tokenizer was loaded from a folder.
+    assert theta.pop(Path("tokenizer/tokenizer_config.json"))
+    assert {path.parts[0] for path in theta} == {"backbone", "tokenizer", "heads.safetensors"}
+    for path, content in theta.items():
+        assert (made.folder / path).read_bytes() == content, path
+    own = {path.relative_to(made.folder) for path in made.folder.rglob("*") if path.is_file()}
+    assert {path.as_posix() for path in own - set(theta)} == {
+        "config.json",
+        "tokenizer/tokenizer_config.json",
+        "documents.jsonl",
+        "memory.safetensors",
+        "metrics.json",
+    }
+
+
+def test_writing_moves_the_slots_and_tells_what_it_took(write):
+    written, encoded = write(), write(writing={"steps": 0})
+    n = len(write.corpus.documents)
+    assert written.shape == (n, SLOTS, WIDTH)
+    assert written.numbers_per_document == SLOTS * WIDTH + 2 * 128
+    z = [load_checkpoint(made.folder).model.z for made in (written, encoded)]
+    assert (z[0] - z[1]).abs().amax((1, 2)).gt(1e-3).all(), "every document was refined"
+    assert written.metrics["documents"] == encoded.metrics["documents"] == n
+    assert (written.metrics["refine_steps_most"], encoded.metrics["refine_steps_most"]) == (3, 0)
+    assert json.loads((written.folder / "metrics.json").read_text()) == pytest.approx(written.metrics)
+    assert written.params["skill"] == write.skill["skill_id"]
+    assert (written.params["policy"], written.params["writing_steps"]) == ("separated", 3)
+
+
+def test_a_deleted_document_leaves_the_other_rows_as_they_were(write):
+    gone = write.corpus.documents[4].id
+    whole, fewer = (load_checkpoint(made.folder) for made in (write(), write(corpus=without(write.corpus, gone))))
+    assert [d.id for d in fewer.documents] == [d.id for d in whole.documents if d.id != gone]
+    kept = [row for row, document in enumerate(whole.documents) if document.id != gone]
+    torch.testing.assert_close(fewer.model.z, whole.model.z[kept], atol=1e-4, rtol=0)
+    nearest = (fewer.model.z - whole.model.z[4]).abs().amax((1, 2)).min()
+    assert nearest > 1e-2, "nothing of it is left"
+
+
+# --- where there is none --------------------------------------------------------------------------
+
+WRITTEN = ["preflight", "documents", "questions", "evidence_targets", "evidence_audit", "skill", "memory"]
+
+
+def test_the_policy_joint_alone_writes_no_memory(tmp_path):
+    joint = config(memory={"policy": "joint"}, evaluation={"systems": ["zrag_joint", "bm25"]})
+    selection = [dg.AssetKey(name) for name in WRITTEN]
+    result = execute("full", tmp_path / "data", run_config=joint, asset_selection=selection)
+    made = result.output_for_node("memory")
+    assert (made["checkpoint_id"], made["folder"], made["params"]) == (None, None, {})
+    assert made["corpus_version"] == result.output_for_node("evidence_targets")["corpus_version"]
+    assert not (tmp_path / "data" / "checkpoints").exists()
+
+
+def test_zrag_without_its_memory_is_refused_before_anything_starts(tmp_path, capfd):
+    joint = config(memory={"policy": "joint"}, evaluation={"systems": ["zrag", "zrag_joint"]})
+    assert not execute("full", tmp_path / "data", run_config=joint, raise_on_error=False).success
+    text = capfd.readouterr().err
+    (line,) = (line for line in text.splitlines() if "evaluation.systems: " in line)
+    assert "zrag read the memory of policy separated, but memory.policy is joint -> leave them out" in line
+    assert "read_corpus" not in text
+    assert "Traceback" not in text
+
+
+def test_a_run_without_joint_systems_trains_no_joint_memory(trained_skill, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(trained_skill.data / "skills", data / "skills")
+    alone = config(evaluation={"systems": ["zrag", "zrag_free", "gold_evidence"], "limit_questions": 3})
+    result = execute("full", data, run_config=alone)
+    made = result.output_for_node("joint_memory")
+    assert (made["checkpoint_id"], made["folder"], made["params"]) == (None, None, {})
+    assert [path.name for path in (data / "checkpoints").iterdir()] == [
+        result.output_for_node("memory")["checkpoint_id"]
+    ]
+    assert result.output_for_node("skill")["skill_id"] == trained_skill.result.output_for_node("skill")["skill_id"]
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    found = warehouse.query("SELECT DISTINCT system, checkpoint_id FROM evidence ORDER BY system")
+    own = result.output_for_node("memory")["checkpoint_id"]
+    assert dict(zip(found["system"], found["checkpoint_id"].fillna("none"), strict=True)) == {
+        "zrag": own,
+        "zrag_free": own,
+        "gold_evidence": "none",
+    }
+    checked = set(warehouse.query("SELECT checkpoint_id FROM memory_checks")["checkpoint_id"])
+    assert checked == {own}
+
+
+@pytest.fixture
+def handles(write):
+    """Handles as the assets before `system_evidence` leave them, no checkpoint among them."""
+    corpus = write.corpus
+    version = {"corpus_version": corpus_version(corpus.documents)}
+    none = {**version, "questions_version": questions_version(corpus.questions), "checkpoint_id": None, "folder": None}
+    index = {**version, "params": {}}
+    return SimpleNamespace(corpus=corpus, none={**none, "params": {}}, index=index)
+
+
+@pytest.mark.parametrize(
+    ("system", "policy"),
+    [("zrag", "separated"), ("zrag_free", "separated"), ("zrag_joint", "joint"), ("zrag_joint_free", "joint")],
+)
+def test_a_system_without_its_checkpoint_is_one_clear_error(handles, system, policy):
+    settings = load_settings({"evaluation": {"systems": ["gold_evidence", system]}})
+    memories = {"separated": handles.none, "joint": handles.none}
+    options = {"memories": memories, "bm25": handles.index, "dense": handles.index}
+    with pytest.raises(CheckpointError) as caught:
+        make_systems(settings, handles.corpus, [], **options)
+    assert f"there is no checkpoint of policy {policy}, which a system of this run reads" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    others = load_settings({"evaluation": {"systems": ["gold_evidence"]}})
+    assert list(make_systems(others, handles.corpus, [], **options)) == ["gold_evidence"], (
+        "who does not read it may run"
+    )
+
+
+def test_a_checkpoint_of_other_questions_is_refused_where_it_is_read(handles):
+    other = {**handles.none, "questions_version": "another", "folder": "/somewhere"}
+    options = {"bm25": handles.index, "dense": handles.index, "memories": {"separated": other, "joint": handles.none}}
+    with pytest.raises(
+        CheckpointError, match="checkpoint of policy separated was made under other questions or splits"
+    ):
+        make_systems(load_settings({"evaluation": {"systems": ["zrag"]}}), handles.corpus, [], **options)
+    assert make_systems(load_settings({"evaluation": {"systems": ["closed_book"]}}), handles.corpus, [], **options)
+
+
+def test_each_system_is_told_by_its_own_checkpoint(handles):
+    memories = {
+        "separated": {**handles.none, "checkpoint_id": "memory-1", "params": {"m": 32, "skill": "s"}},
+        "joint": {**handles.none, "checkpoint_id": "joint-1", "params": {"m": 4}},
+    }
+    settings = load_settings({"evaluation": {"systems": ["zrag_joint_free", "zrag", "bm25"]}})
+    params = system_params(settings, memories=memories, bm25={"params": {"k1": 1}}, dense={"params": {}})
+    assert params == {
+        "zrag_joint_free": {"m": 4, "checkpoint_id": "joint-1", "k": 4, "decode": "free"},
+        "zrag": {"m": 32, "skill": "s", "checkpoint_id": "memory-1", "k": 4, "decode": "constrained"},
+        "bm25": {"k1": 1},
+    }
