@@ -36,7 +36,8 @@ def save_skill(
         "settings": {
             "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
             "memory": model.settings.model_dump(mode="json"),
-            "skill": settings.skill.model_dump(mode="json"),
+            # On what machine it was trained makes it no other skill (nor another fingerprint).
+            "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
         },
     }
     with atomic_folder(folder) as temporary:
