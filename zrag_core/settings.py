@@ -214,6 +214,12 @@ class SkillSettings(Section):
     )
     unanswerable_share: Share = Field(0.15, description="chance of a question without an answer, for each document")
     absent_share: Share = Field(0.1, description="questions about documents not in memory, per document in memory")
+    renamed_share: Share = Field(
+        0.5, description="documents in which some tokens are replaced by random ones, question and evidence alike"
+    )
+    decision_weight: Rate = Field(
+        0.3, description="weight of the first evidence token, which decides whether there is an answer at all"
+    )
     reconstruction_weight: Rate = Field(1.0, description="weight of rebuilding the document from its slots")
     routing_weight: Rate = Field(0.3, description="weight of the routing cross-entropy over the step's documents")
     mask_least: Share = Field(0.3, description="least share of masked tokens in rebuilding; drawn up to 1")

@@ -68,7 +68,9 @@ def test_the_state_of_another_training_is_not_resumed(fresh, source, skill_setti
 
 
 def test_training_learns_to_read_to_rebuild_and_to_route(fresh, source, skill_settings):
-    skill = skill_settings.skill.model_copy(update={"steps": 60, "documents": 8, "sentences": 1, "level_loss": 0.0})
+    skill = skill_settings.skill.model_copy(
+        update={"steps": 60, "documents": 8, "sentences": 1, "level_loss": 0.0, "renamed_share": 0.0}
+    )
     model = fresh()
     held_out = make_batch(source, model.backbone, skill, random.Random("other"), stride=1, level=0)
     with torch.no_grad():
@@ -77,7 +79,7 @@ def test_training_learns_to_read_to_rebuild_and_to_route(fresh, source, skill_se
     result = train_skill(model, source, skill, fingerprint="f", on_progress=seen.append, progress_times=4)
     with torch.no_grad():
         after = skill_losses(model, held_out, skill)
-    assert set(before) == {"evidence", "empty", "reconstruction", "routing"}
+    assert set(before) == {"evidence", "decision", "reconstruction", "routing"}
     assert after["evidence"] < 0.8 * before["evidence"]
     assert after["reconstruction"] < 0.8 * before["reconstruction"]
     assert after["routing"] < before["routing"]
@@ -142,7 +144,8 @@ def test_losses_are_those_of_their_parts(writer, source, skill_settings):
         scores = writer.routing_scores([text for text, _, _ in batch.queries], [ids for _, ids, _ in batch.queries])
     assert len(refused) >= 3
     assert losses["evidence"].item() == pytest.approx(answered.mean().item(), abs=1e-4)
-    assert losses["empty"].item() == pytest.approx(0.3 * refused.mean().item(), abs=1e-4)
+    decisions = torch.stack([nll[0] for _, nll in single])
+    assert losses["decision"].item() == pytest.approx(decisions.mean().item(), abs=1e-4)
     expected = (torch.stack(rebuilt) * tokens).sum() / tokens.sum()
     assert losses["reconstruction"].item() == pytest.approx(expected.item(), abs=1e-4)
     gold = torch.tensor([row for _, _, row in batch.queries])
@@ -154,7 +157,7 @@ def test_parts_without_weight_are_not_computed(writer, source, skill_settings):
         update={"reconstruction_weight": 0.0, "routing_weight": 0.0, "unanswerable_share": 0.0}
     )
     batch = make_batch(source, writer.backbone, skill, random.Random(0), stride=3, level=1)
-    assert set(skill_losses(writer, batch, skill)) == {"evidence"}
+    assert set(skill_losses(writer, batch, skill)) == {"evidence", "decision"}
 
 
 def test_what_the_document_says_reaches_its_reader_through_the_slots_alone(writer, source, skill_settings):

@@ -8,7 +8,8 @@ from zrag_core.text import split_sentences
 
 
 def _settings(skill_settings, **skill):
-    return skill_settings.skill.model_copy(update=skill)
+    # Texts stay as they were drawn, so that they can be compared.
+    return skill_settings.skill.model_copy(update={"renamed_share": 0.0, **skill})
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,30 @@ def test_a_corpus_asks_its_training_questions_and_nothing_held_out(corpus):
 
 def _batch(source, writer, settings, seed=0, stride=4, level=9):
     return make_batch(source, writer.backbone, settings, random.Random(seed), stride=stride, level=level)
+
+
+def test_renaming_is_the_same_in_document_question_and_evidence(writer, skill_settings):
+    plain, renamed = (
+        make_batch(
+            AlmanacSkill(("en",)),
+            writer.backbone,
+            skill_settings.skill.model_copy(update={"renamed_share": share}),
+            random.Random(5),
+            stride=2,
+            level=1,
+        )
+        for share in (0.0, 1.0)
+    )
+    size, special = len(writer.backbone.tokenizer), set(writer.backbone.tokenizer.all_special_ids)
+    tokens = [token for ids in renamed.ids for token in ids]
+    assert all(0 <= token < size and token not in special for token in tokens)
+    # What stood in the document as a run of tokens still does: evidence is copied, not made up.
+    for ids, pairs in zip(renamed.ids, renamed.pairs, strict=True):
+        for _, evidence in pairs:
+            assert evidence[-1] == writer.backbone.eos_id
+            body = evidence[1:-1]
+            assert len(evidence) == 1 or any(ids[i : i + len(body)] == body for i in range(len(ids)))
+    assert {token for ids in plain.ids for token in ids} != set(tokens)
 
 
 def test_queries_are_labelled_with_their_rows(writer, skill_settings):

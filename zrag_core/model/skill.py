@@ -32,12 +32,11 @@ from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
 from zrag_core.settings import Settings, SkillSettings
 
-SKILL_VERSION = 1
+SKILL_VERSION = 2
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.96
 _NEW_LEVEL = 1.0  # the running mean starts from here at a new level, so that no level is left at once
-_EMPTY_WEIGHT = 0.3
 _TOKENIZER_DOCUMENTS = 4000
 
 
@@ -92,6 +91,7 @@ def train_skill(
             on_resume(before.step)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     steps, means, level = settings.steps, dict(before.losses), before.level
+    weights = {name: getattr(settings, f"{name}_weight") for name in ("decision", "reconstruction", "routing")}
     every = max(1, steps // progress_times)
     started, tokens = time.monotonic(), 0
     model.train()
@@ -106,7 +106,6 @@ def train_skill(
             batch = make_batch(source, model.backbone, settings, rng, stride=model.settings.stride, level=level)
             with _autocast(model, settings):
                 losses = skill_losses(model, batch, settings)
-                weights = {"reconstruction": settings.reconstruction_weight, "routing": settings.routing_weight}
                 total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
             model.zero_grad(set_to_none=True)
             total.backward()
@@ -139,18 +138,20 @@ def train_skill(
 
 
 def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
-    """Losses of one batch: `evidence` (oracle routing), `empty`, `reconstruction` and `routing`."""
+    """Losses of one batch: `evidence` (oracle routing), `decision`, `reconstruction` and `routing`."""
     z = model.encode(batch.ids, batch.stride)
     nll, _ = model.packed_read_nll(z, batch.pairs, batch.stride)
-    # Evidence EOS alone, at its only place, is the empty evidence; it would drown among the tokens of the others.
-    lengths = [len(evidence) for row in batch.pairs for _, evidence in row]
-    lengths = torch.tensor(lengths, dtype=torch.long, device=nll.device)
-    is_empty = torch.repeat_interleave(lengths == 1, lengths)
+    lengths = torch.tensor(
+        [len(evidence) for row in batch.pairs for _, evidence in row], dtype=torch.long, device=nll.device
+    )
     losses = {}
-    if not is_empty.all():
-        losses["evidence"] = nll[~is_empty].mean()
-    if is_empty.any():
-        losses["empty"] = _EMPTY_WEIGHT * nll[is_empty].mean()
+    if len(lengths):
+        first = lengths.cumsum(0) - lengths
+        answered = torch.repeat_interleave(lengths > 1, lengths)
+        if answered.any():
+            losses["evidence"] = nll[answered].mean()
+        # One token among twenty decides whether there is an answer; by itself it would drown in their mean.
+        losses["decision"] = nll[first].mean()
     if settings.reconstruction_weight > 0:
         targets = [[*ids, model.backbone.eos_id] for ids in batch.ids]
         losses["reconstruction"] = model.write_loss(z, batch.masked, targets, batch.stride)

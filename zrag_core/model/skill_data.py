@@ -6,7 +6,7 @@ The documents are thrown away after their step, so theta can learn how to write,
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from zrag_core.settings import SkillSettings, TargetSettings
 from zrag_core.text import split_sentences
 
 Pair = tuple[list[int], list[int]]
+_RENAMED = (0.1, 0.6)  # share of a document's token types
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +200,21 @@ def make_batch(
     drawn = source.draw(rng, n + spare, settings.questions, longest=longest)
     rng.shuffle(drawn)
     inside, outside = drawn[:n], drawn[n:]
-    ids = [backbone.encode(item.document.text, settings.document_tokens) for item in inside]
-    pairs = [_pairs(item, inside, backbone, settings, rng) for item in inside]
-    queries = [(q, row) for row, item in enumerate(inside) for q, _ in item.asked]
-    queries += [(item.asked[0][0], len(inside)) for item in outside if item.asked]
+    ids: list[list[int]] = []
+    pairs: list[list[Pair]] = []
+    queries: list[tuple[str, list[int], int]] = []
+    for row, item in enumerate(inside):
+        tokens = backbone.encode(item.document.text, settings.document_tokens)
+        own = _pairs(item, inside, backbone, settings, rng)
+        if rng.random() < settings.renamed_share:
+            rename = _renaming([tokens, *(part for pair in own for part in pair)], backbone, rng)
+            tokens = rename(tokens)
+            own = [(rename(query), rename(evidence)) for query, evidence in own]
+        ids.append(tokens)
+        pairs.append(own)
+        queries += [(question, own[i][0], row) for i, (question, _) in enumerate(item.asked)]
+    for item in outside:
+        queries += [(q, backbone.encode(q, settings.query_tokens), len(inside)) for q, _ in item.asked[:1]]
     return SkillBatch(
         # The full stride is what counts in the end, so it comes as often as all the others together.
         stride=rng.choice((widest, rng.randint(1, widest))),
@@ -210,7 +222,7 @@ def make_batch(
         ids=ids,
         pairs=pairs,
         masked=[_masked(tokens, backbone, settings, rng) for tokens in ids],
-        queries=[(text, backbone.encode(text, settings.query_tokens), row) for text, row in queries],
+        queries=queries,
     )
 
 
@@ -221,6 +233,8 @@ def _pairs(
     settings: SkillSettings,
     rng: random.Random,
 ) -> list[Pair]:
+    """What a document is asked: its own questions first, in their order, then some that it does not answer."""
+
     def query(text: str) -> list[int]:
         return backbone.encode(text, settings.query_tokens)
 
@@ -232,6 +246,25 @@ def _pairs(
     if other is not item and other.asked and rng.random() < settings.unanswerable_share:
         pairs.append((query(rng.choice(other.asked)[0]), empty))
     return pairs
+
+
+def _renaming(
+    sequences: Sequence[Sequence[int]], backbone: Backbone, rng: random.Random
+) -> Callable[[Sequence[int]], list[int]]:
+    """Replace some token types by random ones, everywhere alike.
+
+    A language model can guess much of a text in words that it knows. What it cannot guess has to be copied through the
+    slots, which is what makes the skill work on words that it has never seen.
+    """
+    special = set(backbone.tokenizer.all_special_ids)
+    size = len(backbone.tokenizer)
+    rate = rng.uniform(*_RENAMED)
+    names: dict[int, int] = {}
+    for token in sorted({token for sequence in sequences for token in sequence} - special):
+        if rng.random() < rate:
+            other = rng.randrange(size)
+            names[token] = token if other in special else other
+    return lambda sequence: [names.get(token, token) for token in sequence]
 
 
 def _masked(tokens: list[int], backbone: Backbone, settings: SkillSettings, rng: random.Random) -> list[int]:
