@@ -22,9 +22,14 @@ _RANKED = 10
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The candidate sentences of one question, with their features [C, F] and scores [C]."""
+    """The candidate sentences of one question, with their features [C, F] and scores [C].
+
+    Attributes:
+        places: which of the read documents each sentence is from.
+    """
 
     segments: list[Segment]
+    places: list[int]
     features: torch.Tensor
     scores: torch.Tensor
 
@@ -111,8 +116,8 @@ class MemorySystem:
         scores = dict(zip(rows, routed.log_p[i].tolist(), strict=True))
         order = rows
         if self.checkpoint.model.encoder is not None:
-            places = self._by_answer(read)
-            order = [rows[place] for place in places] + rows[len(places) :]
+            found = [rows[place] for place in self._by_answer(read)]
+            order = found + [row for row in rows if row not in found]
         return [(row, scores[row]) for row in order]
 
     def _read_all(self, texts: Sequence[str]) -> tuple[list[_Read], Routed, list[list[list[int]]]]:
@@ -157,7 +162,7 @@ class MemorySystem:
         ids = [self._sentences.ids[row] for row in rows]
         answers, likelihoods = read_sentences(model, model.z[rows], asked, ids)
         bag = feature_ids(text)
-        features, segments = [], []
+        features, segments, places = [], [], []
         for place, row in enumerate(rows):
             prior = self._prior(row)
             for n, segment in enumerate(self._sentences.segments[row]):
@@ -165,9 +170,10 @@ class MemorySystem:
                 shared = [float(log_p[place]), float(second[place]), float(answers[place])]
                 features.append([*shared, likelihoods[place][n], float(prior[n]), words])
                 segments.append(segment)
+                places.append(place)
         stacked = torch.tensor(features)
         stacked[:, (0, 2)] = floor_log(stacked[:, (0, 2)])
-        return _Read(segments, stacked, stacked @ self._weights)
+        return _Read(segments, places, stacked, stacked @ self._weights)
 
     def _known(self, routed: Routed, i: int) -> torch.Tensor:
         return floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
@@ -187,12 +193,11 @@ class MemorySystem:
         return written
 
     def _by_answer(self, read: _Read) -> list[int]:
-        """Places of the read documents, the one with the best sentence first."""
-        best: dict[str, float] = {}
-        for segment, score in zip(read.segments, read.scores.tolist(), strict=True):
-            best[segment.document_id] = max(score, best.get(segment.document_id, float("-inf")))
-        places = {document: place for place, document in enumerate(best)}
-        return [places[document] for document in sorted(best, key=lambda name: -best[name])]
+        """Places of the read documents, the one with the best sentence first; those without a sentence are left out."""
+        best: dict[int, float] = {}
+        for place, score in zip(read.places, read.scores.tolist(), strict=True):
+            best[place] = max(score, best.get(place, float("-inf")))
+        return sorted(best, key=lambda place: -best[place])
 
     def _prior(self, row: int) -> torch.Tensor:
         """How likely each sentence of a document is when only its title is asked for; made once per document."""
