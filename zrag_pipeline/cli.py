@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import typing
 from collections.abc import Sequence
 
 from zrag_core.errors import WarehouseError, ZragError
@@ -43,7 +44,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         WarehouseError: nothing has been evaluated yet.
     """
     from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_text
-    from zrag_core.settings import EvaluationSettings
+    from zrag_core.settings import System
     from zrag_pipeline.warehouse import Warehouse
 
     warehouse = Warehouse(paths.warehouse_file())
@@ -60,7 +61,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         raise WarehouseError(
             f"corpus version '{corpus_version}' has not been evaluated", remedy=f"known: {', '.join(known) or 'none'}"
         )
-    order = EvaluationSettings().systems
+    order = typing.get_args(System)
     print((leaderboard_markdown if markdown else leaderboard_text)(frame, systems=order))
 
 
