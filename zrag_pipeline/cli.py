@@ -55,7 +55,11 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
                 "nothing has been evaluated yet", where=str(warehouse.path), remedy="run `make demo`, or the job `full`"
             )
         corpus_version = newest["corpus_version"][0]
-    frame = warehouse.query("SELECT * FROM leaderboard WHERE corpus_version = ?", [corpus_version])
+    # DuckDB gives the rows of a view in any order.
+    frame = warehouse.query(
+        "SELECT * FROM leaderboard WHERE corpus_version = ? ORDER BY split, question_type, system, reader, budget",
+        [corpus_version],
+    )
     if frame.empty:
         known = warehouse.query("SELECT DISTINCT corpus_version FROM leaderboard_all ORDER BY 1")["corpus_version"]
         raise WarehouseError(

@@ -43,7 +43,9 @@ def test_the_table_holds_every_system(zrag, lineage):
 
 
 def test_markdown_is_the_report_of_the_view(zrag, lineage):
-    frame = Warehouse(lineage.data / "warehouse.duckdb").query("SELECT * FROM leaderboard")
+    frame = Warehouse(lineage.data / "warehouse.duckdb").query(
+        "SELECT * FROM leaderboard ORDER BY split, question_type, system, reader, budget"
+    )
     code, out, _ = zrag(lineage.data, "leaderboard", "--markdown")
     assert code == 0
     assert out.strip() == leaderboard_markdown(frame, systems=SYSTEMS).strip()
