@@ -6,7 +6,7 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.model.calibration import auroc, calibrate
 from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
-from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, plain_weights
+from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, fit_routing, plain_weights
 from zrag_core.model.skill import new_model, train_skill
 from zrag_core.model.skill_data import AlmanacSkill
 from zrag_core.model.skill_folder import load_skill, save_skill
@@ -96,6 +96,16 @@ def test_ranking_weights_find_the_feature_that_tells():
     weights = fit_ranking(judged)
     assert weights[4] < -1
     assert weights[4].abs() > 3 * weights[[0, 1, 2, 3, 5]].abs().max()
+
+
+def test_routing_scales_follow_the_term_that_tells():
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(3, 200, 20, generator=generator)
+    gold = parts[1].argmax(1)
+    scales, null = fit_routing(parts, gold, torch.zeros(4))
+    assert scales[1] > 1
+    assert scales[[0, 2]].max() < 0
+    assert null < scales[1].exp() * parts[1].amax(1).min()
 
 
 def test_ranking_without_any_right_candidate_is_an_error():

@@ -38,7 +38,8 @@ def inputs():
 def test_scores_equal_a_loop_over_queries_documents_tokens_and_slots(router, inputs):
     scores = router.scores(**inputs)
     assert scores.shape == (B, N + 1)
-    words = router.lexical_queries(inputs["texts"], inputs["idf"])
+    title, text, _ = router.parts(**inputs)
+    words = router.log_scale[0].exp() * title + router.log_scale[1].exp() * text
     for b in range(B):
         tokens = [t for t in range(T) if inputs["mask"][b, t]]
         for i in range(N):
@@ -47,7 +48,7 @@ def test_scores_equal_a_loop_over_queries_documents_tokens_and_slots(router, inp
                 query = router.query.weight @ inputs["hidden"][b, t]
                 keys = [router.key.weight @ slot for slot in inputs["z"][i]]
                 late += max(F.cosine_similarity(query, key, dim=0).item() for key in keys)
-            expected = words[b] @ inputs["lexical"][i] + router.log_scale[2].exp() * late / math.sqrt(len(tokens))
+            expected = words[b, i] + router.log_scale[2].exp() * late / math.sqrt(len(tokens))
             assert scores[b, i].item() == pytest.approx(expected.item(), abs=1e-4)
         assert scores[b, N].item() == pytest.approx(0.7), "the last column is the null document"
 

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import torch
 
+from zrag_core.corpus.types import Document
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.network import MemoryModel
-from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, question_features
+from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, fit_routing, question_features
 from zrag_core.model.skill_data import SkillDocument, SkillSource
 from zrag_core.model.system import MemorySystem
 from zrag_core.model.writing import encode_documents
 from zrag_core.settings import Settings
 
 _DOCUMENTS, _OUTSIDE, _QUESTIONS = 64, 16, 4
+_ROUTED_DOCUMENTS, _BATCH = 400, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def calibrate(
         folder: named in the checkpoint that is made for reading (nothing is written there).
     """
 
+    _calibrate_routing(model, source, settings)
     judged: list[Judged] = []
     for number in range(memories):
         rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
@@ -77,9 +80,7 @@ def _judge(
     rng.shuffle(drawn)
     inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
     documents = tuple(item.document for item in inside)
-    ids = [model.backbone.encode(document.text, settings.skill.document_tokens) for document in documents]
-    z, _ = encode_documents(model, ids, settings.writing)
-    model.remember(documents, z)
+    _remember(model, documents, settings)
     system = MemorySystem("calibration", Checkpoint("", folder, model, documents, settings, {}), settings.decoding)
     for item in inside:
         for question, evidence in _distinct(item):
@@ -102,6 +103,38 @@ def _judge(
 
 def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
     return list(dict.fromkeys(item.asked))
+
+
+@torch.no_grad()
+def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settings) -> None:
+    """Weigh title, text and slots against each other in a larger memory than one step of training has."""
+    rng = random.Random(f"{settings.skill.seed}:calibration:routing")
+    drawn = source.draw(rng, _ROUTED_DOCUMENTS, _QUESTIONS, held_out=True)
+    rng.shuffle(drawn)
+    inside, outside = drawn[len(drawn) // 8 :], drawn[: len(drawn) // 8]
+    _remember(model, [item.document for item in inside], settings)
+    asked = [(question, row) for row, item in enumerate(inside) for question, _ in _distinct(item)]
+    asked += [(question, len(inside)) for item in outside for question, _ in _distinct(item)[:2]]
+    if not asked:
+        return
+    texts, rows = zip(*asked, strict=True)
+    queries = [model.backbone.encode(text, settings.skill.query_tokens) for text in texts]
+    parts = [
+        model.routing_parts(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
+        for start in range(0, len(texts), _BATCH)
+    ]
+    router = model.router
+    with torch.enable_grad():
+        start = torch.cat([router.log_scale.detach().cpu(), router.null_score.detach().cpu()[None]])
+        scales, null = fit_routing(torch.cat(parts, 1), torch.tensor(rows), start)
+    router.log_scale.copy_(scales)
+    router.null_score.copy_(null)
+
+
+def _remember(model: MemoryModel, documents: Sequence[Document], settings: Settings) -> None:
+    ids = [model.backbone.encode(document.text, settings.skill.document_tokens) for document in documents]
+    z, _ = encode_documents(model, ids, settings.writing)
+    model.remember(documents, z)
 
 
 def _own_features(model: MemoryModel, item: Judged) -> torch.Tensor:

@@ -226,6 +226,17 @@ class MemoryModel(nn.Module):
         hidden, mask = self._query_states(queries)
         return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], z=z, lexical=lexical, idf=idf)
 
+    def routing_parts(
+        self,
+        texts: Sequence[str],
+        queries: Sequence[Sequence[int]],
+    ) -> torch.Tensor:
+        """The router's terms for the documents in memory before they are scaled, [3, B, N] (`separated`)."""
+        assert isinstance(self.router, SlotRouter)
+        hidden, mask = self._query_states(queries)
+        idf = inverse_frequency(self.frequency, len(self.z))
+        return self.router.parts(texts, hidden[:, 1:], mask[:, 1:], z=self.z, lexical=self.lexical, idf=idf)
+
     def query_vectors(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """Query vectors [B, m * d] of the router of the policy `joint`."""
         assert isinstance(self.router, Router)

@@ -96,6 +96,23 @@ def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
     return _minimise(loss, plain_weights(1.0))
 
 
+def fit_routing(parts: torch.Tensor, gold: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log scales [3] of the router's terms and the null document's score that make gold documents most likely.
+
+    Args:
+        parts: [3, Q, N] terms of the routing scores.
+        gold: [Q] rows; N where the question is about nothing in memory.
+        start: [4] log scales and null score to start from.
+    """
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        scores = (values[:3].exp()[:, None, None] * parts).sum(0)
+        return F.cross_entropy(torch.cat([scores, values[3].expand(len(gold), 1)], 1), gold)
+
+    found = _minimise(loss, start)
+    return found[:3], found[3]
+
+
 def fit_confidence(features: torch.Tensor, answerable: torch.Tensor) -> torch.Tensor:
     """Weights [G + 1] (the last is the bias) of a logistic regression: P(answerable | features [Q, G])."""
     mean, std = features.mean(0), features.std(0).clamp(min=0.05)

@@ -19,7 +19,6 @@ from zrag_core.model.features import feature_ids, sign_vectors
 from zrag_core.model.lexical import title_ids
 
 _CHUNK = 1 << 24  # similarities held at once
-_TITLE, _TEXT, _SLOTS = 0, 1, 2
 
 
 class SlotRouter(nn.Module):
@@ -61,25 +60,31 @@ class SlotRouter(nn.Module):
             lexical: [N, title_width + text_width] lexical keys.
             idf: [BUCKETS] weights of features in this memory.
         """
-        scale = self.log_scale.exp()
-        total = self.lexical_queries(texts, idf) @ lexical.T
-        queries = F.normalize(self.query(hidden.float()), dim=-1) * mask[..., None]
-        length = mask.sum(1, keepdim=True).clamp(min=1)  # a query may hold no token
-        total = total + scale[_SLOTS] * _late_interaction(queries, self.slot_keys(z)) / length.sqrt()
+        parts = self.parts(texts, hidden, mask, z=z, lexical=lexical, idf=idf)
+        total = (self.log_scale.exp()[:, None, None] * parts).sum(0)
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
+
+    def parts(
+        self,
+        texts: Sequence[str],
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        z: torch.Tensor,
+        lexical: torch.Tensor,
+        idf: torch.Tensor,
+    ) -> torch.Tensor:
+        """The three terms of the score before they are scaled, [3, B, N]; arguments as in `scores`."""
+        titles, bodies = lexical.split((self.title_width, self.text_width), dim=1)
+        title = _weighted_sketch([title_ids(text) for text in texts], idf, self.title_width) @ titles.T
+        text = _weighted_sketch([feature_ids(text) for text in texts], idf, self.text_width) @ bodies.T
+        queries = F.normalize(self.query(hidden.float()), dim=-1) * mask[..., None]
+        length = mask.sum(1, keepdim=True).clamp(min=1)  # a query without a token says nothing, and is no error
+        return torch.stack([title, text, _late_interaction(queries, self.slot_keys(z)) / length.sqrt()])
 
     def slot_keys(self, z: torch.Tensor) -> torch.Tensor:
         """Unit keys [N, m, key_width] of slots [N, m, d]; linear in z up to length."""
         return F.normalize(self.key(z), dim=-1)
-
-    def lexical_queries(self, texts: Sequence[str], idf: torch.Tensor) -> torch.Tensor:
-        """[B, title_width + text_width]: sums of the features' random signs, weighted by idf and scale."""
-        scale = self.log_scale.exp()
-        parts = [
-            scale[kind] * _weighted_sketch([of(text) for text in texts], idf, width)
-            for kind, of, width in ((_TITLE, title_ids, self.title_width), (_TEXT, feature_ids, self.text_width))
-        ]
-        return torch.cat(parts, 1)
 
     def unseen_directions(self) -> torch.Tensor:
         """Projection [d, d] onto the changes of a slot that its key does not see."""
