@@ -44,7 +44,7 @@ def checkpoint_of(policy, tmp_path):
     model = MemoryModel(create_backbone(settings.backbone, texts, seed=0), settings.memory, len(DOCUMENTS)).eval()
     torch.nn.init.normal_(model.z)
     if policy == "separated":
-        model.set_keys(DOCUMENTS)
+        model.remember(DOCUMENTS, model.z)
     return Checkpoint("c", tmp_path, model, DOCUMENTS, settings, {})
 
 
@@ -207,7 +207,7 @@ def test_a_smaller_memory_routes_as_if_the_others_had_never_been_written(separat
         {k: v for k, v in whole.state_dict().items() if not k.startswith(("z", "lexical", "freq"))}, strict=False
     )
     small.z.copy_(whole.z[kept])
-    small.set_keys([DOCUMENTS[row] for row in kept])
+    small.remember([DOCUMENTS[row] for row in kept], small.z)
     probe = Probe(separated, QUESTIONS)
     texts = [asked.question.question for asked in probe.asked]
     expected = small.routing_scores(texts, [asked.ids for asked in probe.asked])[:, : len(kept)]

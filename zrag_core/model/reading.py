@@ -31,7 +31,7 @@ class Routed:
 
     Attributes:
         rows: [B, k] rows of Z.
-        log_p: [B, k] log P(document | query) over the whole memory.
+        log_p: [B, k] log P(document | query) over all documents in memory.
         null_p: [B] probability of the null document ("not in memory"); 0 where the policy has none.
         second: [B, k] bool, documents that the second step led to.
     """
@@ -54,10 +54,13 @@ def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[i
 def route_all(
     model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """log P(document | query) of all N documents for B queries, [B, N], and the null document's probability, [B]."""
+    """log P(document | query) of all N documents for B queries, [B, N], and the null document's probability, [B].
+
+    The former is among the documents alone: which one it is, if any, is another question than whether it is any.
+    """
     n = len(model.z)
-    log_p = torch.log_softmax(model.routing_scores(texts, queries).float(), dim=-1)
-    return log_p[:, :n], log_p[:, n:].exp().sum(1)
+    scores = model.routing_scores(texts, queries).float()
+    return torch.log_softmax(scores[:, :n], dim=-1), torch.softmax(scores, dim=-1)[:, n:].sum(1)
 
 
 @torch.no_grad()
