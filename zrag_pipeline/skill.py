@@ -193,7 +193,7 @@ trained on was thrown away after its step.
   AdamW {skill.lr}, Muon {skill.lr_matrices}; seed {skill.seed}
 - **Command**: `dagster job execute -m zrag_pipeline.definitions -j pretrain_tiny -c dagster_home/configs/\
 pretrain_tiny.yaml`, with these settings
-- **On fresh documents of the same source** (64, encoder alone, phrasings never trained):
+- **On fresh documents of the same source** (64, encoder alone, phrasings never trained, two-hop questions among them):
   recall@1 {metrics["skill_documents_recall_at_1"]:.3f}, best sentence right
   {metrics["skill_documents_sentence_top1"]:.3f}, AUROC of the confidence {metrics["skill_documents_auroc"]:.3f}
 {trained}

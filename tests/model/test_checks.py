@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model import checks, probing
+from zrag_core.model import checks, probing, reading
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.checks import run_checks
@@ -230,7 +230,7 @@ def test_joint_routing_among_some_documents_is_a_part_of_the_whole(joint):
 @torch.no_grad()
 def test_document_nll_is_that_of_running_one_sequence_token_by_token(joint, monkeypatch):
     monkeypatch.setattr(probing, "_TOKENS", 40)  # several passes, several chunks of positions
-    monkeypatch.setattr(probing, "_POSITIONS", 7)
+    monkeypatch.setattr(reading, "_POSITIONS", 7)
     model = joint.model
     documents = [model.backbone.encode(document.text) for document in DOCUMENTS[:2]]
     found = document_nll(model, model.z[:3], documents)

@@ -1,6 +1,6 @@
-"""Fitting what is judged rather than generated: weights of sentence features, and the confidence.
+"""Fitting what is judged rather than generated: scales of the router, weights of sentence features, the confidence.
 
-Both are fitted on memories of fresh documents of the skill source, asked in words that training never drew, so they
+All are fitted on memories of fresh documents of the skill source, asked in words that training never drew, so they
 belong to the skill and know nothing of the corpus.
 """
 
@@ -43,27 +43,23 @@ class Calibration:
     questions: int
 
 
-def calibrate(
-    model: MemoryModel, source: SkillSource, settings: Settings, *, memories: int = 4, folder: Path = Path()
-) -> Calibration:
+def calibrate(model: MemoryModel, source: SkillSource, settings: Settings, *, memories: int = 4) -> Calibration:
     """Fit the weights of `model` in place; its memory is replaced by skill documents, which the caller drops.
 
     Args:
         memories: memories of 64 documents to fit on; one more is judged.
-        folder: named in the checkpoint that is made for reading (nothing is written there).
     """
-
     _calibrate_routing(model, source, settings)
     judged: list[Judged] = []
     for number in range(memories):
         rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
-        judged.extend(_judge(model, source, settings, rng, folder))
+        judged.extend(_judge(model, source, settings, rng))
     model.ranking.copy_(fit_ranking([item for item in judged if item.right.numel()]))
     own = torch.stack([_own_features(model, item) for item in judged])
     answerable = torch.tensor([bool(item.right.numel()) for item in judged])
     model.confidence.copy_(fit_confidence(own, answerable))
     rng = random.Random(f"{settings.skill.seed}:calibration:last")
-    return _measure(model, list(_judge(model, source, settings, rng, folder)))
+    return _measure(model, list(_judge(model, source, settings, rng)))
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -72,16 +68,14 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return float(((wins > 0).float() + 0.5 * (wins == 0).float()).mean())
 
 
-def _judge(
-    model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random, folder: Path
-) -> Iterator[Judged]:
+def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random) -> Iterator[Judged]:
     """Judge questions about one fresh memory."""
     drawn = source.draw(rng, _DOCUMENTS + _OUTSIDE, _QUESTIONS, held_out=True)
     rng.shuffle(drawn)
     inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
     documents = tuple(item.document for item in inside)
     _remember(model, documents, settings)
-    system = MemorySystem("calibration", Checkpoint("", folder, model, documents, settings, {}), settings.decoding)
+    system = MemorySystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
     for item in inside:
         for question, evidence in _distinct(item):
             segments, features, known = system.judge(question)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 
 from zrag_core.corpus.sampling import hash_order
 from zrag_core.corpus.types import Question
@@ -19,10 +18,10 @@ from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.lexical import document_frequency
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.reading import generate, token_nll
 from zrag_core.model.slot_router import SlotRouter, inverse_frequency
 
 _TOKENS = 8192  # in one forward pass of `document_nll`
-_POSITIONS = 1024  # with logits at once; those of a large vocabulary take more memory than the model's states
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +140,11 @@ class Probe:
         return inverse_frequency(self.model.frequency - counts, len(kept))
 
 
-@torch.no_grad()
 def never_empty_evidence(
     model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[str]:
     """Greedy evidence for B queries, each reading one document of z [B, m, d]; at least one token is written."""
-    embeds, mask, places = model.prompt(z, queries)
-    backbone = model.backbone
-    output = backbone.lm.generate(
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        position_ids=places,
-        min_new_tokens=1,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=backbone.pad_id,
-        eos_token_id=backbone.eos_id,
-    )
-    return [backbone.decode(row.tolist()) for row in output]
+    return generate(model, z, queries, max_new_tokens, min_new_tokens=1)
 
 
 @torch.no_grad()
@@ -181,11 +164,6 @@ def document_nll(model: MemoryModel, z: torch.Tensor, documents: Sequence[Sequen
             place = torch.cat([place, place[:, -1:] + torch.arange(1, len(ids), device=model.device)], 1)
             # The prompt's last state predicts the first token, each token's state the next one.
             before = backbone.hidden(embeds, mask, place)[:, prompt.shape[1] - 1 :].flatten(0, 1)
-            parts = [
-                F.cross_entropy(backbone.logits(states), labels, reduction="none")
-                for states, labels in zip(
-                    before.split(_POSITIONS), ids.repeat(len(prompt)).split(_POSITIONS), strict=True
-                )
-            ]
-            result[i, start : start + step] = torch.cat(parts).view(len(prompt), -1).mean(1).cpu()
+            nll = token_nll(backbone, before, ids.repeat(len(prompt)))
+            result[i, start : start + step] = nll.view(len(prompt), -1).mean(1).cpu()
     return result

@@ -137,9 +137,9 @@ def read_sentences(
     # The prompt's last state predicts the first token, each token's state the next one.
     before = torch.cat([output.last_hidden_state[owner, -1:], hidden[:, :-1]], 1)
     real = mask.bool()
-    token_nll = torch.zeros(ids.shape, device=ids.device)
-    token_nll[real] = _cross_entropy(backbone, before[real], ids[real])
-    means = (-token_nll.sum(1) / mask.sum(1)).tolist()
+    nll = torch.zeros(ids.shape, device=ids.device)
+    nll[real] = token_nll(backbone, before[real], ids[real])
+    means = (-nll.sum(1) / mask.sum(1)).tolist()
     result, position = [], 0
     for count in counts:
         result.append(means[position : position + count])
@@ -147,7 +147,7 @@ def read_sentences(
     return answers, result
 
 
-def _cross_entropy(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def token_nll(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """NLL [P] of `labels` [P] under hidden states [P, H], a chunk at a time: float32 logits of a large vocabulary
     (152 thousand for Qwen3) at every position at once would not fit beside the model."""
     parts = [
@@ -158,9 +158,19 @@ def _cross_entropy(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tenso
 
 
 @torch.no_grad()
-def generate(model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
-    """Greedy evidence in the model's own words for B queries, each reading one document of z [B, m, d]."""
-    return _greedy(model, model.prompt(z, queries), max_new_tokens)
+def generate(
+    model: MemoryModel,
+    z: torch.Tensor,
+    queries: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    min_new_tokens: int = 0,
+) -> list[str]:
+    """Greedy evidence in the model's own words for B queries, each reading one document of z [B, m, d].
+
+    With `min_new_tokens` 1 the evidence cannot be empty: refusing is ruled out.
+    """
+    return _greedy(model, model.prompt(z, queries), max_new_tokens, min_new_tokens)
 
 
 @torch.no_grad()
@@ -170,7 +180,10 @@ def reconstruct(model: MemoryModel, z: torch.Tensor, max_new_tokens: int) -> lis
 
 
 def _greedy(
-    model: MemoryModel, prompt: tuple[torch.Tensor, torch.Tensor, torch.Tensor], max_new_tokens: int
+    model: MemoryModel,
+    prompt: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    max_new_tokens: int,
+    min_new_tokens: int = 0,
 ) -> list[str]:
     embeds, mask, places = prompt
     backbone = model.backbone
@@ -178,6 +191,7 @@ def _greedy(
         inputs_embeds=embeds,
         attention_mask=mask,
         position_ids=places,
+        min_new_tokens=min_new_tokens,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         temperature=None,

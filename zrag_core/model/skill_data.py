@@ -109,8 +109,9 @@ class CorpusSkill:
         # The version tells trainings on different contents apart.
         self.name = f"{corpus.name} {corpus_version(corpus.documents)}"
         # A document without a sentence teaches nothing.
-        self._documents = tuple(d for d in corpus.documents if split_sentences(d.text))
-        self._sentences = [[span.text for span in split_sentences(d.text)] for d in self._documents]
+        split = [(document, [span.text for span in split_sentences(document.text)]) for document in corpus.documents]
+        self._documents = [document for document, sentences in split if sentences]
+        self._sentences = [sentences for _, sentences in split if sentences]
         self._characters = characters
         rows = {document.id: row for row, document in enumerate(self._documents)}
         self._study: list[set[str]] = [set() for _ in rows]
