@@ -1,0 +1,159 @@
+"""A long-context local model that has read the corpus once, its KV cache kept on disk, as MemoRAG's memory model.
+
+Imports torch; import this module only where it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zrag_core.corpus.types import Document, Question
+from zrag_core.errors import CorpusError, SettingsError
+from zrag_core.memorag.clues import parse_clues, strip_thinking
+from zrag_core.memorag.kv_cache import KvCache, load_cache, model_fingerprint, read_on, save_cache
+from zrag_core.memorag.kv_reader import KvReader
+from zrag_core.memorag.memory import Clues, Draft, Spent
+from zrag_core.text import detect_language
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a corpus fits into a model's window.
+
+    Attributes:
+        read, documents: documents that were read, and in all.
+        read_tokens, tokens: their tokens, and those of all documents.
+    """
+
+    read: int
+    documents: int
+    read_tokens: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.read:,} of {self.documents:,} documents ({self.read_tokens:,} of {self.tokens:,} tokens) "
+            "are in the model's window"
+        )
+
+
+class KvMemory:
+    """Drafts and clues on top of a copy of the corpus' KV cache, greedily decoded.
+
+    Use `KvMemory.build`.
+
+    Attributes:
+        coverage: what was read of the corpus.
+        reused_tokens: tokens whose keys and values were on disk.
+        cache: of the corpus; never changed.
+    """
+
+    name = "kv"
+
+    def __init__(self, reader: KvReader, cache: KvCache, coverage: Coverage, *, reused_tokens: int, batch_size: int):
+        self.cache = cache
+        self.coverage = coverage
+        self.reused_tokens = reused_tokens
+        self._reader = reader
+        self._batch_size = batch_size
+
+    @classmethod
+    def build(
+        cls,
+        lm: Any,
+        tokenizer: Any,
+        documents: Sequence[Document],
+        folder: Path,
+        *,
+        window: int | None = None,
+        chunk_tokens: int = 1024,
+        draft_tokens: int = 128,
+        clue_tokens: int = 128,
+        batch_size: int = 1,
+    ) -> KvMemory:
+        """Read the corpus in its order, as far as the window goes, and keep the cache in `folder`.
+
+        What the folder already holds of the same beginning is not read again: documents that were added at the end of
+        the corpus are read behind the others, and from a changed one on everything is read anew.
+
+        Args:
+            lm: a `transformers` causal LM with full attention; see `kv_reader.load_causal_lm`.
+            window: tokens of context; left out, as many as the model's configuration allows.
+            chunk_tokens: tokens read at once.
+            draft_tokens, clue_tokens: longest draft, and longest list of clues.
+            batch_size: questions decoded at once; each takes a copy of the cache.
+
+        Raises:
+            CorpusError: there are no documents.
+            SettingsError: no document fits into the window, or the model's memory cannot be kept.
+            CheckpointError: the folder is damaged or cannot be written.
+        """
+        if not documents:
+            raise CorpusError("there is nothing to remember", remedy="check the corpus' location")
+        reader = KvReader(lm, tokenizer, draft_tokens, clue_tokens)
+        head = reader.head(detect_language("\n".join(document.text for document in documents)))
+        room = (window or _window_of(lm)) - len(head) - reader.longest_task()
+        texts = [reader.words(f"{document.contents}\n\n") for document in documents]
+        ids, read = [], 0
+        while read < len(texts) and len(ids) + len(texts[read]) <= room:
+            ids += texts[read]
+            read += 1
+        if not read:
+            raise SettingsError(
+                f"the memory model's window leaves {max(0, room)} tokens, the first document has {len(texts[0])}",
+                where="memory model",
+                remedy="choose a model with a longer window",
+            )
+        coverage = Coverage(read, len(documents), len(ids), sum(map(len, texts)))
+        if read < len(documents):
+            log.warning("%s; the others are found by retrieval only", coverage)
+        model = model_fingerprint(lm)
+        known = load_cache(folder, model, reader.device)
+        cache, reused = read_on(lm, head + ids, known, chunk_tokens)
+        if known is None or not reused == cache.tokens == known.tokens:
+            save_cache(folder, cache, model)
+        return cls(reader, cache, coverage, reused_tokens=reused, batch_size=batch_size)
+
+    def draft(self, questions: Sequence[Question]) -> list[Draft]:
+        """Decode drafts.
+
+        Raises:
+            AnsweringError: there is no prompt in a question's language.
+        """
+        reader = self._reader
+        tasks = [reader.task("draft", question) for question in questions]
+        return [Draft(strip_thinking(text), spent) for text, spent in self._write(tasks, reader.draft_tokens)]
+
+    def clues(self, questions: Sequence[Question], drafts: Sequence[Draft]) -> list[Clues]:
+        """Decode clues.
+
+        Raises:
+            AnsweringError: there is no prompt in a question's language.
+        """
+        reader, pairs = self._reader, list(zip(questions, drafts, strict=True))
+        tasks = [reader.task("clues", question, draft.text) for question, draft in pairs]
+        return [
+            Clues(parse_clues(text, question.question, draft.text), spent)
+            for (question, draft), (text, spent) in zip(pairs, self._write(tasks, reader.clue_tokens), strict=True)
+        ]
+
+    def _write(self, tasks: Sequence[list[int]], limit: int) -> list[tuple[str, Spent]]:
+        written: list[tuple[str, Spent]] = []
+        for start in range(0, len(tasks), self._batch_size):
+            written += self._reader.write(self.cache, tasks[start : start + self._batch_size], limit)
+        return written
+
+
+def _window_of(lm: Any) -> int:
+    window = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+    if window is None:
+        raise SettingsError(
+            "the memory model does not say how long its window is", where="memory model", remedy="give the window"
+        )
+    return window
