@@ -174,9 +174,12 @@ class MemorySettings(Section):
         description="separated: theta learns the skill on other documents and Z alone holds the corpus; "
         "joint: theta and Z are trained together on the corpus",
     )
-    slots: Positive = Field(32, description="m: vectors per document")
+    slots: Positive = Field(80, description="m: vectors per document")
     width: Positive = Field(128, description="d: numbers per vector")
-    stride: Positive = Field(5, description="separated: tokens of the document per slot, at least")
+    stride: Positive = Field(3, description="separated: tokens of the document per slot, at least")
+    window: Positive = Field(
+        1024, description="separated: tokens that are read at once in writing; longer documents are read in passages"
+    )
     key_width: Positive = Field(64, description="separated: numbers of a slot's routing key (made from the slot)")
     title_width: Positive = Field(1024, description="separated: numbers of the lexical key of the title")
     text_width: Positive = Field(1024, description="separated: numbers of the lexical key of the text")
@@ -208,19 +211,17 @@ class SkillSettings(Section):
     )
     documents: Positive = Field(32, description="documents written in a step")
     questions: Positive = Field(3, description="questions read for each of them")
-    sentences: Positive = Field(8, description="sentences of the longest document")
-    level_loss: Rate = Field(
-        0.5, description="evidence loss below which documents get a sentence longer and slots a token fuller"
+    level_loss: Rate = Field(0.9, description="evidence loss below which slots get a token fuller, up to the stride")
+    unanswerable_share: Share = Field(
+        0.5, description="chance of a question without an answer, and of one about another document, for each document"
     )
-    unanswerable_share: Share = Field(0.15, description="chance of a question without an answer, for each document")
+    query_mask: Share = Field(0.3, description="most of a query's tokens that are masked where a span is to be found")
     absent_share: Share = Field(0.1, description="questions about documents not in memory, per document in memory")
     renamed_share: Share = Field(
-        0.5, description="documents in which some tokens are replaced by random ones, question and evidence alike"
+        0.6, description="documents in which some tokens are replaced by random ones, question and evidence alike"
     )
-    decision_weight: Rate = Field(
-        0.3, description="weight of the first evidence token, which decides whether there is an answer at all"
-    )
-    reconstruction_weight: Rate = Field(1.0, description="weight of rebuilding the document from its slots")
+    finding_weight: Rate = Field(1.0, description="weight of finding the sentence among the document's")
+    reconstruction_weight: Rate = Field(1.0, description="weight of rebuilding sentences from their slots")
     routing_weight: Rate = Field(0.3, description="weight of the routing cross-entropy over the step's documents")
     mask_least: Share = Field(0.3, description="least share of masked tokens in rebuilding; drawn up to 1")
     lr: Rate = Field(3e-3, description="learning rate of AdamW (embeddings, heads, and all of a LoRA adapter)")
@@ -309,7 +310,8 @@ class DecodingSettings(Section):
         description="joint: how much of a sentence's likelihood without the question is subtracted; "
         "1: mutual information (separated: fitted with the skill)",
     )
-    max_new_tokens: Positive = Field(96, description="length of freely decoded evidence")
+    free_spans: Positive = Field(8, description="free decoding: most spans (sentences) that are written for a question")
+    max_new_tokens: Positive = Field(96, description="length of freely decoded evidence, per span")
     least_confidence: Share = Field(
         0.0, description="separated: questions answered with less confidence are refused (empty evidence); 0: none"
     )
@@ -401,6 +403,15 @@ class AnswerSettings(Section):
         return value
 
 
+class BenchmarkSettings(Section):
+    """The job `benchmark_memory`: almanacs that nothing was chosen on."""
+
+    seeds: tuple[int, ...] = Field((101, 102, 103), min_length=1, description="almanac seeds")
+    languages: tuple[Literal["en", "ko"], ...] = Field(("en", "ko"), min_length=1, description="almanac languages")
+    documents: tuple[Positive, ...] = Field((64, 200), min_length=1, description="numbers of documents in memory")
+    questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
+
+
 class Settings(Section):
     """All settings of one run."""
 
@@ -415,6 +426,7 @@ class Settings(Section):
     baselines: BaselineSettings = BaselineSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     answers: AnswerSettings = AnswerSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
 
     @model_validator(mode="after")
     def _answers_a_measured_budget(self) -> Settings:

@@ -52,8 +52,15 @@ pretrain_tiny = dg.define_asset_job(
 )
 benchmark = dg.define_asset_job(
     "benchmark",
-    dg.AssetSelection.groups("corpus", "evidence", "benchmarks"),
+    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("routing_benchmark"),
     description="Routing by the memory, untrained and trained, against BM25: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark]
+benchmark_memory = dg.define_asset_job(
+    "benchmark_memory",
+    dg.AssetSelection.assets("preflight", "skill", "memory_benchmark"),
+    config=run_config("benchmark_memory.yaml"),
+    description="The separated memory on fresh almanacs, mean and worst over seeds: table `benchmarks`.",
+)
+
+JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.corpus.version import corpus_version, questions_version
+from zrag_core.errors import CorpusError
 from zrag_core.model.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.skill_folder import load_skill
 from zrag_core.model.writing import write_documents
@@ -43,18 +44,30 @@ def write_memory(
 
     Args:
         skill: handle of the asset `skill`.
+
+    Raises:
+        CorpusError: the skill was trained on a document of this corpus.
     """
     corpus = warehouse.load_corpus(version)
     targets = warehouse.load_targets(version)
     documents = corpus.documents
     model, config = load_skill(Path(skill["folder"]), 0, keys=settings.memory, device=settings.backbone.device)
 
+    seen = {document.content_hash for document in documents}.intersection(config["seen"])
+    if seen:
+        raise CorpusError(
+            f"theta learned from {len(seen)} of the {len(documents)} documents that Z is to hold, so it may know them "
+            f"by itself (skill {config['skill_id']})",
+            where="skill.corpus",
+            remedy="give another skill corpus, or take these documents out of one of the two",
+        )
+
     def on_progress(phase: str, done: int, total: int) -> None:
         if done == total or done % (settings.writing.batch_size * 8) == 0:
             log(f"{phase} {done:,} of {total:,} documents")
 
     written = write_documents(model, documents, targets, settings.writing, on_progress=on_progress)
-    model.remember(documents, written.z)
+    model.remember(documents, written.z, written.spans)
     payload = [
         skill["digest"],
         corpus_version(documents),

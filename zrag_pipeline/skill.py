@@ -155,7 +155,7 @@ def _make(
     }
     skill_id = folder.name
     card = model_card(skill_id, settings, source.name, metrics)
-    save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card)
+    save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
     curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
     return MadeSkill(
@@ -189,8 +189,8 @@ trained on was thrown away after its step.
 - **Memory**: {memory.slots} x {memory.width} numbers per document, keys of {memory.title_width} + {memory.text_width}
 - **Data**: {source}, generated or read afresh in every step; nothing else
 - **Recipe**: {skill.steps:,} steps of {skill.documents} documents with {skill.questions} questions each; evidence,
-  reconstruction (weight {skill.reconstruction_weight}) and routing (weight {skill.routing_weight}) losses;
-  AdamW {skill.lr}, Muon {skill.lr_matrices}; seed {skill.seed}
+  finding (weight {skill.finding_weight}), reconstruction (weight {skill.reconstruction_weight}) and routing (weight
+  {skill.routing_weight}) losses; AdamW {skill.lr}, Muon {skill.lr_matrices}; seed {skill.seed}
 - **Command**: `dagster job execute -m zrag_pipeline.definitions -j pretrain_tiny -c dagster_home/configs/\
 pretrain_tiny.yaml`, with these settings
 - **On fresh documents of the same source** (64, encoder alone, phrasings never trained, two-hop questions among them):

@@ -111,20 +111,15 @@ def test_a_whole_skill_corpus_can_be_had():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.sampled_from(LANGUAGES),
-    st.integers(min_value=0, max_value=10**6),
-    st.integers(min_value=0, max_value=40),
-    st.one_of(st.none(), st.integers(min_value=1, max_value=10)),
-)
-def test_skill_batches_can_be_asked(language, seed, n, sentences):
-    batch = skill_batch(random.Random(seed), n, language, sentences)
-    again = skill_batch(random.Random(seed), n, language, sentences)
+@given(st.sampled_from(LANGUAGES), st.integers(min_value=0, max_value=10**6), st.integers(min_value=0, max_value=40))
+def test_skill_batches_can_be_asked(language, seed, n):
+    batch = skill_batch(random.Random(seed), n, language)
+    again = skill_batch(random.Random(seed), n, language)
     assert [document.document for document in batch] == [document.document for document in again]
     assert [document.index for document in batch] == list(range(n))
     rng = random.Random(seed)
     for document in batch:
-        assert len(document.sentences) <= (sentences or 8)
+        assert len(document.sentences) <= 8
         assert document.document.text == " ".join(sentence.text for sentence in document.sentences)
         assert document.document.title in document.sentences[0].text
         question, sentence, answer = document.ask(rng)
@@ -154,6 +149,22 @@ def test_one_generator_gives_fresh_documents_every_step():
 def test_two_hop_questions_exist_in_skill_batches(language):
     batch = skill_batch(random.Random(0), 64, language)
     assert len(two_hop_questions(random.Random(0), batch)) > 60
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_held_out_two_hop_questions_are_worded_as_no_training_question_is(language):
+    batch = skill_batch(random.Random(0), 64, language)
+    worded = {
+        phrasing: {
+            hop.question.replace(hop.source.document.title, "@")
+            for seed in range(8)
+            for hop in two_hop_questions(random.Random(seed), batch, phrasing=phrasing)
+        }
+        for phrasing in ("train", "held_out", "any")
+    }
+    assert not worded["train"] & worded["held_out"]
+    assert worded["any"] & worded["train"]
+    assert worded["any"] & worded["held_out"]
 
 
 def test_skill_batch_names_an_unknown_language():

@@ -10,6 +10,7 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.joint import initialise
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.spans import sentence_ids
 from zrag_core.settings import load_settings
 
 torch.set_num_threads(1)
@@ -72,7 +73,7 @@ def skill_settings():
         {
             "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
             "memory": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
-            "skill": {"steps": 6, "languages": ["en"], "documents": 4, "sentences": 2, "save_every": 2, "threads": 1},
+            "skill": {"steps": 6, "languages": ["en"], "documents": 4, "save_every": 2, "threads": 1},
             "writing": {"steps": 8, "queries": 3, "batch_size": 3, "tolerance": 0.0, "threads": 1},
         }
     )
@@ -91,7 +92,8 @@ def writer(skill_settings, documents, targets):
 def remembering(writer, documents):
     """The same with every document written by the encoder."""
     with torch.no_grad():
-        writer.remember(documents, writer.encode([writer.backbone.encode(document.text) for document in documents]))
+        sentences = [sentence_ids(writer.backbone, document.text) for document in documents]
+        writer.remember(documents, *writer.encode(sentences))
     return writer
 
 

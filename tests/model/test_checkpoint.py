@@ -48,7 +48,8 @@ def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
     hits = sum(q.golden_answers[0] in found.text for q, found in zip(QUESTIONS, free, strict=True))
     assert hits >= 3
     assert all(found.segments == () for found in free)
-    rebuilt = reconstruct(checkpoint.model, checkpoint.model.z, 12)
+    model = checkpoint.model
+    rebuilt = [reconstruct(model, z, spans, 12) for z, spans in zip(model.z, model.spans, strict=True)]
     assert sum(document.title.split()[0] in text for document, text in zip(documents, rebuilt, strict=True)) >= 3
 
 

@@ -3,9 +3,13 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.model.backbone import create_backbone
+from zrag_core.model.calibration import calibrate
 from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.joint import train_joint
+from zrag_core.model.skill import new_model, train_skill
+from zrag_core.model.skill_data import AlmanacSkill
 from zrag_core.model.system import MemorySystem
+from zrag_core.model.writing import write_documents
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -25,3 +29,30 @@ def test_nf4_lora_trains_saves_and_reads_on_cuda(qwen3_folder, documents, target
     found = MemorySystem("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve([question])[0]
     assert found.document_ids[0] == "d0"
     assert len(found.segments) == 4
+
+
+def test_a_skill_learns_is_calibrated_writes_and_reads_on_cuda(
+    skill_settings, documents, targets, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("zrag_core.model.calibration._DOCUMENTS", 16)
+    backbone = skill_settings.backbone.model_copy(update={"device": "cuda"})
+    chosen = skill_settings.model_copy(update={"backbone": backbone})
+    source = AlmanacSkill(("en",))
+    model = new_model(chosen, source)
+    assert model.device.type == "cuda"
+    train_skill(model, source, chosen.skill, fingerprint="x")
+    calibrate(model, source, chosen, memories=1)
+    written = write_documents(model, documents, targets, chosen.writing)
+    model.remember(documents, written.z, written.spans)
+    save_checkpoint(tmp_path / "m", model, documents, chosen, checkpoint_id="m", metrics={})
+    question = Question("a", "Where was Orla Venn born?", ("Tessamor",), ("d0",))
+    there, here = (
+        MemorySystem("zrag", load_checkpoint(tmp_path / "m", device=device), chosen.decoding, threads=1)
+        for device in ("cuda", "cpu")
+    )
+    (found,), (expected,) = there.retrieve([question]), here.retrieve([question])
+    assert found.document_ids == expected.document_ids
+    assert found.confidence == pytest.approx(expected.confidence, abs=0.01)
+    assert {s.text: s.score for s in found.segments} == pytest.approx(
+        {s.text: s.score for s in expected.segments}, abs=0.05
+    )

@@ -8,7 +8,8 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CorpusError
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.examples import build_training_set, sample_reconstruction, sample_self_study
-from zrag_core.model.joint import initialise, schedule, train_joint, training_fingerprint
+from zrag_core.model.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
+from zrag_core.model.spans import whole_document
 from zrag_core.settings import TrainingSettings, load_settings
 
 
@@ -213,9 +214,23 @@ def test_dev_loss_is_measured_on_the_dev_split_alone(settings, documents, target
     query = result.model.backbone.encode("Where was Orla Venn born?")
     evidence = [*result.model.backbone.encode("Orla Venn was born in Tessamor."), result.model.backbone.eos_id]
     with torch.no_grad():
-        expected = result.model.read_loss(result.model.z[[0]], [query], [evidence]).item()
+        nll, _ = result.model.read_nll(*whole_document(result.model.z[[0]]), [query], [evidence])
+        expected = nll.mean().item()
     assert result.dev_loss == pytest.approx(expected, abs=1e-5)
     assert train_joint(documents, targets, _backbone(settings, documents, targets), settings).dev_loss is None
+
+
+@torch.no_grad()
+def test_evaluation_loss_weighs_tokens_and_not_batches(model, settings, documents, targets):
+    examples = build_training_set(documents, targets, model.backbone, settings.training).examples
+    assert len({len(example.evidence) for example in examples}) > 1
+    nll = [
+        model.read_nll(*whole_document(model.z[[example.row]]), [example.query], [example.evidence])[0]
+        for example in examples
+    ]
+    for batch_size in (1, 2, 64):
+        assert evaluation_loss(model, examples, batch_size) == pytest.approx(torch.cat(nll).mean().item(), abs=1e-5)
+    assert evaluation_loss(model, [], 4) is None
 
 
 def test_settings_name_every_problem():

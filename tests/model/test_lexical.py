@@ -86,7 +86,8 @@ def _exact_score(query, document, corpus, title_weight):
 
 def _lexical_scores(router, queries, keys, idf):
     nothing = {"hidden": torch.zeros(len(queries), 1, 8), "mask": torch.zeros(len(queries), 1)}
-    parts = router.parts(queries, **nothing, z=torch.zeros(len(keys), 1, 4), lexical=keys, idf=idf)
+    slots = {"z": torch.zeros(len(keys), 1, 4), "spans": torch.zeros(len(keys), 1, dtype=torch.int16)}
+    parts = router.parts(queries, **nothing, **slots, lexical=keys, idf=idf)
     return (router.log_scale.exp()[:2, None, None] * parts[:2]).sum(0)
 
 

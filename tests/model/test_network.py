@@ -2,9 +2,19 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Document
+from zrag_core.model import backbone as backbone_module
+from zrag_core.model import reading
+from zrag_core.model.backbone import Backbone
+from zrag_core.model.encoder import UNUSED, plan_spans
 from zrag_core.model.joint import routing_loss
-from zrag_core.model.network import EVIDENCE, WRITE, MemoryModel
-from zrag_core.model.reading import generate, read_sentences, reconstruct, route
+from zrag_core.model.network import EVIDENCE, MEMORY, ORIGIN, ROUTE, WRITE, MemoryModel
+from zrag_core.model.reading import SentenceStore, find, generate, read_sentences, reconstruct, route
+from zrag_core.model.spans import sentence_ids, span_slots, whole_document
+
+TEXTS = ["Where was Orla Venn born?", "How deep is it?", "서린도는 어디에 있나? 그리고 등대는 몇 개인가?"]
+# Spans of different sizes: what is read is padded.
+SPANS = [[0, 0, 0, 1], [0, 1, 1, 2], [0, 0, UNUSED, UNUSED]]
+WANTED = [0, 2, 0]
 
 
 @pytest.fixture(params=["joint", "separated"])
@@ -19,28 +29,54 @@ def either(request):
 
 
 def _queries(model):
-    texts = ["Where was Orla Venn born?", "How deep is it?", "서린도는 어디에 있나? 그리고 등대는 몇 개인가?"]
-    return texts, [model.backbone.encode(text) for text in texts]
+    return TEXTS, [model.backbone.encode(text) for text in TEXTS]
 
 
-def _slot_places(model):
-    """Slots stand side by side under `joint`, and as far apart as they were written under `separated`."""
-    step = model.settings.stride if model.settings.policy == "separated" else 1
-    return [slot * step for slot in range(model.settings.slots)], model.settings.slots * step
+def _targets(model, *texts):
+    return [[*model.backbone.encode(text), model.backbone.eos_id] for text in texts]
 
 
-def _read_prompt(model, z, query):
+def _slots_to_read(model):
+    """What three queries read, as (z, used), and the slots of each of them without padding."""
+    z = torch.randn(3, model.settings.slots, model.settings.width, generator=torch.Generator().manual_seed(3))
+    if model.encoder is None:
+        return whole_document(z), list(z)
+    spans = torch.tensor(SPANS)
+    chosen, used = span_slots(z, spans, WANTED)
+    own = [z[row, spans[row] == span] for row, span in enumerate(WANTED)]
+    # Padding must not matter, whatever it holds.
+    return (chosen.masked_fill(~used[..., None], 7.0), used), own
+
+
+def _some(prefix, rows):
+    z, used = prefix
+    return z[rows], used[rows]
+
+
+def _slot_places(model, n, distance=None):
+    """Slots stand side by side under `joint`; under `separated`, as far apart as they were written, from ORIGIN on."""
+    if model.encoder is None:
+        return list(range(n))
+    return [ORIGIN + slot * (distance or model.settings.stride) for slot in range(n)]
+
+
+def _places_behind(model, n, length):
+    """Of `length` tokens after n slots: under `separated` they end before ORIGIN, where the evidence starts."""
+    start = n if model.encoder is None else ORIGIN - length
+    return list(range(start, start + length))
+
+
+def _read_prompt(model, own, query, distance=None):
     """Prompt of one query, without padding: embeddings and positions."""
-    places, behind = _slot_places(model)
-    parts = [model.slots(z[None])[0], model.backbone.embed(torch.tensor(query)), model.markers[EVIDENCE][None]]
-    return torch.cat(parts), places + list(range(behind, behind + len(query) + 1))
+    parts = [model.slots(own[None])[0], model.backbone.embed(torch.tensor(query)), model.markers[EVIDENCE][None]]
+    n = len(own)
+    return torch.cat(parts), _slot_places(model, n, distance) + _places_behind(model, n, len(query) + 1)
 
 
-def _write_prompt(model, z):
-    """Under `separated` the text stands beside its slots, under `joint` behind them."""
-    places, behind = _slot_places(model)
-    start = 0 if model.settings.policy == "separated" else behind
-    return torch.cat([model.slots(z[None])[0], model.markers[WRITE][None]]), [*places, start]
+def _write_prompt(model, own, distance=None):
+    n = len(own)
+    embeds = torch.cat([model.slots(own[None])[0], model.markers[WRITE][None]])
+    return embeds, _slot_places(model, n, distance) + _places_behind(model, n, 1)
 
 
 def _logits(model, embeds, places):
@@ -70,48 +106,242 @@ def _greedy(model, prompt, limit):
 
 
 @torch.no_grad()
-def test_read_loss_is_the_mean_negative_log_likelihood(either):
-    _, queries = _queries(either)
-    targets = [[*either.backbone.encode(text), either.backbone.eos_id] for text in ("In Tessamor.", "Deep.", "남쪽")]
-    rows = torch.tensor([0, 2, 3])
-    expected = torch.cat(
-        [
-            _plain_log_p(either, _read_prompt(either, either.z[row], query), target)
-            for row, query, target in zip(rows, queries, targets, strict=True)
-        ]
-    )
-    assert either.read_loss(either.z[rows], queries, targets).item() == pytest.approx(-expected.mean().item(), abs=1e-4)
-
-
-@torch.no_grad()
-def test_write_loss_predicts_each_token_from_the_ones_before(either):
-    texts = ["Lake Munar is deep.", "서린도는 섬이다. Orla Venn keeps bees."]
-    targets = [[*either.backbone.encode(text), either.backbone.eos_id] for text in texts]
-    masked = [[either.backbone.mask_id if n % 3 else token for n, token in enumerate(target)] for target in targets]
-    rows = torch.tensor([2, 3])
-    expected = torch.cat(
-        [
-            _plain_log_p(either, _write_prompt(either, either.z[row]), target, shown)
-            for row, target, shown in zip(rows, targets, masked, strict=True)
-        ]
-    )
-    loss = either.write_loss(either.z[rows], masked, targets).item()
-    assert loss == pytest.approx(-expected.mean().item(), abs=1e-4)
-
-
-@torch.no_grad()
 def test_prompts_are_padded_between_slots_and_query(either):
     _, queries = _queries(either)
-    embeds, mask, places = either.prompt(either.z[:3], queries)
+    prefix, own = _slots_to_read(either)
+    embeds, mask, places = either.prompt(*prefix, queries)
     assert embeds.shape[:2] == mask.shape == places.shape
     for row, query in enumerate(queries):
         real = mask[row].bool()
-        expected, own = _read_prompt(either, either.z[row], query)
+        expected, positions = _read_prompt(either, own[row], query)
         assert torch.allclose(embeds[row][real], expected, atol=1e-6)
-        assert places[row][real].tolist() == own
-        assert real[: either.settings.slots].all()
+        assert places[row][real].tolist() == positions
+        assert real[: len(own[row])].all()
         assert real[-len(query) - 1 :].all()
-        assert real.sum() == either.settings.slots + len(query) + 1
+
+
+@torch.no_grad()
+def test_writing_prompts_hold_the_slots_and_a_marker(either):
+    prefix, own = _slots_to_read(either)
+    embeds, mask, places = either.write_prompt(*prefix)
+    assert embeds.shape[:2] == mask.shape == places.shape
+    for row, slots in enumerate(own):
+        real = mask[row].bool()
+        expected, positions = _write_prompt(either, slots)
+        assert torch.allclose(embeds[row][real], expected, atol=1e-6)
+        assert places[row][real].tolist() == positions
+
+
+@torch.no_grad()
+def test_evidence_stands_beside_the_slots_that_keep_it(remembering):
+    """Slot j keeps tokens j * stride to (j + 1) * stride of its span, and stands at the first of them."""
+    _, queries = _queries(remembering)
+    prefix, own = _slots_to_read(remembering)
+    for _, _, places in (remembering.prompt(*prefix, queries), remembering.write_prompt(*prefix)):
+        first = places[:, -1] + 1  # what is written goes on behind the prompt
+        for row, slots in enumerate(own):
+            assert (places[row, : len(slots)] - first[row]).tolist() == [4 * slot for slot in range(len(slots))]
+    # In training slots may hold fewer tokens.
+    _, _, places = remembering.prompt(*prefix, queries, 3)
+    assert places[0, :3].tolist() == [ORIGIN, ORIGIN + 3, ORIGIN + 6]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2], [1, 0]])
+def test_read_nll_is_that_of_each_query_read_by_itself(either, rows):
+    _, queries = _queries(either)
+    targets = _targets(either, "In Tessamor.", "", "남쪽 바다에 있는 섬")
+    prefix, own = _slots_to_read(either)
+    asked, wanted = [queries[row] for row in rows], [targets[row] for row in rows]
+    nll, owner = either.read_nll(*_some(prefix, rows), asked, wanted)
+    expected = [_plain_log_p(either, _read_prompt(either, own[row], queries[row]), targets[row]) for row in rows]
+    assert torch.allclose(nll, -torch.cat(expected), atol=1e-4)
+    assert owner.tolist() == [number for number, target in enumerate(wanted) for _ in target]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2], [1, 0]])
+def test_write_nll_predicts_each_token_from_the_ones_before(either, rows):
+    targets = _targets(either, "Lake Munar is deep.", "서린도는 섬이다. Orla Venn keeps bees.", "Bees.")
+    masked = [[either.backbone.mask_id if n % 3 else token for n, token in enumerate(target)] for target in targets]
+    prefix, own = _slots_to_read(either)
+    shown, wanted = [masked[row] for row in rows], [targets[row] for row in rows]
+    nll, owner = either.write_nll(*_some(prefix, rows), shown, wanted)
+    expected = [_plain_log_p(either, _write_prompt(either, own[row]), targets[row], masked[row]) for row in rows]
+    assert torch.allclose(nll, -torch.cat(expected), atol=1e-4)
+    assert owner.tolist() == [number for number, target in enumerate(wanted) for _ in target]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("either", ["separated"], indirect=True)
+def test_slots_may_stand_closer_in_training(either):
+    _, queries = _queries(either)
+    targets = _targets(either, "In Tessamor.", "Deep.", "남쪽")
+    prefix, own = _slots_to_read(either)
+    for distance in (None, 1, 3):
+        read, _ = either.read_nll(*prefix, queries, targets, distance)
+        written, _ = either.write_nll(*prefix, targets, targets, distance)
+        asked = [_read_prompt(either, slots, query, distance) for slots, query in zip(own, queries, strict=True)]
+        told = [_write_prompt(either, slots, distance) for slots in own]
+        for nll, prompts in ((read, asked), (written, told)):
+            expected = [_plain_log_p(either, *pair) for pair in zip(prompts, targets, strict=True)]
+            assert torch.allclose(nll, -torch.cat(expected), atol=1e-4)
+    own_distance, _ = either.read_nll(*prefix, queries, targets)
+    assert not torch.allclose(read, own_distance, atol=1e-3), "else a distance that is ignored would pass"
+
+
+@torch.no_grad()
+def test_logits_are_made_a_few_positions_at_a_time(either, monkeypatch):
+    _, queries = _queries(either)
+    targets = _targets(either, "In Tessamor.", "Deep.", "남쪽")
+    prefix, _ = _slots_to_read(either)
+    whole, _ = either.read_nll(*prefix, queries, targets)
+    monkeypatch.setattr(backbone_module, "_POSITIONS", 3)
+    assert torch.allclose(either.read_nll(*prefix, queries, targets)[0], whole, atol=1e-5)
+
+
+def test_evidence_loss_reaches_the_slots_that_are_read_and_no_others(either):
+    z, m = either.z.detach().clone().requires_grad_(True), either.settings.slots
+    rows, wanted = [0, 3], [1, 0]
+    if either.encoder is None:
+        prefix, read = whole_document(z[rows]), torch.ones(2, m, dtype=torch.bool)
+    else:
+        prefix = span_slots(z[rows], either.spans[rows], wanted)
+        read = either.spans[rows] == torch.tensor(wanted)[:, None]
+        assert 0 < read.sum() < read.numel()
+    either.read_nll(*prefix, _queries(either)[1][:2], _targets(either, "Tessamor", "Bees."))[0].sum().backward()
+    expected = torch.zeros(len(z), m, dtype=torch.bool)
+    expected[rows] = read
+    assert torch.equal(z.grad.abs().sum(-1) > 0, expected)
+
+
+@torch.no_grad()
+def test_sentence_scores_are_mean_log_probabilities_with_the_end(either, monkeypatch):
+    _, queries = _queries(either)
+    sentences = [either.backbone.encode(text) for text in ("Orla Venn was born in Tessamor.", "", "He owns parrots.")]
+    prefix, own = _slots_to_read(either)
+    # Sentences and slots in another order, so that what is sorted for a batch has to be put back.
+    order = [0, 1, 2, 2, 0]
+    asked = [queries[row] for row in order]
+    told = [sentences[row] for row in (0, 2, 1, 0, 1)]
+    expected = [
+        _plain_log_p(either, _read_prompt(either, own[row], query), [*sentence, either.backbone.eos_id]).mean()
+        for row, query, sentence in zip(order, asked, told, strict=True)
+    ]
+    for sequences in (256, 2):
+        monkeypatch.setattr(reading, "_SEQUENCES", sequences)
+        scores = read_sentences(either, *_some(prefix, order), asked, told)
+        assert torch.allclose(scores, torch.stack(expected), atol=1e-4)
+    assert read_sentences(either, *_some(prefix, []), [], []).shape == (0,)
+
+
+@torch.no_grad()
+def test_batched_generation_equals_greedy_decoding_one_by_one(either):
+    _, queries = _queries(either)
+    prefix, own = _slots_to_read(either)
+    prompts = [_read_prompt(either, slots, query) for slots, query in zip(own, queries, strict=True)]
+    assert generate(either, *prefix, queries, 8) == [_greedy(either, prompt, 8) for prompt in prompts]
+
+
+@torch.no_grad()
+def test_evidence_can_be_kept_from_being_empty(either, monkeypatch):
+    _, queries = _queries(either)
+    prefix, own = _slots_to_read(either)
+    first, second = _logits(either, *_read_prompt(either, own[0], queries[0])).topk(2).indices.tolist()
+    # What the model would say first ends the text from here on (and is no special token, so that it is shown).
+    monkeypatch.setattr(Backbone, "eos_id", first)
+    arguments = either, *_some(prefix, [0]), queries[:1]
+    assert generate(*arguments, 8) == [either.backbone.decode([first])]
+    (text,) = generate(*arguments, 1, min_new_tokens=1)
+    assert text == either.backbone.decode([second])
+
+
+@torch.no_grad()
+def test_a_document_is_rebuilt_span_by_span(either):
+    z, spans = either.z[2], either.spans[2]
+    numbers = spans.unique().tolist()
+    assert numbers == ([0] if either.encoder is None else [0, 1])
+    expected = " ".join(_greedy(either, _write_prompt(either, z[spans == number]), 8) for number in numbers)
+    assert reconstruct(either, z, spans, 8) == expected
+
+
+@torch.no_grad()
+def test_nothing_is_rebuilt_of_a_document_without_text(writer):
+    z, spans = writer.encode([[]])
+    assert reconstruct(writer, z[0], spans[0], 8) == ""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("either", ["separated"], indirect=True)
+def test_spans_are_found_with_the_states_of_the_question_behind_its_marker(either):
+    _, queries = _queries(either)
+    memory = either.z[[0, 2, 3]], either.spans[[0, 2, 3]]
+    together = either.find(queries, *memory)
+    assert together.shape == (3, either.settings.slots + 1)
+    for i, query in enumerate(queries):
+        embeds = torch.cat([either.markers[ROUTE][None], either.backbone.embed(torch.tensor(query))])
+        states = either.lm.base_model(inputs_embeds=embeds[None]).last_hidden_state[:, 1:]
+        document = memory[0][i : i + 1], memory[1][i : i + 1]
+        expected = either.router.find(states, torch.ones(1, len(query)), *document)
+        assert torch.allclose(together[i : i + 1], expected, atol=1e-4)
+        assert torch.allclose(either.find([query], *document), expected, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("null_span", [-25.0, 0.5, 25.0])
+def test_what_is_found_is_which_span_and_whether_any(remembering, null_span):
+    _, queries = _queries(remembering)
+    remembering.router.null_span.fill_(null_span)
+    memory = remembering.z[:3], remembering.spans[:3]
+    found = find(remembering, queries, *memory)
+    logits = remembering.find(queries, *memory).double()
+    assert torch.allclose(found.log_p.exp().sum(1), torch.ones(3))
+    assert torch.allclose(found.log_p[:, :2].double(), logits[:, :2].log_softmax(1), atol=1e-5)
+    # Nearly certain answers keep their small doubt (and the other way round): relative, not absolute.
+    assert torch.allclose(found.answers.double(), torch.log1p(-logits.softmax(1)[:, -1]), rtol=1e-3, atol=0)
+
+
+@torch.no_grad()
+def test_nothing_is_found_in_a_document_without_text(remembering):
+    z, spans = remembering.encode([[]])
+    assert find(remembering, [remembering.backbone.encode("Who?")], z, spans).answers.item() < -100
+
+
+@torch.no_grad()
+def test_joint_models_find_the_whole_document(model):
+    found = find(model, _queries(model)[1], model.z[:3], model.spans[:3])
+    assert found.answers.tolist() == [0.0] * 3
+    assert found.log_p.exp().tolist() == [[1.0, 0.0]] * 3
+
+
+@torch.no_grad()
+def test_what_keys_do_not_see_changes_neither_finding_nor_routing(remembering, documents):
+    texts, queries = _queries(remembering)
+    z, spans = remembering.z[:3], remembering.spans[:3]
+    found, routed = remembering.find(queries, z, spans), remembering.routing_scores(texts, queries)
+    change = torch.randn(remembering.z.shape, generator=torch.Generator().manual_seed(4))
+    remembering.remember(documents, remembering.z + change @ remembering.router.unseen_directions(), remembering.spans)
+    assert (remembering.z[:3] - z).abs().max() > 0.5
+    assert torch.allclose(remembering.find(queries, remembering.z[:3], spans), found, atol=1e-4)
+    assert torch.allclose(remembering.routing_scores(texts, queries), routed, atol=1e-4)
+
+
+def test_sentences_know_the_span_that_keeps_them(either, documents):
+    many = Document("m", "Many", "One is red. Two is blue. Three is green. Four is grey. Five is black. Six is white.")
+    store = SentenceStore.build(either, [*documents, many, Document("e", "Empty", "")])
+    assert store.spans[-1] == []
+    for ids, spans in zip(store.ids, store.spans, strict=True):
+        if either.encoder is None:
+            assert spans == [0] * len(ids)
+            continue
+        # The tokens of a span's sentences are as many as its slots keep.
+        plan = plan_spans(list(map(len, ids)), either.settings.slots, either.settings.stride)
+        assert set(spans) == {span for span, _ in plan}
+        for number in set(spans):
+            tokens = sum(len(sentence) for sentence, span in zip(ids, spans, strict=True) if span == number)
+            assert tokens == sum(length for span, length in plan if span == number)
+    assert store.ids[-2] == sentence_ids(either.backbone, many.text)
+    assert [segment.text for segment in store.segments[-2]][1:3] == ["Two is blue.", "Three is green."]
 
 
 @torch.no_grad()
@@ -142,50 +372,12 @@ def test_each_query_of_a_batch_gets_its_own_documents(either, documents):
     assert route(either, texts[:1], [either.backbone.encode(texts[0])], 99).rows.shape == (1, 5)
 
 
-@torch.no_grad()
-def test_shared_prefix_scores_equal_plain_scores(either):
-    queries = [either.backbone.encode(text) for text in ("Where was Orla Venn born? In Tessamor?", "Who?")]
-    candidates = [
-        [either.backbone.encode(text) for text in ("Orla Venn was born in Tessamor.", "Bees.")],
-        [either.backbone.encode("He owns two parrots.")],
-    ]
-    rows, eos = torch.tensor([0, 1]), either.backbone.eos_id
-    answers, scores = read_sentences(either, either.z[rows], queries, candidates)
-    for row, query, sentences, found, answer in zip(rows, queries, candidates, scores, answers, strict=True):
-        prompt = _read_prompt(either, either.z[row], query)
-        for sentence, value in zip(sentences, found, strict=True):
-            expected = _plain_log_p(either, prompt, [*sentence, eos]).mean().item()
-            assert value == pytest.approx(expected, abs=1e-4)
-        empty = _plain_log_p(either, prompt, [eos]).exp()
-        assert answer.item() == pytest.approx(torch.log(1 - empty).item(), abs=1e-4)
-
-
-@torch.no_grad()
-def test_batched_generation_equals_greedy_decoding_one_by_one(either):
-    _, queries = _queries(either)
-    rows = torch.tensor([0, 2, 3])
-    batched = generate(either, either.z[rows], queries, 8)
-    assert batched == [
-        _greedy(either, _read_prompt(either, either.z[row], query), 8) for row, query in zip(rows, queries, strict=True)
-    ]
-    rebuilt = reconstruct(either, either.z[rows], 8)
-    assert rebuilt == [_greedy(either, _write_prompt(either, either.z[row]), 8) for row in rows]
-
-
 def test_routing_loss_closed_form():
     scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     total = sum(torch.exp(torch.tensor([2.0, 1.0, 0.0])))
     first = -torch.log((torch.exp(torch.tensor(2.0)) + torch.exp(torch.tensor(0.0))) / total)
     second = torch.log(torch.tensor(3.0))
     assert routing_loss(scores, [(0, 2), (1,)]).item() == pytest.approx(((first + second) / 2).item(), abs=1e-6)
-
-
-def test_evidence_loss_reaches_z_and_only_the_read_rows(model):
-    target = [[*model.backbone.encode("Tessamor"), model.backbone.eos_id]]
-    model.read_loss(model.z[[0]], [model.backbone.encode("Where?")], target).backward()
-    norms = model.z.grad.flatten(1).norm(dim=1)
-    assert norms[0] > 0
-    assert (norms[1:] == 0).all()
 
 
 def test_alpha_zero_hides_z(either):
@@ -200,28 +392,37 @@ def test_slots_are_read_by_direction_and_not_by_length(either):
 
 
 @torch.no_grad()
+def test_slots_beyond_the_models_own_number_share_the_last_place(either):
+    m = either.settings.slots
+    made = either.slots(torch.ones(1, m + 2, either.settings.width))[0]
+    assert torch.equal(made[m:], made[m - 1].expand(2, -1))
+    assert not torch.allclose(made[m - 1], made[m - 2])
+
+
+@torch.no_grad()
 def test_remembering_another_corpus_replaces_the_memory_as_a_whole(remembering, documents):
     texts = ["Where was Orla Venn born?"]
     queries = [remembering.backbone.encode(texts[0])]
     before = remembering.routing_scores(texts, queries)
-    z, theta = remembering.z.clone(), {n: v.clone() for n, v in remembering.head_state().items()}
+    z, spans = remembering.z.clone(), remembering.spans.clone()
+    theta = {name: value.clone() for name, value in remembering.head_state().items()}
     new = Document("n", "New Place", "New Place lies by a river.")
-    remembering.remember([*documents, new], torch.cat([z, z[:1]]))
+    remembering.remember([*documents, new], torch.cat([z, z[:1]]), torch.cat([spans, spans[:1]]))
     assert remembering.routing_scores(texts, queries).shape == (1, 7)
-    remembering.remember(documents, z)
+    remembering.remember(documents, z, spans)
     assert torch.equal(remembering.routing_scores(texts, queries), before)
     assert all(torch.equal(theta[name], value) for name, value in remembering.head_state().items())
-    remembering.remember(documents[::-1], z.flip(0))
+    remembering.remember(documents[::-1], z.flip(0), spans.flip(0))
     assert torch.allclose(remembering.routing_scores(texts, queries)[0, :5].flip(0), before[0, :5], atol=1e-4)
 
 
 def test_the_state_of_the_heads_holds_nothing_of_a_document(either):
     heads = set(either.head_state())
     memory = {name for name, _ in either.named_memory()}
-    assert memory == ({"z"} if either.settings.policy == "joint" else {"z", "lexical", "frequency"})
+    assert memory == ({"z", "spans"} if either.encoder is None else {"z", "spans", "lexical", "frequency"})
     everything = {name for name in either.state_dict() if not name.startswith("lm.")}
-    assert heads | {"z", "lexical", "frequency"} == everything
-    assert not heads & {"z", "lexical", "frequency"}
+    assert heads | set(MEMORY) == everything
+    assert not heads & set(MEMORY)
 
 
 def test_a_new_separated_model_reads_back_along_the_directions_it_writes(writer):
@@ -239,3 +440,4 @@ def test_both_policies_of_one_backbone(backbone, settings, skill_settings):
     assert separated.encoder is not None
     assert joint.z.shape == (3, 2, 64)
     assert separated.z.shape == (3, 4, 24)
+    assert not joint.spans.any(), "a document is one span of all its slots"

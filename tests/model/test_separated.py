@@ -6,10 +6,23 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.model.calibration import auroc, calibrate
 from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
-from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, fit_routing, plain_weights
+from zrag_core.model.encoder import UNUSED
+from zrag_core.model.ranking import (
+    CONFIDENCE_FEATURES,
+    SENTENCE_FEATURES,
+    Judged,
+    confidence,
+    fit_confidence,
+    fit_ranking,
+    fit_routing,
+    plain_weights,
+    question_features,
+)
+from zrag_core.model.reading import SentenceStore
 from zrag_core.model.skill import new_model, train_skill
 from zrag_core.model.skill_data import AlmanacSkill
 from zrag_core.model.skill_folder import load_skill, save_skill
+from zrag_core.model.spans import sentence_ids
 from zrag_core.model.system import MemorySystem
 from zrag_core.model.writing import write_documents
 from zrag_core.settings import load_settings
@@ -44,13 +57,13 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
     assert all(torch.equal(base[name], trained[name]) for name in base), "the base model must stay frozen"
     assert any("lora_B" in name and p.abs().sum() > 0 for name, p in trained.items())
     moved = {name for name, value in model.head_state().items() if not torch.equal(value, heads[name])}
-    assert {"encoder.memory_tokens", "encoder.down.weight", "projection.weight", "router.query.weight"} <= moved
+    assert {"encoder.memory_token", "encoder.down.weight", "projection.weight", "router.query.weight"} <= moved
 
     save_skill(tmp_path / "skill", model, settings, skill_id="s", metrics={}, card="# s")
     loaded, _ = load_skill(tmp_path / "skill", 0)
     theta = {name: value.clone() for name, value in loaded.head_state().items()}
     written = write_documents(loaded, documents, targets, settings.writing)
-    loaded.remember(documents, written.z)
+    loaded.remember(documents, written.z, written.spans)
     assert all(torch.equal(theta[name], value) for name, value in loaded.head_state().items())
     save_checkpoint(tmp_path / "memory", loaded, documents, settings, checkpoint_id="m", metrics={})
     assert (tmp_path / "memory" / "adapter" / "adapter_model.safetensors").is_file()
@@ -68,15 +81,21 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
         )
 
 
-def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp_path):
+def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp_path, monkeypatch):
+    monkeypatch.setattr("zrag_core.model.calibration._DOCUMENTS", 24)  # a minute otherwise
     tiny = {"hidden_size": 32, "layers": 1, "heads": 2, "vocabulary": 400}
     settings = _settings({"name": "zrag-tiny", "tiny": tiny})
     source = AlmanacSkill(("en",))
     model = new_model(settings, source)
+    theta = {name: p.clone() for name, p in model.named_parameters() if name != "z"}
     found = calibrate(model, source, settings, memories=1)
     assert found.questions > 50
     assert not torch.equal(model.ranking, plain_weights(1.0))
-    model.remember(documents, torch.randn(len(documents), 4, 24))
+    moved = {name for name, p in model.named_parameters() if name in theta and not torch.equal(p, theta[name])}
+    assert moved == {"router.log_scale", "router.null_score"}, "nothing that writes, finds or reads"
+    with torch.no_grad():
+        sentences = [sentence_ids(model.backbone, document.text) for document in documents]
+        model.remember(documents, *model.encode(sentences))
     save_checkpoint(tmp_path / "m", model, documents, settings, checkpoint_id="m", metrics={})
     system = MemorySystem("zrag", load_checkpoint(tmp_path / "m"), settings.decoding, threads=1)
     assert all(0 < item.confidence < 1 for item in system.retrieve(QUESTIONS))
@@ -85,17 +104,49 @@ def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp
     assert not any(item.answerable for item in refusing.retrieve(QUESTIONS))
 
 
-def test_ranking_weights_find_the_feature_that_tells():
-    generator = torch.Generator().manual_seed(0)
+def test_every_sentence_that_calibration_judges_has_slots(monkeypatch):
+    """Also of documents that training cuts short."""
+    for name, number in (("_DOCUMENTS", 8), ("_OUTSIDE", 2)):
+        monkeypatch.setattr(f"zrag_core.model.calibration.{name}", number)
+    tiny = {"hidden_size": 32, "layers": 1, "heads": 2, "vocabulary": 400}
+    settings = _settings({"name": "zrag-tiny", "tiny": tiny})
+    settings = settings.model_copy(update={"skill": settings.skill.model_copy(update={"document_tokens": 60})})
+    judged = []
+
+    def system(name, checkpoint, *arguments):
+        judged.append((checkpoint.documents, checkpoint.model.spans.tolist()))
+        return MemorySystem(name, checkpoint, *arguments)
+
+    monkeypatch.setattr("zrag_core.model.calibration.MemorySystem", system)
+    source = AlmanacSkill(("en",))
+    model = new_model(settings, source)
+    calibrate(model, source, settings, memories=1)
+    assert len(judged) == 2
+    for documents, spans in judged:
+        looked_for = SentenceStore.build(model, documents).spans
+        assert [set(own) - {UNUSED} for own in spans] == [set(own) for own in looked_for]
+
+
+@pytest.mark.parametrize("name", SENTENCE_FEATURES)
+def test_ranking_weights_find_the_feature_that_tells(name):
+    generator, number = torch.Generator().manual_seed(0), SENTENCE_FEATURES.index(name)
     judged = []
     for _ in range(60):
-        features = torch.randn(5, 6, generator=generator)
+        features = torch.randn(5, len(SENTENCE_FEATURES), generator=generator)
         right = torch.zeros(5, dtype=torch.bool)
-        right[int(features[:, 4].argmin())] = True
+        right[int(features[:, number].argmin())] = True
         judged.append(Judged(features, torch.zeros(()), right))
     weights = fit_ranking(judged)
-    assert weights[4] < -1
-    assert weights[4].abs() > 3 * weights[[0, 1, 2, 3, 5]].abs().max()
+    others = torch.arange(len(SENTENCE_FEATURES)) != number
+    assert weights[number] < -1
+    assert weights[number].abs() > 3 * weights[others].abs().max()
+
+
+def test_a_question_is_judged_by_its_best_sentence():
+    features = torch.arange(2 * len(SENTENCE_FEATURES)).reshape(2, -1).float()
+    known, scores = torch.tensor(-0.5), torch.tensor([3.0, 7.0])
+    own = {"known": -0.5, "score": 7.0} | dict(zip(SENTENCE_FEATURES, features[1].tolist(), strict=True))
+    assert question_features(known, features, scores).tolist() == [own[name] for name in CONFIDENCE_FEATURES]
 
 
 def test_routing_scales_follow_the_term_that_tells():
@@ -108,9 +159,23 @@ def test_routing_scales_follow_the_term_that_tells():
     assert null < scales[1].exp() * parts[1].amax(1).min()
 
 
+def test_routing_scales_are_finite_wherever_the_search_steps():
+    """Scales are powers of e, which a long step of the line search takes beyond what a float holds."""
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        gold = torch.randint(0, 45, (60,), generator=generator).clamp(max=40)
+        parts = torch.randn(3, 60, 40, generator=generator) * torch.tensor([2.0, 8.0, 0.05])[:, None, None]
+        known = torch.arange(60)[gold < 40]
+        parts[0, known, gold[known]] += 3
+        parts[1, known, gold[known]] += 20
+        scales, null = fit_routing(parts, gold, torch.tensor([-1.0, -2.3, -1.0, 0.0]))
+        assert scales.isfinite().all()
+        assert null.isfinite()
+
+
 def test_ranking_without_any_right_candidate_is_an_error():
     with pytest.raises(ValueError, match="no question has its answer"):
-        fit_ranking([Judged(torch.zeros(2, 6), torch.zeros(()), torch.zeros(2, dtype=torch.bool))])
+        fit_ranking([Judged(torch.zeros(2, 7), torch.zeros(()), torch.zeros(2, dtype=torch.bool))])
 
 
 def test_confidence_is_calibrated_on_data_of_its_own_kind():

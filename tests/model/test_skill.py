@@ -1,13 +1,15 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from memory_fixtures import slots_of
 
 from zrag_core.model.attention import float32_attention
 from zrag_core.model.progress import Progress
 from zrag_core.model.skill import new_model, schedule, skill_fingerprint, skill_losses, train_skill
-from zrag_core.model.skill_data import AlmanacSkill, SkillBatch, highest_level, make_batch
+from zrag_core.model.skill_data import AlmanacSkill, make_batch
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,11 @@ def fresh(skill_settings, source, monkeypatch):
     """Makes the model that training starts from; its tokenizer is learned from few documents."""
     monkeypatch.setattr("zrag_core.model.skill._TOKENIZER_DOCUMENTS", 40)
     return lambda settings=skill_settings: new_model(settings, source)
+
+
+def _batch(source, model, skill, seed, *, slots=32, level=3):
+    stride = model.settings.stride
+    return make_batch(source, model.backbone, skill, random.Random(seed), slots=slots, stride=stride, level=level)
 
 
 def _with(settings, **skill):
@@ -45,7 +52,7 @@ def _same(first, second):
 
 def test_a_resumed_training_equals_one_that_was_never_stopped(fresh, source, skill_settings, tmp_path):
     # A level is left at every step, so the curriculum has to be resumed as well.
-    skill = skill_settings.skill.model_copy(update={"level_loss": 99.0, "sentences": 8})
+    skill = skill_settings.skill.model_copy(update={"level_loss": 99.0})
     whole = train_skill(fresh(), source, skill, fingerprint="f")
     with pytest.raises(_StopError):
         train_skill(fresh(), source, skill, fingerprint="f", state_folder=tmp_path / "s", on_progress=_stop_at(5))
@@ -67,22 +74,35 @@ def test_the_state_of_another_training_is_not_resumed(fresh, source, skill_setti
     assert _same(afresh, train_skill(fresh(), source, skill, fingerprint="g"))
 
 
-def test_training_learns_to_read_to_rebuild_and_to_route(fresh, source, skill_settings):
+class _Same:
+    """A source that draws the same documents in every step: something to learn in seconds."""
+
+    name = "same"
+
+    def __init__(self, source):
+        self._source = source
+
+    def draw(self, rng, n, questions, *, held_out=False):
+        return self._source.draw(random.Random(0), n, questions)
+
+
+def test_training_learns_to_read_to_rebuild_to_find_and_to_route(fresh, source, skill_settings):
     skill = skill_settings.skill.model_copy(
-        update={"steps": 60, "documents": 8, "sentences": 1, "level_loss": 0.0, "renamed_share": 0.0}
+        update={"steps": 60, "level_loss": 0.0, "renamed_share": 0.0, "document_tokens": 1000}
     )
-    model = fresh()
-    held_out = make_batch(source, model.backbone, skill, random.Random("other"), stride=1, level=0)
+    model, source = fresh(), _Same(source)
+    another = _batch(source, model, skill, "other", level=0)
     with torch.no_grad():
-        before = skill_losses(model, held_out, skill)
+        before = skill_losses(model, another, skill)
     seen = []
     result = train_skill(model, source, skill, fingerprint="f", on_progress=seen.append, progress_times=4)
     with torch.no_grad():
-        after = skill_losses(model, held_out, skill)
-    assert set(before) == {"evidence", "decision", "reconstruction", "routing"}
+        after = skill_losses(model, another, skill)
+    assert set(before) == {"evidence", "finding", "reconstruction", "routing"}
     assert after["evidence"] < 0.8 * before["evidence"]
     assert after["reconstruction"] < 0.8 * before["reconstruction"]
-    assert after["routing"] < before["routing"]
+    assert after["finding"] < 0.6 * before["finding"]
+    assert after["routing"] < 0.8 * before["routing"]
     assert [progress.step for progress in seen] == [15, 30, 45, 60]
     assert {**seen[-1].losses} == {**result.losses, "level": 0}
     assert seen[0].learning_rate > seen[-1].learning_rate
@@ -90,17 +110,21 @@ def test_training_learns_to_read_to_rebuild_and_to_route(fresh, source, skill_se
     assert len(result.model.z) == 0
 
 
-def test_a_level_is_left_when_its_loss_is_low_enough(fresh, source, skill_settings):
-    def levels(**skill):
+def test_a_level_is_left_when_its_loss_is_low_enough(fresh, source, skill_settings, monkeypatch):
+    def levels(evidence, **skill):
+        monkeypatch.setattr(
+            "zrag_core.model.skill.skill_losses",
+            lambda model, batch, settings: {"evidence": 0 * model.markers.sum() + evidence},
+        )
         seen = []
-        settings = skill_settings.skill.model_copy(update={"steps": 5, "documents": 2, **skill})
+        settings = skill_settings.skill.model_copy(update={"documents": 1, **skill})
         train_skill(fresh(), source, settings, fingerprint="f", on_progress=lambda p: seen.append(p.losses["level"]))
         return seen
 
-    assert levels(level_loss=99.0, sentences=8) == [1, 2, 3, 4, 5]
-    assert levels(level_loss=99.0, sentences=2) == [1, 2, 3, 3, 3], "stride 4 is the highest level"
-    assert highest_level(skill_settings.skill, 4) == 3
-    assert levels(level_loss=0.0) == [0] * 5
+    assert levels(0.5, steps=5, level_loss=99.0) == [1, 2, 3, 3, 3], "at the third a slot keeps the whole stride of 4"
+    assert levels(0.5, steps=3, level_loss=0.0) == [0] * 3
+    # At a new level the mean starts at 1: 0.5 + 0.5 * 0.96**6 is the first below 0.9.
+    assert levels(0.5, steps=14, level_loss=0.9) == [1] * 6 + [2] * 6 + [3] * 2
 
 
 def test_matrices_of_the_layers_are_trained_by_muon_and_the_rest_by_adam(fresh, source, skill_settings):
@@ -118,59 +142,63 @@ def test_matrices_of_the_layers_are_trained_by_muon_and_the_rest_by_adam(fresh, 
     others = moved(lr_matrices=0.0)
     assert not others & matrices
     assert {"lm.model.embed_tokens.weight", "projection.weight", "slot_position", "markers", "router.query.weight",
-            "router.key.weight", "router.log_scale", "router.null_score", "encoder.memory_tokens",
-            "encoder.down.weight"} <= others  # fmt: skip
+            "router.key.weight", "router.token_weight.weight", "router.log_scale", "router.null_score",
+            "router.null_span", "encoder.memory_token", "encoder.down.weight"} <= others  # fmt: skip
 
 
-def test_losses_are_those_of_their_parts(writer, source, skill_settings):
-    skill = skill_settings.skill.model_copy(update={"unanswerable_share": 1.0, "documents": 3})
-    batch = make_batch(source, writer.backbone, skill, random.Random(0), stride=3, level=1)
-    with torch.no_grad():
-        losses = skill_losses(writer, batch, skill)
-        z = writer.encode(batch.ids, batch.stride)
-        single = [
-            (evidence, writer.packed_read_nll(z[row : row + 1], [[(query, evidence)]], batch.stride)[0])
-            for row, own in enumerate(batch.pairs)
-            for query, evidence in own
-        ]
-        answered = torch.cat([nll for evidence, nll in single if len(evidence) > 1])
-        refused = torch.cat([nll for evidence, nll in single if len(evidence) == 1])
-        rebuilt = [
-            writer.write_loss(z[row : row + 1], [masked], [[*ids, writer.backbone.eos_id]], batch.stride)
-            for row, (masked, ids) in enumerate(zip(batch.masked, batch.ids, strict=True))
-        ]
-        tokens = torch.tensor([len(masked) for masked in batch.masked])
-        writer.remember(batch.documents, z)
-        scores = writer.routing_scores([text for text, _, _ in batch.queries], [ids for _, ids, _ in batch.queries])
-    assert len(refused) >= 3
-    assert losses["evidence"].item() == pytest.approx(answered.mean().item(), abs=1e-4)
-    decisions = torch.stack([nll[0] for _, nll in single])
-    assert losses["decision"].item() == pytest.approx(decisions.mean().item(), abs=1e-4)
-    expected = (torch.stack(rebuilt) * tokens).sum() / tokens.sum()
-    assert losses["reconstruction"].item() == pytest.approx(expected.item(), abs=1e-4)
-    gold = torch.tensor([row for _, _, row in batch.queries])
-    assert losses["routing"].item() == pytest.approx(F.cross_entropy(scores, gold).item(), abs=1e-4)
-
-
-def test_parts_without_weight_are_not_computed(writer, source, skill_settings):
+@torch.no_grad()
+@pytest.mark.parametrize(("slots", "level"), [(32, 3), (3, 3), (4, 0)])
+def test_losses_are_those_of_each_example_alone(writer, source, skill_settings, slots, level):
+    """Oracle: every document encoded by itself, and every example with the slots of its span picked one by one."""
     skill = skill_settings.skill.model_copy(
-        update={"reconstruction_weight": 0.0, "routing_weight": 0.0, "unanswerable_share": 0.0}
+        update={"unanswerable_share": 1.0, "documents": 3, "renamed_share": 0.0, "document_tokens": 1000}
     )
-    batch = make_batch(source, writer.backbone, skill, random.Random(0), stride=3, level=1)
-    assert set(skill_losses(writer, batch, skill)) == {"evidence", "decision"}
+    batch = _batch(source, writer, skill, 0, slots=slots, level=level)
+    losses = skill_losses(writer, batch, skill)
+    written = [writer.encode([sentences], batch.stride, batch.slots) for sentences in batch.sentences]
+
+    def own(example):
+        z, spans = (value[0] for value in written[example.row])
+        return slots_of(z, spans, example.span)
+
+    read = [writer.read_nll(*own(e), [e.given], [e.target], batch.stride)[0] for e in batch.reads]
+    assert losses["evidence"].item() == pytest.approx(torch.cat(read).mean().item(), abs=1e-4)
+    rebuilt = [writer.write_nll(*own(e), [e.given], [e.target], batch.stride)[0] for e in batch.rebuilds]
+    assert losses["reconstruction"].item() == pytest.approx(torch.cat(rebuilt).mean().item(), abs=1e-4)
+
+    found = []
+    for example in batch.finds:
+        log_p = writer.find([example.given], *written[example.row])[0].log_softmax(-1)
+        assert len(log_p) == batch.slots + 1
+        found.append(-log_p[batch.slots if example.span is None else example.span])
+    assert any(example.span is None for example in batch.finds)
+    assert losses["finding"].item() == pytest.approx(torch.stack(found).mean().item(), abs=1e-4)
+
+    writer.remember(batch.documents, *(torch.cat(values) for values in zip(*written, strict=True)))
+    scores = [writer.routing_scores([text], [ids])[0] for text, ids, _ in batch.queries]
+    gold = torch.tensor([row for _, _, row in batch.queries])
+    assert losses["routing"].item() == pytest.approx(F.cross_entropy(torch.stack(scores), gold).item(), abs=1e-4)
 
 
+def test_parts_without_weight_or_examples_are_not_computed(writer, source, skill_settings):
+    skill = skill_settings.skill
+    batch = _batch(source, writer, skill, 0, level=1)
+    without = {f"{name}_weight": 0.0 for name in ("finding", "reconstruction", "routing")}
+    assert set(skill_losses(writer, batch, skill.model_copy(update=without))) == {"evidence"}
+    assert set(skill_losses(writer, replace(batch, reads=[], finds=[]), skill)) == {"reconstruction", "routing"}
+
+
+@torch.no_grad()
 def test_what_the_document_says_reaches_its_reader_through_the_slots_alone(writer, source, skill_settings):
-    batch = make_batch(source, writer.backbone, skill_settings.skill, random.Random(0), stride=4, level=1)
-    other = [[*reversed(ids)] for ids in batch.ids]
-    changed = SkillBatch(**{**vars(batch), "ids": other})
-    with torch.no_grad():
+    batch = _batch(source, writer, skill_settings.skill, 0, level=1)
+    changed = replace(batch, sentences=[[ids[::-1] for ids in document] for document in batch.sentences])
+    for name in ("evidence", "reconstruction"):
         writer.alpha = 1.0
-        seen = [skill_losses(writer, each, skill_settings.skill)["evidence"].item() for each in (batch, changed)]
+        seen = [skill_losses(writer, each, skill_settings.skill)[name].item() for each in (batch, changed)]
         writer.alpha = 0.0
-        hidden = [skill_losses(writer, each, skill_settings.skill)["evidence"].item() for each in (batch, changed)]
-    assert seen[0] != seen[1]
-    assert hidden[0] == hidden[1]
+        hidden = [skill_losses(writer, each, skill_settings.skill)[name].item() for each in (batch, changed)]
+        assert seen[0] != seen[1]
+        assert hidden[0] == hidden[1]
 
 
 def test_schedule_rises_stays_and_falls(skill_settings):
@@ -188,7 +216,7 @@ def test_the_fingerprint_follows_what_matters(skill_settings):
     base = skill_fingerprint(skill_settings, "almanac (en)")
     assert skill_fingerprint(_with(skill_settings, threads=2, save_every=50, compile=True), "almanac (en)") == base
     assert skill_fingerprint(skill_settings, "almanac (ko)") != base
-    for change in ({"seed": 1}, {"steps": 7}, {"autocast": True}):
+    for change in ({"seed": 1}, {"steps": 7}, {"autocast": True}, {"finding_weight": 0.5}, {"query_mask": 0.1}):
         assert skill_fingerprint(_with(skill_settings, **change), "almanac (en)") != base
     memory = skill_settings.memory.model_copy(update={"stride": 5})
     assert skill_fingerprint(skill_settings.model_copy(update={"memory": memory}), "almanac (en)") != base

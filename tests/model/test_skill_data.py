@@ -1,15 +1,27 @@
 import random
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from memory_fixtures import is_run_of, joined, kept_tokens
 
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill, highest_level, make_batch
+from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill, SkillDocument, TwoHop, make_batch
 from zrag_core.text import split_sentences
 
 
 def _settings(skill_settings, **skill):
-    # Texts stay as they were drawn, so that they can be compared.
-    return skill_settings.skill.model_copy(update={"renamed_share": 0.0, **skill})
+    # Texts and queries stay as they were drawn, so that they can be compared.
+    return skill_settings.skill.model_copy(update={"renamed_share": 0.0, "query_mask": 0.0, **skill})
+
+
+def _batch(source, backbone, settings, seed=0, slots=32, stride=4, level=9):
+    return make_batch(source, backbone, settings, random.Random(seed), slots=slots, stride=stride, level=level)
+
+
+# --- sources --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +44,37 @@ def source(request, corpus):
     return AlmanacSkill(("en", "ko")) if request.param == "generated" else CorpusSkill(corpus)
 
 
+def _sentences_of(item):
+    return [span.text for span in split_sentences(item.document.text)]
+
+
 def test_the_same_generator_state_draws_the_same(source):
-    first, again, other = (source.draw(random.Random(seed), 3, 2, longest=2) for seed in (1, 1, 2))
+    first, again, other = (source.draw(random.Random(seed), 3, 2) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
-def test_evidence_is_a_sentence_of_what_is_left_of_the_document(source):
+def test_evidence_is_a_sentence_of_the_document(source):
     rng = random.Random(0)
-    for longest in (1, 2, None):
-        for item in source.draw(rng, 3, 4, longest=longest):
-            sentences = [span.text for span in split_sentences(item.document.text)]
+    for held_out in (False, True):
+        for item in source.draw(rng, 3, 4, held_out=held_out):
             assert len(item.asked) <= 4
-            assert all(evidence in item.document.text for _, evidence in item.asked)
-            if longest:
-                assert len(sentences) <= longest
+            assert {evidence for _, evidence in item.asked} <= set(_sentences_of(item))
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_two_hop_questions_name_one_document_and_are_answered_in_another(language):
+    items = AlmanacSkill((language,)).draw(random.Random(0), 40, 1)
+    by_id = {item.document.id: item for item in items}
+    hops = [(item, hop) for item in items for hop in item.two_hop]
+    assert len(hops) > 10
+    for item, hop in hops:
+        target = by_id[hop.target]
+        assert target is not item
+        assert hop.link in _sentences_of(item)
+        assert hop.evidence in _sentences_of(target)
+        assert item.document.title in hop.question
+        assert target.document.title not in hop.question
 
 
 def test_languages_come_in_equal_parts():
@@ -60,23 +88,17 @@ def test_held_out_questions_use_words_that_training_never_draws(language):
     source = AlmanacSkill((language,))
 
     def questions(held_out):
-        found = set()
+        single, two_hop = set(), set()
         for seed in range(3):  # the same worlds and documents on both sides
             for item in source.draw(random.Random(seed), 30, 40, held_out=held_out):
                 texts = [question for question, _ in item.asked] + item.unanswerable
-                found |= {text.replace(item.document.title, "@") for text in texts}
-        return found
+                single |= {text.replace(item.document.title, "@") for text in texts}
+                two_hop |= {hop.question.replace(item.document.title, "@") for hop in item.two_hop}
+        return single, two_hop
 
-    trained, held_out = questions(False), questions(True)
-    assert min(len(trained), len(held_out)) > 50
-    assert not trained & held_out
-
-
-def test_held_out_documents_are_whole():
-    whole = AlmanacSkill(("en",)).draw(random.Random(5), 12, 1, longest=1, held_out=True)
-    parts = AlmanacSkill(("en",)).draw(random.Random(5), 12, 1, longest=1)
-    assert max(len(split_sentences(item.document.text)) for item in whole) > 3
-    assert {item.document.title for item in whole} == {item.document.title for item in parts}
+    for trained, held_out in zip(questions(False), questions(True), strict=True):
+        assert min(len(trained), len(held_out)) > 20
+        assert not trained & held_out
 
 
 @pytest.mark.parametrize("characters", [1, 27, 60, 85])
@@ -86,7 +108,7 @@ def test_windows_of_a_corpus_are_whole_sentences_within_the_limit(corpus, charac
     rng, seen = random.Random(0), set()
     for _ in range(40):
         for item in source.draw(rng, 3, 1):
-            whole, kept = texts[item.document.id], [span.text for span in split_sentences(item.document.text)]
+            whole, kept = texts[item.document.id], _sentences_of(item)
             first = whole.index(kept[0])
             assert kept == whole[first : first + len(kept)]
             assert len(kept) == 1 or len(item.document.text) <= characters
@@ -107,98 +129,296 @@ def test_a_corpus_asks_its_training_questions_and_nothing_held_out(corpus):
     assert {question for question, _ in held_out[0].asked} == {"Which ponds?", "Town 0 gates"}
 
 
-def _batch(source, writer, settings, seed=0, stride=4, level=9):
-    return make_batch(source, writer.backbone, settings, random.Random(seed), stride=stride, level=level)
+# --- batches: where examples point ----------------------------------------------------------------
+
+
+class _Words:
+    """A backbone as far as batches without renaming need one: every word is a token."""
+
+    eos_id, mask_id = 0, 1
+
+    def __init__(self):
+        self._words = ["<eos>", "<mask>"]
+
+    def encode(self, text, limit=None):
+        self._words += [word for word in dict.fromkeys(text.split()) if word not in self._words]
+        return [self._words.index(word) for word in text.split()][:limit]
+
+    def decode(self, ids):
+        return " ".join(self._words[token] for token in ids)
+
+
+class _Given:
+    """A source of the same documents every time."""
+
+    name = "given"
+
+    def __init__(self, items):
+        self._items = items
+
+    def draw(self, rng, n, questions, *, held_out=False):
+        return list(self._items)
+
+
+def _sentence(row, number, length):
+    return " ".join([f"S{row}n{number}", *(f"w{row}n{number}k{k}" for k in range(1, length))]) + "."
+
+
+def _question(row, number):
+    return f"Ask {row} {number}"
+
+
+def _documents(lengths):
+    """Documents with sentences of these lengths; each sentence is asked for, and leads on to the next document."""
+    sentences = [[_sentence(row, n, length) for n, length in enumerate(own)] for row, own in enumerate(lengths)]
+    items = []
+    for row, own in enumerate(sentences):
+        following = (row + 1) % len(sentences)
+        items.append(
+            SkillDocument(
+                Document(f"d{row}", f"Title {row}", " ".join(own)),
+                [(_question(row, n), sentence) for n, sentence in enumerate(own)],
+                [f"Lacks {row}"],
+                [TwoHop(f"Hop {row}", own[-1], f"d{following}", sentences[following][0])] if following != row else [],
+            )
+        )
+    return items
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=7), min_size=1, max_size=4),
+    slots=st.integers(1, 12),
+    stride=st.integers(1, 5),
+    level=st.integers(0, 5),
+    seed=st.integers(0, 1000),
+)
+def test_examples_point_at_the_span_that_keeps_the_sentence(skill_settings, lengths, slots, stride, level, seed):
+    """Oracle: the tokens that the encoder puts behind the slots of each span."""
+    words, items = _Words(), _documents(lengths)
+    settings = _settings(skill_settings, documents=len(items), questions=2, unanswerable_share=0.0)
+    batch = _batch(_Given(items), words, settings, seed, slots, stride, level)
+    kept = kept_tokens(batch.sentences, batch.slots, batch.stride)
+    rows = {document.id: row for row, document in enumerate(batch.documents)}
+    asked = {question: (item.document.id, evidence) for item in items for question, evidence in item.asked}
+    for item in items:
+        for hop in item.two_hop:
+            asked[hop.question] = item.document.id, hop.link
+            asked[f"{hop.question} {hop.link}"] = hop.target, hop.evidence
+
+    def points_at_its_evidence(example):
+        document, evidence = asked[words.decode(example.given)]
+        return example.row == rows[document] and is_run_of(words.encode(evidence), kept[example.row, example.span])
+
+    found = [words.decode(example.given) for example in batch.finds]
+    assert sorted(found) == sorted(asked), "each question once"
+    read = [words.decode(example.given) for example in batch.reads]
+    assert sorted(read) == sorted(question for item in items for question, _ in item.asked[:2]), "some of them"
+    assert all(points_at_its_evidence(example) for example in [*batch.finds, *batch.reads])
+    for example in batch.reads:
+        assert example.target == [*words.encode(asked[words.decode(example.given)][1]), words.eos_id]
+    assert all(example.target == [] for example in batch.finds)
+    assert all(e.target == [*kept[e.row, e.span], words.eos_id] for e in batch.rebuilds)
+    spans = Counter(row for row, _ in kept)
+    assert Counter(e.row for e in batch.rebuilds) == {row: min(2, n) for row, n in spans.items()}
+    assert len({(e.row, e.span) for e in batch.rebuilds}) == len(batch.rebuilds)
+
+
+def test_sentences_share_spans_where_slots_are_few(skill_settings):
+    words, items = _Words(), _documents([[3] * 7, [3, 3]])
+    batch = _batch(_Given(items), words, _settings(skill_settings, documents=2, questions=7), slots=3)
+    spans = {words.decode(example.given): example.span for example in batch.reads}
+    assert [spans[_question(0, n)] for n in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+    assert [spans[_question(1, n)] for n in range(2)] == [0, 1]
+
+
+def test_what_is_cut_off_a_document_is_neither_asked_nor_found(skill_settings):
+    words, items = _Words(), _documents([[4, 4, 4, 4], [4, 4, 4, 4]])
+    batch = _batch(_Given(items), words, _settings(skill_settings, documents=2, document_tokens=11))
+    assert [len(sentences) for sentences in batch.sentences] == [2, 2]
+    asked = {words.decode(example.given) for example in batch.reads}
+    assert asked == {_question(row, number) for row in range(2) for number in range(2)}
+    kept = kept_tokens(batch.sentences, batch.slots, batch.stride)
+    assert {(e.row, e.span) for e in batch.finds if e.span is not None} <= set(kept)
+
+
+def test_long_queries_and_evidence_are_cut(skill_settings):
+    words, items = _Words(), _documents([[9, 9], [9, 9]])
+    batch = _batch(_Given(items), words, _settings(skill_settings, documents=2, query_tokens=2, evidence_tokens=5))
+    for example in [*batch.reads, *batch.rebuilds]:
+        assert len(example.target) == 6
+        assert example.target[-1] == words.eos_id
+    assert {len(example.given) for example in batch.reads} == {2}
+    lengths = Counter(len(example.given) for example in batch.finds)
+    assert set(lengths) == {2, 4}, "question and first evidence have the room of two questions"
+    assert lengths[4] == 2
+
+
+def test_a_second_document_that_is_not_in_the_step_is_not_led_to(skill_settings):
+    items = _documents([[3, 3]] * 6)
+    for seed in range(5):
+        words = _Words()
+        batch = _batch(_Given(items), words, _settings(skill_settings, documents=3), seed)
+        ids = [document.id for document in batch.documents]
+        found = {words.decode(e.given) for e in batch.finds if words.decode(e.given).startswith("Hop")}
+        both = [row for row in range(6) if {f"d{row}", f"d{(row + 1) % 6}"} <= set(ids)]
+        expected = {text for row in both for text in (f"Hop {row}", f"Hop {row} {_sentence(row, 1, 3)}")}
+        assert found == expected
+
+
+def test_questions_without_an_answer_in_a_document_lead_to_its_null_span(skill_settings):
+    words, items = _Words(), _documents([[3, 3]] * 8)
+    batch = _batch(_Given(items), words, _settings(skill_settings, documents=8, unanswerable_share=1.0))
+    lacking, elsewhere = [], []
+    for example in batch.finds:
+        if example.span is None:
+            kind, about, *_ = words.decode(example.given).split()
+            own = batch.documents[example.row].id == f"d{about}"
+            (lacking if kind == "Lacks" else elsewhere).append(example.row)
+            assert own == (kind == "Lacks"), "its own question that it lacks, or another document's"
+    assert sorted(lacking) == list(range(8))
+    assert 4 <= len(elsewhere) <= 8
+    assert len(set(elsewhere)) == len(elsewhere)
+    none = _batch(_Given(items), words, _settings(skill_settings, documents=8, unanswerable_share=0.0))
+    assert all(example.span is not None for example in none.finds)
+
+
+# --- batches: slots and strides -------------------------------------------------------------------
+
+
+def test_the_first_level_has_a_token_per_slot_and_the_last_the_full_stride(skill_settings):
+    words, items = _Words(), _documents([[3, 3]])
+    settings = _settings(skill_settings, documents=1)
+    strides = {
+        level: Counter(_batch(_Given(items), words, settings, seed, level=level).stride for seed in range(400))
+        for level in range(5)
+    }
+    assert strides[0] == {1: 400}
+    assert set(strides[1]) == {1, 2}
+    assert set(strides[2]) == {1, 2, 3}
+    assert set(strides[3]) == set(strides[4]) == {1, 2, 3, 4}
+    # Half of the steps are at the widest stride, and of the others as many as at any.
+    assert strides[3][4] / 400 == pytest.approx(1 / 2 + 1 / 2 / 4, abs=0.08)
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=7), min_size=1, max_size=3),
+    slots=st.integers(1, 12),
+    level=st.integers(0, 4),
+    seed=st.integers(0, 1000),
+)
+def test_slots_grow_at_small_strides_so_that_every_document_fits(skill_settings, lengths, slots, level, seed):
+    words, items = _Words(), _documents(lengths)
+    batch = _batch(_Given(items), words, _settings(skill_settings, documents=len(items)), seed, slots, 4, level)
+    if batch.stride == 4:
+        assert batch.slots == slots, "as in real use"
+        return
+    needed = max(sum(-(-length // batch.stride) for length in own) for own in lengths)
+    assert batch.slots == max(slots, needed)
+    kept = kept_tokens(batch.sentences, batch.slots, batch.stride)
+    assert Counter(row for row, _ in kept) == {row: len(own) for row, own in enumerate(batch.sentences)}
+
+
+# --- batches: what they are made of ---------------------------------------------------------------
+
+
+def test_the_same_seed_makes_the_same_batch(source, writer, skill_settings):
+    settings = skill_settings.skill.model_copy(update={"unanswerable_share": 1.0})
+    first, again, other = (_batch(source, writer.backbone, settings, seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
 
 
 def test_renaming_is_the_same_in_document_question_and_evidence(writer, skill_settings):
-    plain, renamed = (
-        make_batch(
-            AlmanacSkill(("en",)),
-            writer.backbone,
-            skill_settings.skill.model_copy(update={"renamed_share": share}),
-            random.Random(5),
-            stride=2,
-            level=1,
-        )
-        for share in (0.0, 1.0)
-    )
-    size, special = len(writer.backbone.tokenizer), set(writer.backbone.tokenizer.all_special_ids)
-    tokens = [token for ids in renamed.ids for token in ids]
-    assert all(0 <= token < size and token not in special for token in tokens)
-    # What stood in the document as a run of tokens still does: evidence is copied, not made up.
-    for ids, pairs in zip(renamed.ids, renamed.pairs, strict=True):
-        for _, evidence in pairs:
-            assert evidence[-1] == writer.backbone.eos_id
-            body = evidence[1:-1]
-            assert len(evidence) == 1 or any(ids[i : i + len(body)] == body for i in range(len(ids)))
-    assert {token for ids in plain.ids for token in ids} != set(tokens)
+    settings = _settings(skill_settings, documents=6)
+    source, backbone = AlmanacSkill(("en",)), writer.backbone
+    plain = _batch(source, backbone, settings, 5)
+    renamed = _batch(source, backbone, settings.model_copy(update={"renamed_share": 1.0}), 5)
+    size, special = len(backbone.tokenizer), set(backbone.tokenizer.all_special_ids)
+    shares = []
+    for row, (before, after) in enumerate(zip(plain.sentences, renamed.sentences, strict=True)):
+        pairs = [*zip(joined(before), joined(after), strict=True)]
+        for old, new in zip(plain.reads, renamed.reads, strict=True):
+            if new.row == row:
+                pairs += [*zip(old.given, new.given, strict=True), *zip(old.target, new.target, strict=True)]
+                assert new.target[:-1] in after, "evidence is copied, not made up"
+        names = dict(pairs)
+        assert set(pairs) == set(names.items()), "a token has one name throughout"
+        assert names.pop(backbone.eos_id) == backbone.eos_id
+        assert all(0 <= new < size and new not in special for new in names.values())
+        shares.append(sum(old != new for old, new in names.items()) / len(names))
+    assert 0 < min(shares) < max(shares) <= 1
 
 
-def test_queries_are_labelled_with_their_rows(writer, skill_settings):
-    settings = _settings(skill_settings, documents=6, questions=2, absent_share=0.5, languages=("en", "ko"))
-    batch = _batch(AlmanacSkill(("en", "ko")), writer, settings)
-    assert len(batch.documents) == len(batch.ids) == len(batch.pairs) == len(batch.masked) == 6
-    rows = [row for _, _, row in batch.queries]
-    assert rows == [*(row for row in range(6) for _ in range(2)), 6, 6, 6]
+def test_renamed_documents_teach_no_finding(writer, skill_settings):
+    settings = _settings(skill_settings, documents=6, renamed_share=1.0, unanswerable_share=1.0)
+    batch = _batch(AlmanacSkill(("en",)), writer.backbone, settings)
+    assert batch.reads
+    assert batch.rebuilds
+    assert batch.finds == []
+
+
+@pytest.mark.parametrize("renamed_share", [0.0, 1.0])
+def test_queries_are_labelled_with_their_rows(writer, skill_settings, renamed_share):
+    settings = _settings(skill_settings, documents=6, absent_share=0.5, renamed_share=renamed_share)
+    batch = _batch(AlmanacSkill(("en", "ko")), writer.backbone, settings)
+    assert len(batch.documents) == len(batch.sentences) == 6
+    assert [row for _, _, row in batch.queries] == [0, 1, 2, 3, 4, 5, 6, 6, 6]
+    titles = [document.title for document in batch.documents]
+    first, renamed = {example.row: example.given for example in reversed(batch.reads)}, []
     for text, ids, row in batch.queries:
-        assert ids == writer.backbone.encode(text, settings.query_tokens)
-        titles = [document.title for document in batch.documents]
+        plain = writer.backbone.encode(text, settings.query_tokens)
         if row < 6:
             assert titles[row] in text
+            assert ids == first[row], "the words are those of the text, the tokens those of the document"
+            renamed.append(ids != plain)
         else:
             assert not any(title in text for title in titles), "asked about a document that is not written"
+            assert ids == plain
+    assert any(renamed) == (renamed_share == 1.0)
     assert len({document.id for document in batch.documents}) == 6
 
 
-def test_a_document_answers_its_own_questions_and_no_others(writer, skill_settings):
-    backbone = writer.backbone
-    settings = _settings(skill_settings, documents=8, unanswerable_share=1.0, document_tokens=40)
-    batch = _batch(AlmanacSkill(("en",)), writer, settings)
-    empty = 0
-    for document, ids, pairs, masked in zip(batch.documents, batch.ids, batch.pairs, batch.masked, strict=True):
-        assert ids == backbone.encode(document.text)[:40]
-        for query, evidence in pairs:
-            assert evidence[-1] == backbone.eos_id
-            if len(evidence) > 1:
-                assert backbone.decode(evidence[:-1]) in document.text
-                assert document.title in backbone.decode(query)
-        empty += sum(len(evidence) == 1 for _, evidence in pairs)
-        assert len(masked) == len(ids) + 1
-        assert all(m in (t, backbone.mask_id) for m, t in zip(masked, [*ids, backbone.eos_id], strict=True))
-    assert 8 < empty <= 16, "an unanswerable question for each, and mostly one about another document"
-    without = _batch(AlmanacSkill(("en",)), writer, _settings(skill_settings, documents=8, unanswerable_share=0.0))
-    assert all(len(evidence) > 1 for pairs in without.pairs for _, evidence in pairs)
+def _masked_shares(examples, backbone):
+    return [sum(token == backbone.mask_id for token in e.given) / len(e.given) for e in examples]
 
 
-def test_the_share_of_masked_tokens_reaches_from_its_least_to_all(writer, skill_settings):
-    settings = _settings(skill_settings, documents=16, sentences=8, mask_least=0.5)
-    shares = []
+def test_the_share_of_masked_tokens_in_rebuilding_reaches_from_its_least_to_all(writer, skill_settings):
+    backbone, shares = writer.backbone, []
+    settings = _settings(skill_settings, documents=16, mask_least=0.5)
     for seed in range(4):
-        batch = _batch(AlmanacSkill(("en",)), writer, settings, seed)
-        shares += [sum(t == writer.backbone.mask_id for t in masked) / len(masked) for masked in batch.masked]
+        batch = _batch(AlmanacSkill(("en",)), backbone, settings, seed)
+        for e in batch.rebuilds:
+            assert all(m in (t, backbone.mask_id) for m, t in zip(e.given, e.target, strict=True))
+        shares += _masked_shares(batch.rebuilds, backbone)
     assert min(shares) > 0.2
     assert min(shares) < 0.65
     assert max(shares) > 0.9
     assert sum(shares) / len(shares) == pytest.approx(0.75, abs=0.08)
 
 
-def test_the_first_level_has_one_sentence_and_a_token_per_slot(writer, skill_settings):
-    settings = _settings(skill_settings, documents=4, sentences=3)
-    assert highest_level(settings, 4) == 3
-    assert highest_level(settings, 2) == 2
-    seen = {}
-    for level in range(5):
-        batches = [_batch(AlmanacSkill(("en",)), writer, settings, seed, level=level) for seed in range(30)]
-        lengths = {len(split_sentences(document.text)) for batch in batches for document in batch.documents}
-        seen[level] = {batch.stride for batch in batches}, max(lengths)
-    assert seen[0] == ({1}, 1)
-    assert seen[1] == ({1, 2}, 2)
-    assert seen[2] == ({1, 2, 3}, 3)
-    assert seen[3] == seen[4] == ({1, 2, 3, 4}, 3)
+def test_some_tokens_of_a_query_are_masked_where_a_span_is_to_be_found_and_nowhere_else(writer, skill_settings):
+    backbone, shares = writer.backbone, []
+    settings = _settings(skill_settings, documents=16, query_mask=0.6)
+    for seed in range(4):
+        batch = _batch(AlmanacSkill(("en",)), backbone, settings, seed)
+        for read in batch.reads:
+            drawn = [
+                e.given for e in batch.finds if (e.row, e.span, len(e.given)) == (read.row, read.span, len(read.given))
+            ]
+            assert any(
+                all(new in (old, backbone.mask_id) for old, new in zip(read.given, own, strict=True)) for own in drawn
+            ), "the same question"
+            assert backbone.mask_id not in read.given
+        assert not any(backbone.mask_id in ids for _, ids, _ in batch.queries)
+        shares += _masked_shares(batch.finds, backbone)
+    assert sum(shares) / len(shares) == pytest.approx(0.3, abs=0.05)
+    assert min(shares) == 0.0
+    assert max(shares) < 0.95
 
 
 def test_a_batch_of_a_small_corpus_is_the_whole_of_it(writer, skill_settings, corpus):
-    batch = _batch(CorpusSkill(corpus), writer, _settings(skill_settings, documents=8))
+    batch = _batch(CorpusSkill(corpus), writer.backbone, _settings(skill_settings, documents=8))
     assert sorted(document.id for document in batch.documents) == ["c0", "c1", "c2"]
     assert max(row for _, _, row in batch.queries) == 2

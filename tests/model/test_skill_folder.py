@@ -3,10 +3,12 @@ import random
 
 import pytest
 import torch
+from memory_fixtures import slots_of
 
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CheckpointError
 from zrag_core.model.skill_folder import load_heads, load_skill, read_skill_config, save_skill
+from zrag_core.model.spans import sentence_ids
 
 
 @pytest.fixture
@@ -37,22 +39,23 @@ def test_a_loaded_skill_writes_routes_and_reads_as_it_did(folder, writer, docume
     results = []
     for model in (writer, loaded):
         encode, eos = model.backbone.encode, model.backbone.eos_id
-        z = model.encode([encode(document.text) for document in documents])
-        model.remember(documents, z)
+        z, spans = model.encode([sentence_ids(model.backbone, document.text) for document in documents])
+        model.remember(documents, z, spans)
         texts = [target.query for target in targets]
-        scores = model.routing_scores(texts, [encode(text) for text in texts])
-        pairs = [[(encode(t.query), [*encode(t.evidence), eos]) for t in targets[:5]]] * 5
-        texts = [evidence for _, evidence in pairs[0]]
-        results.append((z, scores, model.packed_read_nll(z, pairs)[0], model.write_loss(z, texts, texts)))
+        queries, evidence = [encode(text) for text in texts], [[*encode(target.evidence), eos] for target in targets]
+        routing, found = model.routing_scores(texts, queries), model.find(queries[:5], z, spans)
+        prefix = slots_of(z[0], spans[0], 1)
+        read, written = model.read_nll(*prefix, queries[:1], evidence[:1]), model.write_nll(*prefix, [[9]], [[9]])
+        results.append((z, spans, routing, found, read[0], written[0]))
     for before, after in zip(*results, strict=True):
         assert torch.equal(before, after)
-    assert results[0][1].shape == (len(targets), 6)
+    assert results[0][2].shape == (len(targets), 6)
 
 
 def test_every_tensor_of_theta_is_kept_and_none_of_a_document(folder, remembering, skill_settings, documents, tmp_path):
     loaded, _ = _loaded(folder)
     wanted, found = remembering.state_dict(), loaded.state_dict()
-    memory = {"z", "lexical", "frequency"}
+    memory = {"z", "spans", "lexical", "frequency"}
     assert set(wanted) == set(found)
     assert all(torch.equal(wanted[name], found[name]) for name in set(wanted) - memory)
     # The one that remembers documents gives the very same files as the one that does not.
@@ -178,5 +181,5 @@ def test_a_document_written_later_has_the_slots_that_it_would_have_had(folder):
     rows = []
     for n in (0, 7):
         model, _ = _loaded(folder, n)
-        rows.append(model.encode([model.backbone.encode(new.text)]))
+        rows.append(model.encode([sentence_ids(model.backbone, new.text)])[0])
     assert torch.equal(*rows)

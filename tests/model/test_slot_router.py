@@ -5,10 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from zrag_core.model import slot_router
+from zrag_core.model.encoder import UNUSED
 from zrag_core.model.features import BUCKETS
 from zrag_core.model.slot_router import SlotRouter, inverse_frequency
 
 B, T, N, M, H, D, KEY = 3, 5, 7, 4, 12, 10, 6
+NULL_SCORE, NULL_SPAN = 0.7, -0.3
+SPANS = [[0, 1, 2, 3], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1], [0, 1, -1, -1], [0, 0, 0, -1], [-1, -1, -1, -1]]
+NOWHERE = N - 1
+"""Row of the document that has no span (it has no text)."""
 
 
 @pytest.fixture
@@ -16,7 +21,8 @@ def router():
     torch.manual_seed(0)
     router = SlotRouter(H, D, KEY, 16, 24)
     with torch.no_grad():
-        router.null_score.fill_(0.7)
+        router.null_score.fill_(NULL_SCORE)
+        router.null_span.fill_(NULL_SPAN)
     return router
 
 
@@ -28,43 +34,113 @@ def inputs():
         "texts": ["Where was Orla Venn born?", "bees", "서린도는 어디에 있나?"],
         "hidden": torch.randn(B, T, H, generator=generator),
         "mask": mask,
-        "z": torch.randn(N, M, D, generator=generator),
+        "z": torch.randn(N, M, D, generator=generator),  # in unused slots, too: what stands there must not matter
+        "spans": torch.tensor(SPANS, dtype=torch.int16),
         "lexical": torch.randn(N, 40, generator=generator),
         "idf": torch.rand(BUCKETS, generator=generator),
     }
 
 
+def _asked(inputs, rows):
+    """What `find` takes: the queries, and for each of them a document."""
+    return {
+        **{name: inputs[name][: len(rows)] for name in ("hidden", "mask")},
+        **{name: inputs[name][rows] for name in ("z", "spans")},
+    }
+
+
+def _span_scores(router, hidden, mask, z, spans):
+    """{span: score} of one query [T, H] and one document [m, d], slot by slot."""
+    tokens = [state for state, there in zip(hidden, mask, strict=True) if there]
+    weights = torch.stack([router.token_weight(state)[0] for state in tokens]).softmax(0)
+    query = router.query.weight @ sum(weight * state for weight, state in zip(weights, tokens, strict=True))
+    scores = {}
+    for number in sorted({int(span) for span in spans} - {UNUSED}):
+        own = [router.key.weight @ slot for slot, span in zip(z, spans, strict=True) if span == number]
+        scores[number] = float(query @ (sum(own) / len(own))) / math.sqrt(KEY)
+    return scores
+
+
 @torch.no_grad()
-def test_scores_equal_a_loop_over_queries_documents_tokens_and_slots(router, inputs):
+def test_scores_equal_a_loop_over_queries_documents_and_spans(router, inputs):
     scores = router.scores(**inputs)
     assert scores.shape == (B, N + 1)
     title, text, _ = router.parts(**inputs)
     words = router.log_scale[0].exp() * title + router.log_scale[1].exp() * text
     for b in range(B):
-        tokens = [t for t in range(T) if inputs["mask"][b, t]]
         for i in range(N):
-            late = 0.0
-            for t in tokens:
-                query = router.query.weight @ inputs["hidden"][b, t]
-                keys = [router.key.weight @ slot for slot in inputs["z"][i]]
-                late += max(F.cosine_similarity(query, key, dim=0).item() for key in keys)
-            expected = words[b, i] + router.log_scale[2].exp() * late / math.sqrt(len(tokens))
+            found = _span_scores(router, inputs["hidden"][b], inputs["mask"][b], inputs["z"][i], inputs["spans"][i])
+            if not found:
+                assert i == NOWHERE
+                assert scores[b, i] < scores[b, :i].min() - 100, "nothing can be found in a document without text"
+                continue
+            expected = words[b, i] + router.log_scale[2].exp() * max(found.values())
             assert scores[b, i].item() == pytest.approx(expected.item(), abs=1e-4)
-        assert scores[b, N].item() == pytest.approx(0.7), "the last column is the null document"
+        assert scores[b, N].item() == pytest.approx(NULL_SCORE), "the last column is the null document"
+
+
+@torch.no_grad()
+def test_finding_equals_a_loop_over_spans(router, inputs):
+    for first in range(N):
+        rows = [(first + b) % N for b in range(B)]
+        logits = router.find(**_asked(inputs, rows))
+        assert logits.shape == (B, M + 1)
+        for b, row in enumerate(rows):
+            document = inputs["z"][row], inputs["spans"][row]
+            found = _span_scores(router, inputs["hidden"][b], inputs["mask"][b], *document)
+            for span, score in found.items():
+                assert logits[b, span].item() == pytest.approx(score, abs=1e-5)
+            assert logits[b, M].item() == pytest.approx(NULL_SPAN), "the last one is the null span"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("loud", [1.0, 30.0])
+def test_spans_that_are_not_there_never_win(router, inputs, loud):
+    rows = [4, 5, NOWHERE]
+    for sign in (-loud, loud):  # all that is there may be far below the null span
+        logits = router.find(**{**_asked(inputs, rows), "z": sign * inputs["z"][rows]})
+        for row, there in zip(logits, (2, 1, 0), strict=True):
+            kept = torch.cat([row[:there], row[M:]])
+            assert row[there:M].max() < kept.min() - 100
+            assert torch.allclose(row.softmax(0)[[*range(there), M]], kept.softmax(0), atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_third_term_of_routing_is_the_best_span(router, inputs):
+    found = router.parts(**inputs)[2]
+    for row in range(N):
+        logits = router.find(**_asked(inputs, [row] * B))
+        assert torch.allclose(found[:, row], logits[:, :M].amax(1), atol=1e-5)
 
 
 @torch.no_grad()
 def test_padding_adds_nothing(router, inputs):
     noisy = inputs["hidden"] + 9.0 * (1 - inputs["mask"])[..., None]
     assert torch.equal(router.scores(**inputs), router.scores(**{**inputs, "hidden": noisy}))
-    alone = router.scores(
-        **{**inputs, "texts": ["bees"], "hidden": inputs["hidden"][1:2, :2], "mask": inputs["mask"][1:2, :2]}
-    )
+    asked = _asked(inputs, [0, 1, 4])
+    assert torch.equal(router.find(**asked), router.find(**{**asked, "hidden": noisy}))
+    short = {"hidden": inputs["hidden"][1:2, :2], "mask": inputs["mask"][1:2, :2]}
+    alone = router.scores(**{**inputs, "texts": ["bees"], **short})
     assert torch.allclose(alone[0], router.scores(**inputs)[1], atol=1e-5)
+    alone = router.find(**short, z=asked["z"][1:2], spans=asked["spans"][1:2])
+    assert torch.allclose(alone[0], router.find(**asked)[1], atol=1e-5)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("chunk", [1, B * T * M * 2, B * T * M * 3 + 5])
+def test_unused_slots_add_nothing(router, inputs):
+    more = {
+        "z": torch.cat([inputs["z"], torch.full((N, 2, D), 5.0)], 1),
+        "spans": F.pad(inputs["spans"], (0, 2), value=UNUSED),
+    }
+    assert torch.allclose(router.scores(**{**inputs, **more}), router.scores(**inputs), atol=1e-5)
+    rows = [0, 3, 4]
+    asked = _asked(inputs, rows)
+    longer = router.find(**{**asked, **{name: value[rows] for name, value in more.items()}})
+    assert torch.allclose(longer[:, [*range(M), M + 2]], router.find(**asked), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, B * M * 2, B * M * 3 + 5])
 def test_documents_scored_a_few_at_a_time_score_the_same(router, inputs, chunk, monkeypatch):
     whole = router.scores(**inputs)
     monkeypatch.setattr(slot_router, "_CHUNK", chunk)
@@ -72,25 +148,48 @@ def test_documents_scored_a_few_at_a_time_score_the_same(router, inputs, chunk, 
 
 
 @torch.no_grad()
-def test_a_query_without_tokens_and_a_memory_without_documents(router, inputs):
+def test_a_query_without_tokens_says_nothing_whatever_its_padding_holds(router, inputs):
     silent = {**inputs, "texts": [""] * B, "mask": torch.zeros(B, T, dtype=torch.long)}
-    assert router.scores(**silent)[:, :N].tolist() == [[0.0] * N] * B
-    empty = router.scores(**{**inputs, "z": torch.zeros(0, M, D), "lexical": torch.zeros(0, 40)})
-    assert empty.tolist() == [[pytest.approx(0.7)]] * B
+    scores = router.scores(**silent)
+    assert scores.isfinite().all()
+    assert torch.equal(scores, router.scores(**{**silent, "hidden": inputs["hidden"].flip(0, 1, 2)}))
 
 
 @torch.no_grad()
-def test_unseen_directions_are_a_projection_that_leaves_keys_as_they_are(router, inputs):
+def test_a_memory_without_documents(router, inputs):
+    nothing = {name: inputs[name][:0] for name in ("z", "spans", "lexical")}
+    assert router.scores(**{**inputs, **nothing}).tolist() == [[pytest.approx(NULL_SCORE)]] * B
+
+
+@torch.no_grad()
+def test_span_keys_are_linear_in_the_slots_of_their_span(router, inputs):
+    z, spans = inputs["z"], inputs["spans"]
+    other = torch.randn(N, M, D, generator=torch.Generator().manual_seed(2))
+    keys = router.span_keys(z, spans)
+    assert keys.shape == (N, M, KEY)
+    combined = 2 * keys - 3 * router.span_keys(other, spans)
+    assert torch.allclose(router.span_keys(2 * z - 3 * other, spans), combined, atol=1e-5)
+    for row, numbers in enumerate(SPANS):
+        for span in range(M):
+            own = [slot for slot, number in enumerate(numbers) if number == span]
+            expected = z[row, own].mean(0) @ router.key.weight.T if own else torch.zeros(KEY)
+            assert torch.allclose(keys[row, span], expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_unseen_directions_are_a_projection_that_leaves_finding_and_routing_as_they_are(router, inputs):
     unseen = router.unseen_directions()
     assert torch.allclose(unseen @ unseen, unseen, atol=1e-5)
     assert torch.allclose(unseen, unseen.T, atol=1e-5)
     assert torch.trace(unseen).item() == pytest.approx(D - KEY, abs=1e-4)
     change = 3 * torch.randn(N, M, D, generator=torch.Generator().manual_seed(2))
-    moved = inputs["z"] + change @ unseen
+    moved, spans = inputs["z"] + change @ unseen, inputs["spans"]
     assert (moved - inputs["z"]).norm() > 1
-    assert torch.allclose(router.slot_keys(moved), router.slot_keys(inputs["z"]), atol=1e-4)
-    assert torch.allclose(router.scores(**{**inputs, "z": moved}), router.scores(**inputs), atol=1e-3)
-    assert not torch.allclose(router.slot_keys(inputs["z"] + change), router.slot_keys(inputs["z"]), atol=0.1)
+    assert torch.allclose(router.scores(**{**inputs, "z": moved}), router.scores(**inputs), atol=1e-4)
+    asked = _asked(inputs, [0, 1, 3])
+    assert torch.allclose(router.find(**{**asked, "z": moved[[0, 1, 3]]}), router.find(**asked), atol=1e-4)
+    seen = router.span_keys(inputs["z"] + change, spans)
+    assert not torch.allclose(seen, router.span_keys(inputs["z"], spans), atol=0.1)
 
 
 def test_inverse_frequency_is_that_of_bm25():
@@ -101,6 +200,9 @@ def test_inverse_frequency_is_that_of_bm25():
 
 
 def test_every_part_of_the_router_learns(router, inputs):
-    F.cross_entropy(router.scores(**inputs), torch.tensor([0, N, 3])).backward()
+    found = router.find(**_asked(inputs, [0, 1, 4]))
+    loss = F.cross_entropy(router.scores(**inputs), torch.tensor([0, N, 3]))
+    (loss + F.cross_entropy(found, torch.tensor([2, M, 1]))).backward()
     for name, parameter in router.named_parameters():
-        assert parameter.grad.abs().sum() > 0, name
+        # More than rounding leaves behind.
+        assert parameter.grad.abs().sum() > 1e-5, name

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from memory_fixtures import joined, louder, slots_of
 
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.model.spans import sentence_ids
 from zrag_core.model.writing import encode_documents, write_documents
+from zrag_core.text import split_sentences
 
 
 @pytest.fixture
@@ -17,13 +20,15 @@ def writing(skill_settings):
 
 @pytest.fixture
 def writer(writer):
-    """Untrained, but with weights so large that slots have something to say (a new model all but ignores them)."""
-    with torch.no_grad():
-        writer.lm.get_input_embeddings().weight.mul_(20)
-        for name, parameter in writer.named_parameters():
-            if ".layers." in name and parameter.ndim == 2:
-                parameter.mul_(10)
-    return writer
+    return louder(writer)
+
+
+@pytest.fixture
+def long_document():
+    """Six sentences: with four slots, two share each span."""
+    return Document(
+        "l", "Pell", " ".join(f"Pell has {n} {what}." for n, what in enumerate("ab cd ef gh ij kl".split()))
+    )
 
 
 def _change(settings, **values):
@@ -35,15 +40,34 @@ def _of(documents, targets):
     return [target for target in targets if target.document_ids[0] in kept]
 
 
-def _own_loss(model, z, documents, targets):
-    """Evidence NLL per token of each document's targets, read from its slots."""
-    encode, eos = model.backbone.encode, model.backbone.eos_id
+def _sentences(model, documents):
+    return [sentence_ids(model.backbone, document.text) for document in documents]
+
+
+def _span_of(document, evidence, slots):
+    """Number of the span that keeps a sentence: sentences are dealt out evenly where there are more than slots."""
+    texts = [span.text for span in split_sentences(document.text)]
+    return texts.index(evidence) // math.ceil(len(texts) / slots)
+
+
+def _read_nll(model, z, spans, document, target):
+    """Nats per token of a target's evidence, read alone from the slots of its span."""
+    prefix = slots_of(z, spans, _span_of(document, target.evidence, len(z)))
+    ids = [*model.backbone.encode(target.evidence), model.backbone.eos_id]
+    return model.read_nll(*prefix, [model.backbone.encode(target.query)], [ids])[0]
+
+
+@torch.no_grad()
+def _own_loss(model, z, spans, documents, targets):
+    """Evidence NLL per token of each document's targets."""
     losses = []
-    with torch.no_grad():
-        for row, document in enumerate(documents):
-            own = [(encode(t.query), [*encode(t.evidence), eos]) for t in _of([document], targets)]
-            losses.append(model.packed_read_nll(z[row : row + 1], [own])[0].mean())
+    for row, document in enumerate(documents):
+        own = [_read_nll(model, z[row], spans[row], document, target) for target in _of([document], targets)]
+        losses.append(torch.cat(own).mean())
     return torch.stack(losses)
+
+
+# --- encoding -------------------------------------------------------------------------------------
 
 
 def test_without_steps_writing_is_one_forward_pass(writer, documents, targets, writing):
@@ -51,21 +75,62 @@ def test_without_steps_writing_is_one_forward_pass(writer, documents, targets, w
     written = write_documents(
         writer, documents, targets, _change(writing, steps=0), on_progress=lambda *a: seen.append(a)
     )
+    sentences = _sentences(writer, documents)
     with torch.no_grad():
-        for row, document in enumerate(documents):
-            alone = writer.encode([writer.backbone.encode(document.text)])[0]
-            assert torch.allclose(written.z[row], alone, atol=1e-5), "rows stand in the documents' order"
+        for row, document in enumerate(sentences):
+            z, spans = writer.encode([document])
+            assert torch.allclose(written.z[row], z[0], atol=1e-5), "rows stand in the documents' order"
+            assert written.spans[row].tolist() == spans[0].tolist()
     assert written.steps.tolist() == [0] * 5
     assert written.loss.isnan().all()
-    assert written.longest == max(len(writer.backbone.encode(document.text)) for document in documents)
+    assert written.longest == max(len(joined(document)) for document in sentences)
     assert seen == [("encoded", 3, 5), ("encoded", 5, 5)]
+
+
+def test_batches_do_not_change_what_the_encoder_writes(writer, documents, long_document, writing):
+    sentences = _sentences(writer, [*documents, long_document])
+    z, spans, seconds = encode_documents(writer, sentences, _change(writing, batch_size=99))
+    single = encode_documents(writer, sentences, _change(writing, batch_size=1))
+    assert torch.allclose(z, single[0], atol=1e-5)
+    assert torch.equal(spans, single[1])
+    assert seconds > 0
+
+
+def test_documents_are_encoded_into_another_number_of_slots(writer, documents, writing):
+    sentences = _sentences(writer, documents)
+    for slots in (1, 2, 9):
+        z, spans, _ = encode_documents(writer, sentences, writing, slots=slots)
+        with torch.no_grad():
+            expected = writer.encode(sentences, slots=slots)
+        assert z.shape == (5, slots, 24)
+        assert torch.allclose(z, expected[0], atol=1e-5)
+        assert spans.tolist() == expected[1].tolist()
+
+
+def test_a_long_document_is_read_to_its_end(writer, long_document, writing):
+    other = replace(long_document, text=long_document.text.replace("kl.", "mn."))
+    z, spans, _ = encode_documents(writer, _sentences(writer, [long_document, other]), writing)
+    last = spans[0] == spans[0].max()
+    assert torch.equal(spans[0], spans[1])
+    assert (z[0] - z[1])[last].abs().max() > 1e-3
+    assert torch.allclose(z[0][~last], z[1][~last], atol=1e-5), "slots keep what comes before them"
+
+
+def test_nothing_to_write(writer, writing):
+    written = write_documents(writer, [], [], writing)
+    assert written.z.shape == (0, 4, 24)
+    assert written.spans.shape == (0, 4)
+    assert written.longest == 0
+
+
+# --- refinement -----------------------------------------------------------------------------------
 
 
 def test_refining_lowers_the_loss_of_every_document_and_leaves_theta_as_it_is(writer, documents, targets, writing):
     before = {name: value.clone() for name, value in writer.state_dict().items()}
     trainable = {name for name, p in writer.named_parameters() if p.requires_grad}
     seen = []
-    encoded = write_documents(writer, documents, targets, _change(writing, steps=0)).z
+    encoded = write_documents(writer, documents, targets, _change(writing, steps=0))
     refined = write_documents(
         writer, documents, targets, _change(writing, steps=40), on_progress=lambda *a: seen.append(a)
     )
@@ -74,7 +139,15 @@ def test_refining_lowers_the_loss_of_every_document_and_leaves_theta_as_it_is(wr
     assert {name for name, p in writer.named_parameters() if p.requires_grad} == trainable
     assert all(p.grad is None for p in writer.parameters())
     assert not refined.z.requires_grad
-    first, last, wrong = (_own_loss(writer, z, documents, targets) for z in (encoded, refined.z, refined.z.roll(1, 0)))
+    assert torch.equal(refined.spans, encoded.spans)
+    first, last, wrong = (
+        _own_loss(writer, z, spans, documents, targets)
+        for z, spans in (
+            (encoded.z, encoded.spans),
+            (refined.z, refined.spans),
+            (refined.z.roll(1, 0), refined.spans.roll(1, 0)),
+        )
+    )
     assert (last < 0.95 * first).all()
     assert (last < 0.97 * wrong).all(), "what was learned is in the document's own slots"
     assert refined.steps.tolist() == [40] * 5
@@ -83,18 +156,21 @@ def test_refining_lowers_the_loss_of_every_document_and_leaves_theta_as_it_is(wr
 
 
 def test_documents_are_written_independently_of_each_other(writer, documents, targets, writing):
-    together = write_documents(writer, documents, targets, writing).z
-    for batch_size in (1, 8):
-        again = write_documents(writer, documents, targets, _change(writing, batch_size=batch_size)).z
-        assert torch.allclose(again, together, atol=1e-4)
-    alone = write_documents(writer, documents[2:3], _of(documents[2:3], targets), writing).z[0]
-    assert torch.allclose(alone, together[2], atol=1e-4)
-    backwards = write_documents(writer, documents[::-1], targets, writing).z.flip(0)
-    assert torch.allclose(backwards, together, atol=1e-4)
-    with_another = write_documents(writer, [documents[2], documents[0]], targets, writing).z[0]
-    assert torch.allclose(with_another, together[2], atol=1e-4)
+    together = write_documents(writer, documents, targets, writing)
+
+    def rows(*numbers, **changes):
+        chosen = [documents[number] for number in numbers]
+        written = write_documents(writer, chosen, _of(chosen, targets), _change(writing, **changes))
+        assert torch.equal(written.spans, together.spans[list(numbers)])
+        assert torch.allclose(written.z, together.z[list(numbers)], atol=1e-4)
+
+    rows(0, 1, 2, 3, 4, batch_size=1)
+    rows(0, 1, 2, 3, 4, batch_size=8)
+    rows(4, 3, 2, 1, 0)
+    rows(2)
+    rows(2, 0)
     encoded = write_documents(writer, documents, targets, _change(writing, steps=0)).z
-    assert (together - encoded).abs().amax((1, 2)).min() > 0.05, "far more than the tolerance above"
+    assert (together.z - encoded).abs().amax((1, 2)).min() > 0.05, "far more than the tolerance above"
 
 
 def test_another_seed_studies_something_else(writer, documents, targets, writing):
@@ -105,43 +181,51 @@ def test_another_seed_studies_something_else(writer, documents, targets, writing
     assert not torch.allclose(first, other, atol=1e-3)
 
 
-def test_refinement_is_adam_with_falling_rate_in_directions_that_keys_do_not_see(writer, documents, targets, writing):
+@pytest.mark.parametrize("sentence", [1, 4])
+def test_refinement_is_adam_on_the_evidences_span_in_directions_that_keys_do_not_see(
+    writer, long_document, writing, sentence
+):
     """Oracle: torch's own Adam on one document whose only study is one question."""
-    document, question = documents[0], targets[0]
-    settings = _change(writing, steps=6)
+    document, settings = long_document, _change(writing, steps=6)
+    evidence = [span.text for span in split_sentences(document.text)][sentence]
+    question = EvidenceTarget("q", "What does Pell have?", (document.id,), evidence, "gold", "train")
     written = write_documents(writer, [document], [question], settings)
-    encode, eos = writer.backbone.encode, writer.backbone.eos_id
-    pair = encode(question.query), [*encode(question.evidence), eos]
-    start = writer.encode([encode(document.text)]).detach()
+    start, spans = (value.detach() for value in writer.encode(_sentences(writer, [document])))
     unseen = writer.router.unseen_directions()
     change = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=settings.lr, betas=(0.9, 0.95))
     running = None
     for step in range(6):
         optimizer.param_groups[0]["lr"] = settings.lr * (1 - step / 6)
-        loss = writer.packed_read_nll(start + change @ unseen, [[pair] * settings.queries])[0].mean()
+        loss = _read_nll(writer, (start + change @ unseen)[0], spans[0], document, question).mean()
         optimizer.zero_grad()
         loss.backward(inputs=[change])
         optimizer.step()
         running = loss.item() if running is None else 0.8 * running + 0.2 * loss.item()
     assert torch.allclose(written.z, start + change.detach() @ unseen, atol=1e-4)
     assert written.loss.item() == pytest.approx(running, abs=1e-4)
+    own = spans[0] == _span_of(document, evidence, 4)
+    assert (written.z - start)[0][own].abs().amax(1).min() > 0.01
+    assert torch.allclose(written.z[0][~own], start[0][~own], atol=1e-6), "what was not asked for stays as it is"
 
 
 @torch.no_grad()
-def test_routing_is_the_same_after_refinement(writer, documents, targets, writing):
-    encoded = write_documents(writer, documents, targets, _change(writing, steps=0)).z
-    refined = write_documents(writer, documents, targets, _change(writing, steps=30)).z
-    assert (refined - encoded).norm() > 1
-    assert torch.allclose(writer.router.slot_keys(refined), writer.router.slot_keys(encoded), atol=1e-4)
+def test_routing_and_finding_are_the_same_after_refinement(writer, documents, targets, writing):
+    encoded = write_documents(writer, documents, targets, _change(writing, steps=0))
+    refined = write_documents(writer, documents, targets, _change(writing, steps=30))
+    assert (refined.z - encoded.z).norm() > 1
     texts = [target.query for target in targets]
     queries = [writer.backbone.encode(text) for text in texts]
-    scores = []
-    for z in (encoded, refined):
-        writer.remember(documents, z)
-        scores.append(writer.routing_scores(texts, queries))
-    assert torch.allclose(*scores, atol=1e-3)
-    assert not torch.allclose(scores[0][0], scores[0][1], atol=0.1)
+    rows = [int(target.document_ids[0].removeprefix("d")) for target in targets]
+    routing, finding = [], []
+    for written in (encoded, refined):
+        writer.remember(documents, written.z, written.spans)
+        routing.append(writer.routing_scores(texts, queries))
+        finding.append(writer.find(queries, writer.z[rows], writer.spans[rows]))
+    assert torch.allclose(*routing, atol=1e-3)
+    assert torch.allclose(*finding, atol=1e-3)
+    assert not torch.allclose(routing[0][0], routing[0][1], atol=0.1)
+    assert (finding[0][:, 0] - finding[0][:, 1]).abs().max() > 0.1
 
 
 def test_a_document_stops_when_its_loss_is_low_enough(writer, documents, targets, writing):
@@ -159,48 +243,52 @@ def test_a_document_stops_when_its_loss_is_low_enough(writer, documents, targets
     assert at_once.steps.tolist() == [1] * 5
 
 
-def test_only_training_targets_of_single_documents_are_studied(writer, documents, targets, writing):
+# --- what is studied ------------------------------------------------------------------------------
+
+
+def test_only_training_targets_of_one_sentence_of_one_document_are_studied(writer, documents, targets, writing):
     base = write_documents(writer, documents, targets, writing).z
-    others = [
-        EvidenceTarget(f"{split}{n}", "Where does Orla Venn live?", ("d0",), "Orla Venn keeps bees.", "gold", split)
-        for n, split in enumerate(("dev", "test", "new_documents", "unanswerable"))
-    ]
+    other = EvidenceTarget("o", "Where does Orla Venn live?", ("d0",), "Orla Venn keeps bees.", "gold", "train")
+    others = [replace(other, split=split) for split in ("dev", "test", "new_documents", "unanswerable")]
     others += [replace(target, split="test") for target in self_study_queries(documents[0], 3, random.Random(9))]
-    others += [EvidenceTarget("h", "both?", ("d0", "d2"), "Two. Sentences.", "gold", "train")]
-    others += [EvidenceTarget("x", "Who?", ("elsewhere",), "Nobody.", "gold", "train")]
+    others += [
+        replace(other, document_ids=("d0", "d2")),
+        replace(other, document_ids=("elsewhere",)),
+        replace(other, evidence=documents[0].text),  # both of its sentences
+        replace(other, evidence="keeps bees"),
+        replace(other, evidence="Nobody."),
+    ]
     assert torch.equal(write_documents(writer, documents, [*targets, *others], writing).z, base)
-    trained = replace(others[0], split="train")
-    assert not torch.equal(write_documents(writer, documents, [*targets, trained], writing).z[0], base[0])
+    assert not torch.equal(write_documents(writer, documents, [*targets, other], writing).z[0], base[0])
+
+
+@pytest.fixture
+def seen(writer, monkeypatch):
+    """(query, evidence) pairs of every step, as token ids."""
+    steps, read = [], writer.read_nll
+
+    def record(z, used, queries, targets):
+        steps.append(list(zip(queries, targets, strict=True)))
+        return read(z, used, queries, targets)
+
+    monkeypatch.setattr(writer, "read_nll", record)
+    return steps
 
 
 @pytest.mark.parametrize(("asked_share", "expected"), [(0.0, {"study"}), (1.0, {"asked"}), (0.5, {"study", "asked"})])
-def test_questions_and_self_study_are_mixed(writer, documents, targets, writing, asked_share, expected, monkeypatch):
+def test_questions_and_self_study_are_mixed(writer, documents, targets, writing, asked_share, expected, seen):
     asked = {tuple(writer.backbone.encode(t.query)) for t in targets if t.method != "self_study"}
-    seen, lengths, read = set(), set(), writer.packed_read_nll
-
-    def record(z, pairs):
-        seen.update("asked" if tuple(query) in asked else "study" for own in pairs for query, _ in own)
-        lengths.update(len(own) for own in pairs)
-        return read(z, pairs)
-
-    monkeypatch.setattr(writer, "packed_read_nll", record)
-    write_documents(writer, documents, targets, _change(writing, asked_share=asked_share))
-    assert seen == expected
-    assert lengths == {writing.queries}
+    write_documents(writer, documents, targets, _change(writing, asked_share=asked_share, batch_size=5))
+    assert {"asked" if tuple(query) in asked else "study" for step in seen for query, _ in step} == expected
+    assert [len(step) for step in seen] == [5 * writing.queries] * writing.steps
 
 
-def test_a_held_out_sentence_is_never_studied(writer, documents, targets, writing, monkeypatch):
+def test_a_held_out_sentence_is_never_studied(writer, documents, targets, writing, seen):
     kept = [target for target in targets if target.evidence != "Orla Venn keeps bees."]
-    seen, read = set(), writer.packed_read_nll
-
-    def record(z, pairs):
-        seen.update(writer.backbone.decode(evidence[:-1]) for own in pairs for _, evidence in own)
-        return read(z, pairs)
-
-    monkeypatch.setattr(writer, "packed_read_nll", record)
     write_documents(writer, documents, kept, _change(writing, steps=20))
-    assert "Orla Venn was born in Tessamor." in seen
-    assert "Orla Venn keeps bees." not in seen
+    studied = {writer.backbone.decode(evidence[:-1]) for step in seen for _, evidence in step}
+    assert "Orla Venn was born in Tessamor." in studied
+    assert "Orla Venn keeps bees." not in studied
 
 
 def test_documents_with_nothing_to_study_keep_what_the_encoder_wrote(writer, documents, targets, writing):
@@ -211,24 +299,3 @@ def test_documents_with_nothing_to_study_keep_what_the_encoder_wrote(writer, doc
     assert torch.equal(written.z[[0, 2, 3]], encoded[[0, 2, 3]])
     assert [math.isnan(value) for value in written.loss.tolist()] == [True, False, True, True, False]
     assert write_documents(writer, documents, [], writing).steps.sum() == 0
-
-
-def test_nothing_to_write(writer, writing):
-    written = write_documents(writer, [], [], writing)
-    assert written.z.shape == (0, 4, 24)
-    assert written.longest == 0
-
-
-def test_batches_do_not_change_what_the_encoder_writes(writer, documents, writing):
-    ids = [writer.backbone.encode(document.text) for document in documents]
-    whole, seconds = encode_documents(writer, ids, _change(writing, batch_size=99))
-    single, _ = encode_documents(writer, ids, _change(writing, batch_size=1))
-    assert torch.allclose(whole, single, atol=1e-5)
-    assert seconds > 0
-
-
-def test_a_long_document_is_read_to_its_end(writer, documents, writing):
-    long = " ".join(document.text for document in documents)
-    pair = [Document("a", "t", long), Document("b", "t", long + " The end.")]
-    z, _ = encode_documents(writer, [writer.backbone.encode(document.text) for document in pair], writing)
-    assert (z[0] - z[1]).abs().max() > 1e-3

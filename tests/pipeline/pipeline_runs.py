@@ -26,7 +26,6 @@ SETTINGS = {
         "steps": 4,
         "languages": ["en"],
         "documents": 4,
-        "sentences": 2,
         "save_every": 2,
         "threads": 1,
     },

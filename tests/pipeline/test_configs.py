@@ -18,8 +18,14 @@ from zrag_pipeline.warehouse import Warehouse
 CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 READMES = [path for path in sorted(CHECKOUT.glob("README*.md")) if path.read_text("utf-8").strip()]
-JOB_OF = {"demo.yaml": "demo", "squad_routing.yaml": "benchmark", "pretrain_tiny.yaml": "pretrain_tiny"}
+JOB_OF = {
+    "demo.yaml": "demo",
+    "squad_routing.yaml": "benchmark",
+    "pretrain_tiny.yaml": "pretrain_tiny",
+    "benchmark_memory.yaml": "benchmark_memory",
+}
 READ_BY_THE_SKILL = {"corpus", "backbone", "memory", "skill"}
+READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "writing", "decoding", "evaluation", "benchmark"}
 
 
 def settings_of(name):
@@ -48,10 +54,10 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     monkeypatch.setenv("ZRAG_SKILL_CORPUS", str(tmp_path / "other"))
     given = settings_of(name)
     settings = SettingsHandle(given).load()
-    expected = READ_BY_THE_SKILL
-    if JOB_OF.get(name) != "pretrain_tiny":
+    expected = {"pretrain_tiny": READ_BY_THE_SKILL, "benchmark_memory": READ_BY_THE_BENCHMARK}.get(JOB_OF.get(name))
+    if expected is None:
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        unused = {"skill", "writing"} if settings.memory.policy == "joint" else {"skill"}
+        unused = {"skill", "writing", "benchmark"} if settings.memory.policy == "joint" else {"skill", "benchmark"}
         expected = set(Settings.model_fields) - {section for section in unused if section not in given}
         assert settings.skill == SkillSettings() or "skill" in given
     in_order = [section for section in Settings.model_fields if section in expected]

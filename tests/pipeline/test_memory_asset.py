@@ -15,7 +15,7 @@ from zrag_core.corpus.readers import read_corpus
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget
 from zrag_core.corpus.version import corpus_version, questions_version
-from zrag_core.errors import CheckpointError
+from zrag_core.errors import CheckpointError, CorpusError
 from zrag_core.model.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
 from zrag_pipeline.memory import write_memory
@@ -170,6 +170,7 @@ def test_a_deleted_document_leaves_the_other_rows_as_they_were(write):
     assert [d.id for d in fewer.documents] == [d.id for d in whole.documents if d.id != gone]
     kept = [row for row, document in enumerate(whole.documents) if document.id != gone]
     torch.testing.assert_close(fewer.model.z, whole.model.z[kept], atol=1e-4, rtol=0)
+    assert torch.equal(fewer.model.spans, whole.model.spans[kept])
     nearest = (fewer.model.z - whole.model.z[4]).abs().amax((1, 2)).min()
     assert nearest > 1e-2, "nothing of it is left"
 
@@ -272,3 +273,16 @@ def test_each_system_is_told_by_its_own_checkpoint(handles):
         "zrag": {"m": 32, "skill": "s", "checkpoint_id": "memory-1", "k": 4, "decode": "constrained"},
         "bm25": {"k1": 1},
     }
+
+
+def test_what_theta_learned_is_not_written(write, tmp_path):
+    """By content: another path, another id or another title in the file would hide it otherwise."""
+    known = write.corpus.documents[3]
+    folder = tmp_path / "skill that knows"
+    shutil.copytree(write.skill["folder"], folder)
+    config_file = folder / "config.json"
+    values = json.loads(config_file.read_text("utf-8"))
+    config_file.write_text(json.dumps({**values, "seen": [known.content_hash]}), "utf-8")
+    with pytest.raises(CorpusError, match="1 of the 12 documents"):
+        write(own_skill={**write.skill, "folder": str(folder)})
+    write(own_skill={**write.skill, "folder": str(folder)}, corpus=without(write.corpus, known.id))

@@ -80,7 +80,8 @@ def test_mlflow_has_its_curves_step_by_step(trained_skill):
     assert (run.info.run_name, run.info.status) == ("skill", "FINISHED")
     assert run.data.tags["dagster.run_id"] == trained_skill.run_id
     steps = list(range(1, SETTINGS["skill"]["steps"] + 1))
-    for name in ("loss_evidence", "loss_reconstruction", "loss_routing", "learning_rate", "tokens_per_s"):
+    losses = ("loss_evidence", "loss_finding", "loss_reconstruction", "loss_routing")
+    for name in (*losses, "learning_rate", "tokens_per_s"):
         assert [point.step for point in tracking.client.get_metric_history(run.info.run_id, name)] == steps, name
     assert run.data.params["skill.steps"] == str(len(steps))
     assert 0 <= run.data.metrics["skill_documents_recall_at_1"] <= 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.errors import SettingsError
@@ -15,6 +16,7 @@ from zrag_core.model.tokenizer import train_tokenizer
 from zrag_core.settings import BackboneSettings
 
 TINY = "zrag-tiny"
+_POSITIONS = 4096  # whose logits are held at once
 
 
 @dataclass
@@ -96,6 +98,15 @@ class Backbone:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 vocabulary logits [..., V] of hidden states [..., H]."""
         return self.lm.get_output_embeddings()(hidden).float()
+
+    def nll(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """NLL [P] of `labels` [P] under hidden states [P, H], a chunk at a time: float32 logits of a large vocabulary
+        (152 thousand for Qwen3) at every position at once would not fit beside the model."""
+        parts = [
+            F.cross_entropy(self.logits(states), wanted, reduction="none")
+            for states, wanted in zip(hidden.split(_POSITIONS), labels.split(_POSITIONS), strict=True)
+        ]
+        return torch.cat(parts)
 
     def trainable(self) -> list[nn.Parameter]:
         """Parameters of theta."""

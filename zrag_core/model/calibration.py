@@ -18,6 +18,7 @@ from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.ranking import Judged, confidence, fit_confidence, fit_ranking, fit_routing, question_features
 from zrag_core.model.skill_data import SkillDocument, SkillSource
+from zrag_core.model.spans import sentence_ids
 from zrag_core.model.system import MemorySystem
 from zrag_core.model.writing import encode_documents
 from zrag_core.settings import Settings
@@ -76,23 +77,19 @@ def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: ran
     documents = tuple(item.document for item in inside)
     _remember(model, documents, settings)
     system = MemorySystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
+    # Each question with the document and sentence that answer it; None where nothing does.
+    asked: list[tuple[str, tuple[str, str] | None]] = []
     for item in inside:
-        for question, evidence in _distinct(item):
-            segments, features, known = system.judge(question)
-            right = torch.tensor([s.document_id == item.document.id and s.text == evidence for s in segments])
-            yield Judged(features, known, right)
-        for question, target, evidence in item.two_hop:
-            segments, features, known = system.judge(question)
-            right = torch.tensor([s.document_id == target and s.text == evidence for s in segments])
-            if right.any():
-                yield Judged(features, known, right)
-        for question in item.unanswerable:
-            _, features, known = system.judge(question)
-            yield Judged(features, known, torch.zeros(0, dtype=torch.bool))
-    for item in outside:
-        for question, _ in _distinct(item)[:2]:
-            _, features, known = system.judge(question)
-            yield Judged(features, known, torch.zeros(0, dtype=torch.bool))
+        asked += [(question, (item.document.id, evidence)) for question, evidence in _distinct(item)]
+        asked += [(hop.question, (hop.target, hop.evidence)) for hop in item.two_hop]
+        asked += [(question, None) for question in item.unanswerable]
+    asked += [(question, None) for item in outside for question, _ in _distinct(item)[:2]]
+    for start in range(0, len(asked), _BATCH):
+        batch = asked[start : start + _BATCH]
+        found = system.judge([question for question, _ in batch])
+        for (_, gold), (segments, features, known) in zip(batch, found, strict=True):
+            right = torch.tensor([(s.document_id, s.text) == gold for s in segments], dtype=torch.bool)
+            yield Judged(features, known, right if gold else torch.zeros(0, dtype=torch.bool))
 
 
 def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
@@ -126,9 +123,9 @@ def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settin
 
 
 def _remember(model: MemoryModel, documents: Sequence[Document], settings: Settings) -> None:
-    ids = [model.backbone.encode(document.text, settings.skill.document_tokens) for document in documents]
-    z, _ = encode_documents(model, ids, settings.writing)
-    model.remember(documents, z)
+    sentences = [sentence_ids(model.backbone, document.text) for document in documents]
+    z, spans, _ = encode_documents(model, sentences, settings.writing)
+    model.remember(documents, z, spans)
 
 
 def _own_features(model: MemoryModel, item: Judged) -> torch.Tensor:

@@ -20,7 +20,7 @@ from zrag_core.model.network import MemoryModel
 from zrag_core.model.skill_folder import load_heads
 from zrag_core.settings import Settings, load_settings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

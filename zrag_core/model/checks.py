@@ -18,10 +18,14 @@ from zrag_core.corpus.types import Question
 from zrag_core.evaluation.rouge import rouge_l
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.deletion_check import deleted_leak_coverage
+from zrag_core.model.encoder import UNUSED, sentences_per_span
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.probing import Probe, document_nll
 from zrag_core.model.reading import reconstruct
+from zrag_core.model.spans import sentence_ids
 from zrag_core.model.thresholds import MemoryCheck, judged
+from zrag_core.model.writing import encode_documents
+from zrag_core.settings import WritingSettings
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 SHARES = (0.25, 0.5, 1.0)
@@ -84,8 +88,8 @@ def run_checks(
 def confusion(probe: Probe) -> np.ndarray:
     """NLL [n, n] of a fixed sample of documents i, each written from each z_j of the sample."""
     rows = _sample(probe)
-    ids = [probe.model.backbone.encode(probe.documents[row].text, _DOCUMENT_TOKENS) for row in rows]
-    return document_nll(probe.model, probe.model.z[rows], ids).numpy()
+    documents = [_beginning(probe, row) for row in rows]
+    return document_nll(probe.model, probe.model.z[rows], probe.model.spans[rows], documents).numpy()
 
 
 def document_top1(nll: np.ndarray, name: str = "document_top1") -> list[MemoryCheck]:
@@ -108,14 +112,12 @@ def projection_random_top1(probe: Probe) -> list[MemoryCheck]:
 
 def reconstruction_rouge_l(probe: Probe) -> list[MemoryCheck]:
     """ROUGE-L of sampled documents, decoded greedily from their slots alone."""
-    backbone = probe.model.backbone
-    ids = {row: backbone.encode(probe.documents[row].text, _DOCUMENT_TOKENS) for row in _sample(probe)}
-    rows = sorted(ids, key=lambda row: len(ids[row]))
-    scores = []
-    for start in range(0, len(rows), probe.batch_size):
-        batch = rows[start : start + probe.batch_size]
-        rebuilt = reconstruct(probe.model, probe.model.z[batch], len(ids[batch[-1]]))
-        scores += [rouge_l(text, backbone.decode(ids[row])) for row, text in zip(batch, rebuilt, strict=True)]
+    model, scores = probe.model, []
+    for row in _sample(probe):
+        sentences = _beginning(probe, row)
+        spans = model.spans[row].masked_fill(model.spans[row] >= len(sentences), UNUSED)
+        rebuilt = reconstruct(model, model.z[row], spans, 1 + max(map(len, sentences), default=0))
+        scores.append(rouge_l(rebuilt, " ".join(map(model.backbone.decode, sentences))))
     return [judged("reconstruction_rouge_l", float(np.mean(scores)))] if scores else []
 
 
@@ -190,18 +192,15 @@ def coverage_by_slots(probe: Probe) -> list[MemoryCheck]:
     if model.encoder is None or not probe.asked:
         return []
     rows = list(dict.fromkeys(probe.routed))
-    ids = {row: model.backbone.encode(probe.documents[row].text) for row in rows}
-    rows.sort(key=lambda row: len(ids[row]))
+    written = WritingSettings(batch_size=probe.batch_size)
+    documents = [sentence_ids(model.backbone, probe.documents[row].text) for row in rows]
+    places = [rows.index(row) for row in probe.routed]
     numbers = range(len(probe.asked))
     checks = []
     slots = model.settings.slots
     while slots >= 1:
-        z: dict[int, torch.Tensor] = {}
-        for start in range(0, len(rows), probe.batch_size):
-            batch = rows[start : start + probe.batch_size]
-            with torch.no_grad():
-                z.update(zip(batch, model.encode([ids[row] for row in batch], slots=slots).float(), strict=True))
-        texts = probe.read(numbers, torch.stack([z[row] for row in probe.routed]))
+        z, spans, _ = encode_documents(model, documents, written, slots=slots)
+        texts = probe.read(numbers, z[places], spans[places])
         checks.append(MemoryCheck("coverage_by_slots", slots, probe.coverage(numbers, texts)))
         slots //= 2
     return checks[::-1]
@@ -221,6 +220,22 @@ _CHECKS = (
 
 def _sample(probe: Probe) -> list[int]:
     return probe.rows_in_hash_order("confusion")[:_SAMPLED_DOCUMENTS]
+
+
+def _beginning(probe: Probe, row: int) -> list[list[int]]:
+    """Token ids of a document's first spans."""
+    model = probe.model
+    if model.encoder is None:
+        return [model.backbone.encode(probe.documents[row].text, _DOCUMENT_TOKENS)]
+    sentences = sentence_ids(model.backbone, probe.documents[row].text)
+    run = sentences_per_span(len(sentences), model.z.shape[1])
+    kept: list[list[int]] = []
+    for at in range(0, len(sentences), run):
+        part = [token for ids in sentences[at : at + run] for token in ids]
+        if sum(map(len, kept)) + len(part) > _DOCUMENT_TOKENS:
+            return kept or [part[:_DOCUMENT_TOKENS]]
+        kept.append(part)
+    return kept
 
 
 def _coverage(probe: Probe, pairs: Sequence[tuple[int, int]]) -> float:

@@ -36,6 +36,7 @@ from zrag_core.model.examples import (
 from zrag_core.model.features import feature_ids, sketch
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.progress import Progress
+from zrag_core.model.spans import whole_document
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
 from zrag_core.settings import MemorySettings, Settings, TrainingSettings
 
@@ -148,9 +149,8 @@ def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_s
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         rows = torch.tensor([example.row for example in batch], device=model.device)
-        targets = [example.evidence for example in batch]
-        n = sum(map(len, targets))
-        total += n * model.read_loss(model.z[rows], [example.query for example in batch], targets).item()
+        n = sum(len(example.evidence) for example in batch)
+        total += _read_loss(model, rows, batch).item() * n
         tokens += n
     return total / tokens if tokens else None
 
@@ -257,17 +257,22 @@ def _losses(
     tokens = sum(map(len, queries))
     if training.evidence_weight > 0:
         rows = torch.tensor([example.row for example in batch], device=model.device)
-        targets = [example.evidence for example in batch]
-        losses["evidence"] = model.read_loss(model.z[rows], queries, targets)
-        tokens += sum(map(len, queries)) + sum(map(len, targets))
+        losses["evidence"] = _read_loss(model, rows, batch)
+        tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in batch)
     if training.reconstruction_weight > 0:
         n = max(1, round(training.reconstruction_share * len(batch)))
         drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in range(n)]
         rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
         targets = [target for _, _, target in drawn]
-        losses["reconstruction"] = model.write_loss(model.z[rows], [masked for _, masked, _ in drawn], targets)
+        masked = [masked for _, masked, _ in drawn]
+        losses["reconstruction"] = model.write_nll(*whole_document(model.z[rows]), masked, targets)[0].mean()
         tokens += sum(map(len, targets))
     return losses, tokens
+
+
+def _read_loss(model: MemoryModel, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
+    queries, targets = [example.query for example in batch], [example.evidence for example in batch]
+    return model.read_nll(*whole_document(model.z[rows]), queries, targets)[0].mean()
 
 
 def _sample_batch(

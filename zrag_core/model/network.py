@@ -10,10 +10,10 @@ from torch import nn
 
 from zrag_core.corpus.types import Document
 from zrag_core.model.backbone import Backbone, positions
-from zrag_core.model.encoder import Encoder
+from zrag_core.model.encoder import Encoder, Sentences
 from zrag_core.model.features import BUCKETS, feature_ids
 from zrag_core.model.lexical import document_frequency, lexical_keys
-from zrag_core.model.packing import pack, pad
+from zrag_core.model.padding import pad
 from zrag_core.model.ranking import CONFIDENCE_FEATURES, plain_weights
 from zrag_core.model.router import Router
 from zrag_core.model.slot_router import SlotRouter, inverse_frequency
@@ -22,17 +22,21 @@ from zrag_core.settings import MemorySettings
 WRITE, ROUTE, EVIDENCE = 0, 1, 2
 """Learned marker vectors; every backbone gets them without a change of its tokenizer."""
 
+ORIGIN = 512
+"""Position id of the first token of an evidence (policy `separated`); what comes before counts down from it."""
+
 
 class MemoryModel(nn.Module):
     """Z [N, m, d] with everything that reads it.
 
-    A document is read as the soft prefix of its m slots: `[slots] query EVIDENCE evidence EOS`,
-    and reconstructed as `[slots] WRITE text EOS`. Each routed document is read on its own (as
-    RAG-Sequence does, Lewis et al. 2020), so prefixes stay short and documents do not disturb
-    each other.
+    What is read is a soft prefix of slots: `[slots] query EVIDENCE evidence EOS` and `[slots] WRITE text EOS`. Each
+    routed document is read on its own (as RAG-Sequence does, Lewis et al. 2020), so prefixes stay short and documents
+    do not disturb each other.
 
-    Under the policy `joint`, Z is trained and its rows are the routing keys as well. Under `separated`, an encoder
-    writes Z, and routing compares lexical keys and keys made from the slots.
+    Under the policy `joint`, Z is trained and its rows are the routing keys as well; the prefix is the document's m
+    slots. Under `separated`, an encoder writes Z, and routing compares lexical keys and keys made from the slots. It
+    goes on to the span of a document (a sentence with slots of its own), whose slots are the prefix: position ids
+    are such that the evidence's tokens stand beside the slots that keep them.
 
     Args:
         backbone: the LLM.
@@ -50,11 +54,12 @@ class MemoryModel(nn.Module):
         weight = backbone.lm.get_input_embeddings().weight
         scale = float(weight.detach().float().std())
         self.z = nn.Parameter(torch.zeros(n_documents, m, d, device=device))
+        # Under `joint` a document is one span of all its slots.
+        self.register_buffer("spans", torch.zeros(n_documents, m, dtype=torch.int16, device=device))
         self.projection = nn.Linear(d, hidden, device=device)
         # A slot starts out as long as a token embedding, so that the LLM can attend to it.
         nn.init.normal_(self.projection.weight, std=scale / d**0.5)
         nn.init.zeros_(self.projection.bias)
-        # Slots stand where the text that they keep stood, so that rebuilding a token looks at a slot close by.
         self.distance = 1 if settings.policy == "joint" else settings.stride
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
@@ -63,7 +68,7 @@ class MemoryModel(nn.Module):
         if settings.policy == "joint":
             self.router = Router(hidden, m * d).to(device)
         else:
-            self.encoder = Encoder(hidden, m, d, settings.stride, scale).to(device)
+            self.encoder = Encoder(hidden, m, d, settings.stride, settings.window, scale).to(device)
             # What is written is read back: the projection starts as the (scaled) transpose of the encoder's.
             with torch.no_grad():
                 self.projection.weight.copy_(scale * self.encoder.down.weight.T)
@@ -92,8 +97,8 @@ class MemoryModel(nn.Module):
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("lm.", *MEMORY))}
 
     def named_memory(self) -> list[tuple[str, torch.Tensor]]:
-        """Tensors of the memory itself: Z, and under `separated` the lexical keys and document counts."""
-        names = MEMORY[:1] if self.encoder is None else MEMORY
+        """Tensors of the memory itself: Z and its spans, and under `separated` the lexical keys and document counts."""
+        names = MEMORY[:2] if self.encoder is None else MEMORY
         return [(name, getattr(self, name)) for name in names]
 
     def ranking_weights(self, prior_weight: float) -> torch.Tensor:
@@ -105,102 +110,93 @@ class MemoryModel(nn.Module):
         return None if self.encoder is None or not self.confidence.any() else self.confidence.cpu()
 
     def encode(
-        self, documents: Sequence[Sequence[int]], stride: int | None = None, slots: int | None = None
-    ) -> torch.Tensor:
-        """z [B, slots, d] of documents given as token ids, by one forward pass (policy `separated`)."""
+        self, documents: Sequence[Sentences], stride: int | None = None, slots: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """z [B, slots, d] and spans [B, slots] of documents given as sentences (policy `separated`)."""
         assert self.encoder is not None, "the policy `joint` has no encoder"
         return self.encoder(self.backbone, documents, stride, slots)
 
-    def remember(self, documents: Sequence[Document], z: torch.Tensor) -> None:
-        """Make `documents`, written as slots `z` [N, m, d], the memory (policy `separated`)."""
+    def remember(self, documents: Sequence[Document], z: torch.Tensor, spans: torch.Tensor) -> None:
+        """Make `documents`, written as slots `z` [N, m, d] with `spans` [N, m], the memory (policy `separated`)."""
         keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
         self.z = nn.Parameter(z.detach().to(self.device), requires_grad=False)
+        self.spans = spans.to(self.device, torch.int16)
         self.lexical = keys.to(self.device)
         self.frequency = document_frequency(documents).to(self.device)
 
     def slots(self, z: torch.Tensor) -> torch.Tensor:
-        """Soft prefix [B, m, H] of slots [B, m, d]; `alpha` scales what the LLM sees of z."""
+        """Soft prefix [B, p, H] of slots [B, p, d]; `alpha` scales what the LLM sees of z."""
         normed = F.rms_norm(z, (z.shape[-1],))
-        return (self.alpha * self.projection(normed) + self.slot_position[: z.shape[1]]).to(self.lm.dtype)
+        place = torch.arange(z.shape[1], device=z.device).clamp(max=len(self.slot_position) - 1)
+        return (self.alpha * self.projection(normed) + self.slot_position[place]).to(self.lm.dtype)
 
     def prompt(
-        self, z: torch.Tensor, queries: Sequence[Sequence[int]]
+        self, z: torch.Tensor, used: torch.Tensor, queries: Sequence[Sequence[int]], distance: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reading prompts, padded on the left so that generation continues at the end.
+        """Reading prompts, padded so that generation continues at the end.
 
         Args:
-            z: [B, m, d], the document each query reads.
+            z: [B, p, d], the slots that each query reads.
+            used: [B, p], which of them are there; the first always is.
             queries: token ids of B queries.
-
-        Returns:
-            embeddings [B, m + T + 1, H], mask and position ids [B, m + T + 1].
-        """
-        ids, mask = pad(queries, self.backbone.pad_id, self.device, left=True)
-        ones = mask.new_ones(len(queries), 1)
-        slots, evidence = self.slots(z), self._marker(EVIDENCE, len(queries))
-        # The slots stand first; the padding between them and the query is masked.
-        embeds = torch.cat([slots, self._embed(ids), evidence], 1)
-        mask = torch.cat([mask, ones], 1)
-        places = torch.cat([self._slot_places(z), self._behind_slots + positions(mask)], 1)
-        return embeds, torch.cat([ones.expand(-1, slots.shape[1]), mask], 1), places
-
-    def read_loss(
-        self, z: torch.Tensor, queries: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> torch.Tensor:
-        """Mean NLL per token of evidence `targets` (each ending in EOS) given query and slots z [B, m, d]."""
-        prompt, mask, places = self.prompt(z, queries)
-        return self._target_nll(prompt, mask, places, targets, targets)
-
-    def packed_read_nll(
-        self,
-        z: torch.Tensor,
-        pairs: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
-        distance: int | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """NLL of many (query, evidence) pairs for each document; the slots are processed once for all of them.
-
-        Every pair sees the slots and itself only, at the positions that it has when it is read alone.
-
-        Args:
-            z: [B, m, d].
-            pairs: for each document its (query, evidence ending in EOS) as token ids.
             distance: of the slots' positions, where it is not the model's own (in training).
 
         Returns:
-            NLL of each evidence token, and the number of the document that it belongs to; both [tokens].
+            embeddings [B, p + T + 1, H], mask and position ids [B, p + T + 1].
         """
-        prefix = self.slots(z)
-        packed = pack(pairs, prefix.shape[1], self.backbone.pad_id).to(self.device)
-        marker = self.markers[EVIDENCE].to(prefix.dtype)
-        embeds = torch.where(packed.marker[..., None], marker, self._embed(packed.ids))
-        places = torch.cat([self._slot_places(z, distance), self._behind_slots + packed.positions], 1)
-        hidden = self.backbone.hidden(torch.cat([prefix, embeds], 1), packed.allowed[:, None], places)
-        wanted = packed.labels >= 0
-        logits = self.backbone.logits(hidden[:, prefix.shape[1] :][wanted])
-        owner = torch.arange(len(pairs), device=self.device)[:, None].expand_as(wanted)[wanted]
-        return F.cross_entropy(logits, packed.labels[wanted], reduction="none"), owner
+        ids, mask = pad(queries, self.backbone.pad_id, self.device, left=True)
+        # The slots stand first; the padding between them and the query is masked.
+        embeds = torch.cat([self.slots(z), self._embed(ids), self._marker(EVIDENCE, len(queries))], 1)
+        mask = torch.cat([mask, mask.new_ones(len(queries), 1)], 1)
+        return embeds, torch.cat([used.long(), mask], 1), self._places(used, mask, distance)
 
-    def write_loss(
+    def write_prompt(
+        self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Prompt [B, p + 1, H] that asks for the text behind slots z [B, p, d], its mask and position ids."""
+        embeds = torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
+        mask = torch.ones(len(z), 1, dtype=torch.long, device=self.device)
+        return embeds, torch.cat([used.long(), mask], 1), self._places(used, mask, distance)
+
+    def read_nll(
         self,
         z: torch.Tensor,
+        used: torch.Tensor,
+        queries: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        distance: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """NLL of each token of the evidence `targets` (each ending in EOS) given query and slots, and its number.
+
+        Returns:
+            nats [tokens], and the number of the target that each token belongs to [tokens].
+        """
+        return self._target_nll(self.prompt(z, used, queries, distance), targets, targets)
+
+    def write_nll(
+        self,
+        z: torch.Tensor,
+        used: torch.Tensor,
         inputs: Sequence[Sequence[int]],
         targets: Sequence[Sequence[int]],
         distance: int | None = None,
-    ) -> torch.Tensor:
-        """Mean NLL per token of document `targets` given slots z; `inputs` are the targets with tokens masked."""
-        prompt, mask, places = self.write_prompt(z, distance)
-        return self._target_nll(prompt, mask, places, inputs, targets)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `read_nll`, of texts behind slots; `inputs` are the targets with tokens masked."""
+        return self._target_nll(self.write_prompt(z, used, distance), inputs, targets)
 
-    def write_prompt(
-        self, z: torch.Tensor, distance: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Prompt [B, m + 1, H] that asks for the document behind slots z [B, m, d], its mask and position ids."""
-        prompt = torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
-        mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=self.device)
-        # The text starts beside its first slot (`separated`) or behind the last one (`joint`).
-        start = z.shape[1] if self.encoder is None else 0
-        places = torch.cat([self._slot_places(z, distance), mask.new_full((len(z), 1), start)], 1)
-        return prompt, mask, places
+    def find(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """Logits [B, m + 1] of the spans of one document for each of B queries; the last is the null span.
+
+        Args:
+            queries: token ids.
+            z, spans: [B, m, d] and [B, m], the documents in which they look.
+        """
+        if isinstance(self.router, Router):
+            logits = torch.full((len(z), z.shape[1] + 1), float("-inf"), device=z.device)
+            logits[:, 0] = 0.0
+            return logits
+        hidden, mask = self._query_states(queries)
+        return self.router.find(hidden[:, 1:], mask[:, 1:], z, spans)
 
     def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """Routing logits of B questions, given as text and as token ids, over the documents in memory.
@@ -211,20 +207,21 @@ class MemoryModel(nn.Module):
         if isinstance(self.router, Router):
             return self.router.scores(self.query_vectors(texts, queries), self.z)
         idf = inverse_frequency(self.frequency, len(self.z))
-        return self.batch_routing_scores(texts, queries, self.z, self.lexical, idf)
+        return self.batch_routing_scores(texts, queries, self.z, self.spans, self.lexical, idf)
 
     def batch_routing_scores(
         self,
         texts: Sequence[str],
         queries: Sequence[Sequence[int]],
         z: torch.Tensor,
+        spans: torch.Tensor,
         lexical: torch.Tensor,
         idf: torch.Tensor,
     ) -> torch.Tensor:
-        """Routing logits [B, N + 1] over N documents given as slots [N, m, d] and lexical keys (`separated`)."""
+        """Routing logits [B, N + 1] over N documents given as slots [N, m, d], spans and lexical keys (`separated`)."""
         assert isinstance(self.router, SlotRouter)
         hidden, mask = self._query_states(queries)
-        return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], z=z, lexical=lexical, idf=idf)
+        return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], z=z, spans=spans, lexical=lexical, idf=idf)
 
     def routing_parts(
         self,
@@ -235,7 +232,8 @@ class MemoryModel(nn.Module):
         assert isinstance(self.router, SlotRouter)
         hidden, mask = self._query_states(queries)
         idf = inverse_frequency(self.frequency, len(self.z))
-        return self.router.parts(texts, hidden[:, 1:], mask[:, 1:], z=self.z, lexical=self.lexical, idf=idf)
+        memory = {"z": self.z, "spans": self.spans, "lexical": self.lexical, "idf": idf}
+        return self.router.parts(texts, hidden[:, 1:], mask[:, 1:], **memory)
 
     def query_vectors(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """Query vectors [B, m * d] of the router of the policy `joint`."""
@@ -251,29 +249,33 @@ class MemoryModel(nn.Module):
 
     def _target_nll(
         self,
-        prompt: torch.Tensor,
-        prompt_mask: torch.Tensor,
-        places: torch.Tensor,
+        prompt: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         inputs: Sequence[Sequence[int]],
         targets: Sequence[Sequence[int]],
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        embeds, prompt_mask, places = prompt
         ids, mask = pad(inputs, self.backbone.pad_id, self.device)
         labels, _ = pad(targets, self.backbone.pad_id, self.device)
-        embeds = torch.cat([prompt, self._embed(ids)], 1)
+        embeds = torch.cat([embeds, self._embed(ids)], 1)
+        length = places.shape[1]
         places = torch.cat([places, places[:, -1:] + mask.cumsum(1)], 1)
         hidden = self.backbone.hidden(embeds, torch.cat([prompt_mask, mask], 1), places)
         # The state before a target token predicts it: the last prompt position predicts the first one.
-        before = hidden[:, prompt.shape[1] - 1 : -1]
         real = mask.bool()
-        return F.cross_entropy(self.backbone.logits(before[real]), labels[real])
+        before = hidden[:, length - 1 : -1][real]
+        owner = torch.arange(len(targets), device=self.device)[:, None].expand_as(real)[real]
+        return self.backbone.nll(before, labels[real]), owner
 
-    @property
-    def _behind_slots(self) -> int:
-        return self.settings.slots * self.distance
-
-    def _slot_places(self, z: torch.Tensor, distance: int | None = None) -> torch.Tensor:
+    def _places(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None) -> torch.Tensor:
+        """Position ids [B, p + T] of slots [B, p] and what follows them, of which `mask` [B, T] is there."""
+        p = used.shape[1]
+        slots = torch.arange(p, device=self.device)
+        if self.encoder is None:
+            return torch.cat([slots.expand(len(used), -1), p + positions(mask)], 1)
+        # Evidence token t stands at ORIGIN + t, beside the slot that keeps it; query and marker stand before ORIGIN.
         step = self.distance if distance is None else distance
-        return (torch.arange(z.shape[1], device=self.device) * step).expand(len(z), -1)
+        behind = ORIGIN - mask.shape[1] + torch.arange(mask.shape[1], device=self.device)
+        return torch.cat([ORIGIN + slots * step, behind]).expand(len(used), -1)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(ids).to(self.lm.dtype)
@@ -282,5 +284,5 @@ class MemoryModel(nn.Module):
         return self.markers[kind].to(self.lm.dtype).expand(batch, 1, -1)
 
 
-MEMORY = ("z", "lexical", "frequency")
+MEMORY = ("z", "spans", "lexical", "frequency")
 """Tensors of the memory itself; everything else is theta."""

@@ -16,10 +16,12 @@ from zrag_core.corpus.sampling import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.model.checkpoint import Checkpoint
+from zrag_core.model.encoder import Sentences, sentences_per_span
 from zrag_core.model.lexical import document_frequency
 from zrag_core.model.network import MemoryModel
-from zrag_core.model.reading import generate, token_nll
+from zrag_core.model.reading import find, generate
 from zrag_core.model.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.spans import span_slots
 
 _TOKENS = 8192  # in one forward pass of `document_nll`
 
@@ -95,8 +97,8 @@ class Probe:
                 parts.append(scores if kept is None else scores[:, list(kept)])
             else:
                 rows = list(kept or ())
-                z, lexical = self.model.z[rows], self.model.lexical[rows]
-                parts.append(self.model.batch_routing_scores(texts, ids, z, lexical, idf)[:, : len(rows)])
+                kept_memory = self.model.z[rows], self.model.spans[rows], self.model.lexical[rows]
+                parts.append(self.model.batch_routing_scores(texts, ids, *kept_memory, idf)[:, : len(rows)])
         return torch.cat(parts).float().cpu()
 
     def free_texts(self, pairs: Sequence[tuple[int, int]]) -> list[str]:
@@ -105,17 +107,17 @@ class Probe:
         missing = [pair for pair in dict.fromkeys(pairs) if (*pair, alpha) not in self._texts]
         if missing:
             rows = torch.tensor([row for _, row in missing], device=self.model.device)
-            made = self.read([number for number, _ in missing], self.model.z[rows])
+            made = self.read([number for number, _ in missing], self.model.z[rows], self.model.spans[rows])
             self._texts.update({(*pair, alpha): text for pair, text in zip(missing, made, strict=True)})
         return [self._texts[(*pair, alpha)] for pair in pairs]
 
-    def read(self, numbers: Sequence[int], z: torch.Tensor) -> list[str]:
-        """Free evidence of questions that read the slots z [questions, m, d]."""
+    def read(self, numbers: Sequence[int], z: torch.Tensor, spans: torch.Tensor) -> list[str]:
+        """Free evidence of questions, each from the most probable span of a document z [questions, m, d]."""
         texts: list[str] = []
         for start in range(0, len(numbers), self.batch_size):
-            stop = start + self.batch_size
-            queries = [self.asked[number].ids for number in numbers[start:stop]]
-            texts.extend(never_empty_evidence(self.model, z[start:stop], queries, self._max_new_tokens))
+            rows = slice(start, start + self.batch_size)
+            queries = [self.asked[number].ids for number in numbers[rows]]
+            texts.extend(never_empty_evidence(self.model, z[rows], spans[rows], queries, self._max_new_tokens))
         return texts
 
     def covered(self, number: int, text: str) -> bool:
@@ -141,29 +143,40 @@ class Probe:
 
 
 def never_empty_evidence(
-    model: MemoryModel, z: torch.Tensor, queries: Sequence[Sequence[int]], max_new_tokens: int
+    model: MemoryModel,
+    z: torch.Tensor,
+    spans: torch.Tensor,
+    queries: Sequence[Sequence[int]],
+    max_new_tokens: int,
 ) -> list[str]:
-    """Greedy evidence for B queries, each reading one document of z [B, m, d]; at least one token is written."""
-    return generate(model, z, queries, max_new_tokens, min_new_tokens=1)
+    """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
+    best = find(model, queries, z, spans).log_p.argmax(1)
+    return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)
 
 
 @torch.no_grad()
-def document_nll(model: MemoryModel, z: torch.Tensor, documents: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Mean NLL per token, [I, J] nats, of documents given as token ids, each written from each of z [J, m, d]."""
-    backbone = model.backbone
-    prompts, _, places = model.write_prompt(z)
+def document_nll(
+    model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, documents: Sequence[Sentences]
+) -> torch.Tensor:
+    """Mean NLL per token, [I, J] nats, of documents given as sentences, each written from each of z [J, m, d].
+
+    A document's spans are written from those of the same number; what goes beyond the last one, from the last.
+    """
+    counts = (spans.max(1).values.long() + 1).clamp(min=1)
+    m = 1 if model.encoder is None else z.shape[1]
     result = torch.zeros(len(documents), len(z))
     for i, document in enumerate(documents):
-        ids = torch.tensor(document, dtype=torch.long, device=model.device)
-        step = max(1, _TOKENS // (prompts.shape[1] + len(ids)))
-        for start in range(0, len(z), step):
-            prompt, place = prompts[start : start + step], places[start : start + step]
-            text = backbone.embed(ids[:-1]).to(prompt.dtype).expand(len(prompt), -1, -1)
-            embeds = torch.cat([prompt, text], 1)
-            mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=model.device)
-            place = torch.cat([place, place[:, -1:] + torch.arange(1, len(ids), device=model.device)], 1)
-            # The prompt's last state predicts the first token, each token's state the next one.
-            before = backbone.hidden(embeds, mask, place)[:, prompt.shape[1] - 1 :].flatten(0, 1)
-            nll = token_nll(backbone, before, ids.repeat(len(prompt)))
-            result[i, start : start + step] = nll.view(len(prompt), -1).mean(1).cpu()
+        run = sentences_per_span(len(document), m)
+        parts = [[t for ids in document[at : at + run] for t in ids] for at in range(0, len(document), run)]
+        total = torch.zeros(len(z))
+        for number, part in enumerate(parts):
+            step = max(1, _TOKENS // (len(part) + 1 + z.shape[1]))
+            for start in range(0, len(z), step):
+                rows = slice(start, start + step)
+                wanted = counts[rows].sub(1).clamp(max=number)
+                prefix = span_slots(z[rows], spans[rows], wanted)
+                targets = [part] * len(wanted)
+                nll, owner = model.write_nll(*prefix, targets, targets)
+                total[rows] += torch.zeros(len(wanted), device=nll.device).index_add(0, owner, nll).cpu()
+        result[i] = total / max(1, sum(map(len, parts)))
     return result

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-SENTENCE_FEATURES = ("route", "second", "answers", "likelihood", "prior", "words")
+SENTENCE_FEATURES = ("route", "second", "answers", "find", "likelihood", "prior", "words")
 """Features of a candidate sentence.
 
 route: log P(document | query), over both steps where there are two. second: 1 if the second step led there. answers:
-log of the probability that the document's slots hold an answer. likelihood: mean log-likelihood per token given query
-and slots. prior: the same given the title alone. words: BM25-like overlap of query and sentence, in tens.
+log of the probability that the document says what is asked. find: log P(span | query, document). likelihood: mean
+log-likelihood per token given query and slots. prior: the same given the title alone; measured under the policy
+`joint` only (0 elsewhere), where theta knows the sentences and the slots are read all at once. words: BM25-like
+overlap of query and sentence, in tens.
 """
 
-CONFIDENCE_FEATURES = ("known", "route", "answers", "score", "likelihood", "words")
+CONFIDENCE_FEATURES = ("known", "route", "answers", "find", "score", "words")
 """Features of a question: log P(not the null document), then those of the best sentence and its ranking score."""
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
@@ -43,7 +45,7 @@ class Judged:
 
 def plain_weights(prior_weight: float) -> torch.Tensor:
     """Weights [F] without fitting: log P(document | query) + l(sentence | query, slots) - w l(sentence | title)."""
-    weights = {"route": 1.0, "likelihood": 1.0, "prior": -prior_weight}
+    weights = {"route": 1.0, "find": 1.0, "likelihood": 1.0, "prior": -prior_weight}
     return torch.tensor([weights.get(name, 0.0) for name in SENTENCE_FEATURES])
 
 
@@ -71,7 +73,7 @@ def question_features(known: torch.Tensor, features: torch.Tensor, scores: torch
     """Features [G] of a question from those of its candidates [C, F] and their scores [C]."""
     best = int(scores.argmax())
     own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
-    return torch.stack([known, own["route"], own["answers"], scores[best], own["likelihood"], own["words"]])
+    return torch.stack([known, own["route"], own["answers"], own["find"], scores[best], own["words"]])
 
 
 def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
@@ -106,11 +108,11 @@ def fit_routing(parts: torch.Tensor, gold: torch.Tensor, start: torch.Tensor) ->
     """
 
     def loss(values: torch.Tensor) -> torch.Tensor:
-        scores = (values[:3].exp()[:, None, None] * parts).sum(0)
+        scores = (values[:3].clamp(max=5.0).exp()[:, None, None] * parts).sum(0)
         return F.cross_entropy(torch.cat([scores, values[3].expand(len(gold), 1)], 1), gold)
 
     found = _minimise(loss, start)
-    return found[:3], found[3]
+    return found[:3].clamp(max=5.0), found[3]
 
 
 def fit_confidence(features: torch.Tensor, answerable: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""From questions to evidence: route, then read each routed document's slots.
+"""From questions to evidence: route to documents, find their spans, and read the slots of these.
 
 Constrained decoding scores every sentence of the routed documents exactly (not by a greedy trie,
 which would commit on the first token), so the evidence is verbatim corpus text with its offsets.
-Free decoding is the model's own words. Both read one document at a time.
+Free decoding is the model's own words. Both read one span at a time; under the policy `joint` a
+document is a single span.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 
 from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
-from zrag_core.model.backbone import Backbone
+from zrag_core.model.encoder import sentences_per_span
 from zrag_core.model.features import feature_ids
 from zrag_core.model.network import MemoryModel
-from zrag_core.model.packing import pad
+from zrag_core.model.spans import span_slots
 from zrag_core.text import split_sentences
 
-_POSITIONS = 1024
+_SEQUENCES = 256
 _FIRST_STEP = 0.75
 
 
@@ -32,7 +34,8 @@ class Routed:
     Attributes:
         rows: [B, k] rows of Z.
         log_p: [B, k] log P(document | query) over all documents in memory.
-        null_p: [B] probability of the null document ("not in memory"); 0 where the policy has none.
+        null_p: [B] probability of the null document ("not in memory") against the best document, which, unlike that
+            against all of them, does not fall as the memory grows; 0 where the policy has none.
         second: [B, k] bool, documents that the second step led to.
     """
 
@@ -60,7 +63,11 @@ def route_all(
     """
     n = len(model.z)
     scores = model.routing_scores(texts, queries).float()
-    return torch.log_softmax(scores[:, :n], dim=-1), torch.softmax(scores, dim=-1)[:, n:].sum(1)
+    if scores.shape[1] == n:
+        null_p = scores.new_zeros(len(scores))
+    else:
+        null_p = torch.softmax(torch.stack([scores[:, :n].amax(1), scores[:, n]]), dim=0)[1]
+    return torch.log_softmax(scores[:, :n], dim=-1), null_p
 
 
 @torch.no_grad()
@@ -94,89 +101,81 @@ def route_again(
     return Routed(rows, best, null_p, (led_to > named).gather(1, rows))
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where in P documents what P queries look for may stand.
+
+    Attributes:
+        answers: [P] log of the probability that the document says it at all.
+        log_p: [P, m] log P(span | query, document, the document says it); very low where there is no such span.
+    """
+
+    answers: torch.Tensor
+    log_p: torch.Tensor
+
+
+@torch.no_grad()
+def find(model: MemoryModel, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> Found:
+    """Look for what P queries ask in P documents z [P, m, d], one each."""
+    logits = model.find(queries, z, spans).float()
+    log_p = torch.log_softmax(logits[:, :-1], -1)
+    # The difference to the null span, kept apart so that log(1 - p) does not lose it where p is close to one.
+    answers = F.logsigmoid(torch.logsumexp(logits[:, :-1], -1) - logits[:, -1])
+    return Found(answers, log_p)
+
+
 @torch.no_grad()
 def read_sentences(
     model: MemoryModel,
     z: torch.Tensor,
+    used: torch.Tensor,
     queries: Sequence[Sequence[int]],
-    candidates: Sequence[Sequence[Sequence[int]]],
-) -> tuple[torch.Tensor, list[list[float]]]:
-    """Length-normalised log P(sentence | query, slots), and how likely each document answers at all.
-
-    The prompt of each document is run once; its key/value cache is shared by the document's sentences.
+    sentences: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """Length-normalised log P(sentence | query, slots), [C] nats per token (EOS included), of C sentences.
 
     Args:
-        z: [k, m, d], the documents that are read.
-        queries: what each of them is asked, token ids.
-        candidates: for each document, the token ids of its sentences (without EOS).
-
-    Returns:
-        log(1 - P(empty evidence)) of each document, [k]; and for each document, nats per token of each of its
-        sentences (EOS included).
+        z, used: [C, p, d] and [C, p], the slots that are read.
+        queries, sentences: token ids (without EOS).
     """
-    backbone = model.backbone
-    eos = backbone.eos_id
-    prompt, prompt_mask, places = model.prompt(z, queries)
-    output = backbone.decoder(inputs_embeds=prompt, attention_mask=prompt_mask, position_ids=places, use_cache=True)
-    empty = torch.log_softmax(backbone.logits(output.last_hidden_state[:, -1]), -1)[:, eos]
-    answers = torch.log1p(-empty.exp().clamp(max=1 - 1e-6))
-    counts = [len(sentences) for sentences in candidates]
-    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(model.device)
-    targets = [[*sentence, eos] for sentences in candidates for sentence in sentences]
-    ids, mask = pad(targets, backbone.pad_id, model.device)
-    cache = output.past_key_values
-    cache.batch_select_indices(owner)
-    full_mask = torch.cat([prompt_mask[owner], mask], 1)
-    hidden = backbone.decoder(
-        inputs_embeds=backbone.embed(ids).to(backbone.lm.dtype),
-        attention_mask=full_mask,
-        position_ids=places[owner, -1:] + mask.cumsum(1),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    # The prompt's last state predicts the first token, each token's state the next one.
-    before = torch.cat([output.last_hidden_state[owner, -1:], hidden[:, :-1]], 1)
-    real = mask.bool()
-    nll = torch.zeros(ids.shape, device=ids.device)
-    nll[real] = token_nll(backbone, before[real], ids[real])
-    means = (-nll.sum(1) / mask.sum(1)).tolist()
-    result, position = [], 0
-    for count in counts:
-        result.append(means[position : position + count])
-        position += count
-    return answers, result
-
-
-def token_nll(backbone: Backbone, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """NLL [P] of `labels` [P] under hidden states [P, H], a chunk at a time: float32 logits of a large vocabulary
-    (152 thousand for Qwen3) at every position at once would not fit beside the model."""
-    parts = [
-        torch.nn.functional.cross_entropy(backbone.logits(states), wanted, reduction="none")
-        for states, wanted in zip(hidden.split(_POSITIONS), labels.split(_POSITIONS), strict=True)
-    ]
-    return torch.cat(parts)
+    targets = [[*sentence, model.backbone.eos_id] for sentence in sentences]
+    scores = torch.zeros(len(targets), device=model.device)
+    # Like lengths together: a batch is as wide as its longest sequence.
+    order = sorted(range(len(targets)), key=lambda i: len(queries[i]) + len(targets[i]))
+    for start in range(0, len(order), _SEQUENCES):
+        rows = order[start : start + _SEQUENCES]
+        own = [targets[i] for i in rows]
+        nll, owner = model.read_nll(z[rows], used[rows], [queries[i] for i in rows], own)
+        lengths = torch.tensor([len(target) for target in own], device=nll.device)
+        scores[rows] = -torch.zeros(len(rows), device=nll.device).index_add(0, owner, nll) / lengths
+    return scores
 
 
 @torch.no_grad()
 def generate(
     model: MemoryModel,
     z: torch.Tensor,
+    used: torch.Tensor,
     queries: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
     min_new_tokens: int = 0,
 ) -> list[str]:
-    """Greedy evidence in the model's own words for B queries, each reading one document of z [B, m, d].
+    """Greedy evidence in the model's own words for B queries, each reading slots of z [B, p, d].
 
-    With `min_new_tokens` 1 the evidence cannot be empty: refusing is ruled out.
+    With `min_new_tokens` 1 the evidence cannot be empty.
     """
-    return _greedy(model, model.prompt(z, queries), max_new_tokens, min_new_tokens)
+    return _greedy(model, model.prompt(z, used, queries), max_new_tokens, min_new_tokens)
 
 
 @torch.no_grad()
-def reconstruct(model: MemoryModel, z: torch.Tensor, max_new_tokens: int) -> list[str]:
-    """Greedy reconstruction of documents from their slots z [B, m, d] alone."""
-    return _greedy(model, model.write_prompt(z), max_new_tokens)
+def reconstruct(model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, max_new_tokens: int) -> str:
+    """Greedy reconstruction of one document from its slots z [m, d] alone, span by span."""
+    n = int(spans.max()) + 1
+    if n == 0:
+        return ""
+    prefix = span_slots(z.expand(n, -1, -1), spans.expand(n, -1), range(n))
+    return " ".join(_greedy(model, model.write_prompt(*prefix), max_new_tokens))
 
 
 def _greedy(
@@ -205,10 +204,17 @@ def _greedy(
 
 @dataclass(frozen=True, slots=True)
 class SentenceStore:
-    """Sentences of every document in row order: offsets, text and token ids; word features when they are asked for."""
+    """Sentences of every document in row order.
+
+    Attributes:
+        segments: offsets and text.
+        ids: token ids.
+        spans: number of the span that keeps each sentence.
+    """
 
     segments: list[list[Segment]]
     ids: list[list[list[int]]]
+    spans: list[list[int]]
     _features: dict[int, list[list[int]]] = field(default_factory=dict)
 
     def features(self, row: int) -> list[list[int]]:
@@ -225,4 +231,6 @@ class SentenceStore:
             for document in documents
         ]
         ids = [[model.backbone.encode(segment.text) for segment in row] for row in segments]
-        return cls(segments, ids)
+        runs = [len(row) if model.encoder is None else sentences_per_span(len(row), model.z.shape[1]) for row in ids]
+        spans = [[number // run for number in range(len(row))] for row, run in zip(ids, runs, strict=True)]
+        return cls(segments, ids, spans)

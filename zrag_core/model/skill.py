@@ -1,9 +1,9 @@
-"""Skill training: theta learns to write, route and read on documents that are thrown away after their step.
+"""Skill training: theta learns to write, route, find and read on documents that are thrown away after their step.
 
-What a document says must pass through its slots, because nothing in theta has ever seen it. Three things make that
-learnable in minutes on a CPU: rebuilding every document from its slots with most input tokens masked (a language model
-alone cannot guess them, so the slots must hold them), a curriculum from one token per slot to many, and Muon for the
-weight matrices (Jordan et al. 2024).
+What a document says must pass through its slots, because nothing in theta has ever seen it. Four things make that
+learnable in an hour on a CPU: a loss of its own for finding the sentence that a question asks for; rebuilding sentences
+from their slots with most input tokens masked (a language model alone cannot guess them, so the slots must hold them);
+a curriculum from one token per slot to many; and Muon for the weight matrices (Jordan et al. 2024).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from zrag_core.model.backbone import TINY, Backbone, create_backbone
 from zrag_core.model.lexical import document_frequency, lexical_keys
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.progress import Progress
-from zrag_core.model.skill_data import SkillBatch, SkillSource, highest_level, make_batch
+from zrag_core.model.skill_data import Example, SkillBatch, SkillSource, make_batch
 from zrag_core.model.slot_router import inverse_frequency
+from zrag_core.model.spans import span_slots
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
 from zrag_core.settings import Settings, SkillSettings
 
-SKILL_VERSION = 2
+SKILL_VERSION = 3
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.96
@@ -91,7 +92,7 @@ def train_skill(
             on_resume(before.step)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     steps, means, level = settings.steps, dict(before.losses), before.level
-    weights = {name: getattr(settings, f"{name}_weight") for name in ("decision", "reconstruction", "routing")}
+    weights = {name: getattr(settings, f"{name}_weight") for name in ("finding", "reconstruction", "routing")}
     every = max(1, steps // progress_times)
     started, tokens = time.monotonic(), 0
     model.train()
@@ -103,7 +104,8 @@ def train_skill(
                     group["lr"] = base * rate
             rng = random.Random(f"{settings.seed}:{step}")
             torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
-            batch = make_batch(source, model.backbone, settings, rng, stride=model.settings.stride, level=level)
+            slots, stride = model.settings.slots, model.settings.stride
+            batch = make_batch(source, model.backbone, settings, rng, slots=slots, stride=stride, level=level)
             with _autocast(model, settings):
                 losses = skill_losses(model, batch, settings)
                 total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
@@ -115,9 +117,7 @@ def train_skill(
             for name, value in losses.items():
                 value = value.item()
                 means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
-            if means.get("evidence", _NEW_LEVEL) < settings.level_loss and level < highest_level(
-                settings, model.settings.stride
-            ):
+            if means.get("evidence", _NEW_LEVEL) < settings.level_loss and level < stride - 1:
                 level += 1
                 means["evidence"] = max(means["evidence"], _NEW_LEVEL)
             tokens += _tokens(batch)
@@ -138,30 +138,35 @@ def train_skill(
 
 
 def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
-    """Losses of one batch: `evidence` (oracle routing), `decision`, `reconstruction` and `routing`."""
-    z = model.encode(batch.ids, batch.stride)
-    nll, _ = model.packed_read_nll(z, batch.pairs, batch.stride)
-    lengths = torch.tensor(
-        [len(evidence) for row in batch.pairs for _, evidence in row], dtype=torch.long, device=nll.device
-    )
+    """Losses of one batch: `evidence` (the right span is read), `finding`, `reconstruction` and `routing`."""
+    z, spans = model.encode(batch.sentences, batch.stride, batch.slots)
     losses = {}
-    if len(lengths):
-        first = lengths.cumsum(0) - lengths
-        answered = torch.repeat_interleave(lengths > 1, lengths)
-        if answered.any():
-            losses["evidence"] = nll[answered].mean()
-        # One token among twenty decides whether there is an answer; by itself it would drown in their mean.
-        losses["decision"] = nll[first].mean()
-    if settings.reconstruction_weight > 0:
-        targets = [[*ids, model.backbone.eos_id] for ids in batch.ids]
-        losses["reconstruction"] = model.write_loss(z, batch.masked, targets, batch.stride)
+    if batch.reads:
+        prefix = _prefixes(z, spans, batch.reads)
+        queries, targets = [e.given for e in batch.reads], [e.target for e in batch.reads]
+        losses["evidence"] = model.read_nll(*prefix, queries, targets, batch.stride)[0].mean()
+    if settings.finding_weight > 0 and batch.finds:
+        rows = torch.tensor([example.row for example in batch.finds], device=z.device)
+        logits = model.find([example.given for example in batch.finds], z[rows], spans[rows])
+        null = logits.shape[1] - 1
+        wanted = [null if example.span is None else example.span for example in batch.finds]
+        losses["finding"] = F.cross_entropy(logits.float(), torch.tensor(wanted, device=z.device))
+    if settings.reconstruction_weight > 0 and batch.rebuilds:
+        prefix = _prefixes(z, spans, batch.rebuilds)
+        masked, targets = [e.given for e in batch.rebuilds], [e.target for e in batch.rebuilds]
+        losses["reconstruction"] = model.write_nll(*prefix, masked, targets, batch.stride)[0].mean()
     if settings.routing_weight > 0 and batch.queries:
         lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
         texts, queries, rows = zip(*batch.queries, strict=True)
-        scores = model.batch_routing_scores(texts, queries, z, lexical, idf)
+        scores = model.batch_routing_scores(texts, queries, z, spans, lexical, idf)
         losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
     return losses
+
+
+def _prefixes(z: torch.Tensor, spans: torch.Tensor, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.tensor([example.row for example in examples], device=z.device)
+    return span_slots(z[rows], spans[rows], [example.span or 0 for example in examples])
 
 
 def schedule(step: int, settings: SkillSettings) -> float:
@@ -230,6 +235,6 @@ def _autocast(model: MemoryModel, settings: SkillSettings) -> AbstractContextMan
 
 
 def _tokens(batch: SkillBatch) -> int:
-    documents = sum(map(len, batch.ids))
-    read = sum(len(query) + len(evidence) for row in batch.pairs for query, evidence in row)
-    return 2 * documents + read + sum(len(query) for _, query, _ in batch.queries)
+    written = sum(len(ids) for document in batch.sentences for ids in document)
+    read = sum(len(e.given) + len(e.target) for e in (*batch.finds, *batch.reads, *batch.rebuilds))
+    return written + read + sum(len(query) for _, query, _ in batch.queries)

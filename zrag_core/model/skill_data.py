@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from zrag_core.corpus.almanac import skill_batch, two_hop_questions
@@ -16,11 +16,13 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.corpus.version import corpus_version
 from zrag_core.model.backbone import Backbone
+from zrag_core.model.encoder import sentences_per_span
+from zrag_core.model.spans import sentence_ids
 from zrag_core.settings import SkillSettings, TargetSettings
 from zrag_core.text import split_sentences
 
-Pair = tuple[list[int], list[int]]
-_RENAMED = (0.1, 0.6)  # share of a document's token types
+_FINDS_PER_READ = 2  # finding costs a query alone, and is what phrasings differ in
+_RENAMED = (0.1, 1.0)  # share of a document's token types
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,68 +33,77 @@ class SkillDocument:
         document: title and text; the text may be a part of what the source generated.
         asked: (question, evidence sentence) pairs.
         unanswerable: questions about the same subject that the document does not answer.
-        two_hop: (question, id of another document, evidence there); the question names this document's subject only.
+        two_hop: questions that name this document's subject and are answered in another one.
     """
 
     document: Document
     asked: list[tuple[str, str]]
     unanswerable: list[str]
-    two_hop: list[tuple[str, str, str]] = field(default_factory=list)
+    two_hop: list[TwoHop] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoHop:
+    """A question over two documents.
+
+    Attributes:
+        link: sentence of the first document that leads to the second.
+        target: id of the second document.
+        evidence: sentence there that answers.
+    """
+
+    question: str
+    link: str
+    target: str
+    evidence: str
 
 
 class SkillSource(Protocol):
-    """Draws fresh documents; the same generator state gives the same ones."""
+    """Draws fresh documents; the same generator state gives the same ones.
+
+    Attributes:
+        name: tells trainings apart.
+        content_hashes: of the documents that are drawn from; none where they are generated afresh.
+    """
 
     name: str
+    content_hashes: frozenset[str]
 
-    def draw(
-        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
-    ) -> list[SkillDocument]:
+    def draw(self, rng: random.Random, n: int, questions: int, *, held_out: bool = False) -> list[SkillDocument]:
         """Draw `n` documents with up to `questions` questions each.
 
         Args:
-            longest: at most this many sentences in a document.
-            held_out: whole documents, asked in words that training never draws.
+            held_out: ask in words that training never draws.
         """
         ...
 
 
 class AlmanacSkill:
-    """The generator's skill pool: names, values and phrasings that no evaluated almanac uses.
-
-    Texts are runs of neighbouring sentences of random length, so that short and long documents occur everywhere.
-    """
+    """The generator's skill pool: names, values and phrasings that no evaluated almanac uses."""
 
     def __init__(self, languages: Sequence[str]):
         self.languages = tuple(languages)
         self.name = f"almanac ({', '.join(self.languages)})"
+        self.content_hashes: frozenset[str] = frozenset()
 
-    def draw(
-        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
-    ) -> list[SkillDocument]:
+    def draw(self, rng: random.Random, n: int, questions: int, *, held_out: bool = False) -> list[SkillDocument]:
         """Documents of one fresh world per language, in equal parts."""
+        phrasing = "held_out" if held_out else "train"
         drawn: list[SkillDocument] = []
         for number, language in enumerate(self.languages):
             share = n * (number + 1) // len(self.languages) - n * number // len(self.languages)
             world = skill_batch(rng, share, language)
-            hops: dict[str, list[tuple[str, str, str]]] = {}
-            for hop in two_hop_questions(rng, world) if held_out else ():
-                found = (hop.question, hop.target.document.id, hop.final.text)
+            hops: dict[str, list[TwoHop]] = {}
+            for hop in two_hop_questions(rng, world, phrasing=phrasing):
+                found = TwoHop(hop.question, hop.link.text, hop.target.document.id, hop.final.text)
                 hops.setdefault(hop.source.document.id, []).append(found)
             for made in world:
-                total = len(made.sentences)
-                count = total if held_out else rng.randint(1, min(total, longest or total))
-                first = rng.randint(0, total - count)
-                kept = range(first, first + count)
-                phrasing = "held_out" if held_out else "train"
-                # Short documents are asked the same thing in several ways.
-                asked = [made.ask(rng, i, phrasing=phrasing) for i in rng.choices(kept, k=questions)]
-                text = " ".join(made.sentences[i].text for i in kept)
-                document = Document(made.document.id, made.document.title, text)
+                numbers = rng.sample(range(len(made.sentences)), min(questions, len(made.sentences)))
+                asked = [made.ask(rng, i, phrasing=phrasing) for i in numbers]
                 missing = made.ask_missing(rng, phrasing=phrasing)
                 pairs = [(item.question, item.sentence.text) for item in asked]
                 unanswerable = [] if missing is None else [missing]
-                drawn.append(SkillDocument(document, pairs, unanswerable, hops.get(document.id, [])))
+                drawn.append(SkillDocument(made.document, pairs, unanswerable, hops.get(made.document.id, [])))
         return drawn
 
 
@@ -108,6 +119,7 @@ class CorpusSkill:
     def __init__(self, corpus: Corpus, characters: int = 1200):
         # The version tells trainings on different contents apart.
         self.name = f"{corpus.name} {corpus_version(corpus.documents)}"
+        self.content_hashes = frozenset(document.content_hash for document in corpus.documents)
         # A document without a sentence teaches nothing.
         split = [(document, [span.text for span in split_sentences(document.text)]) for document in corpus.documents]
         self._documents = [document for document, sentences in split if sentences]
@@ -125,9 +137,7 @@ class CorpusSkill:
             else:
                 self._asked[target.split != "train"][row].append((target.query, target.evidence))
 
-    def draw(
-        self, rng: random.Random, n: int, questions: int, *, longest: int | None = None, held_out: bool = False
-    ) -> list[SkillDocument]:
+    def draw(self, rng: random.Random, n: int, questions: int, *, held_out: bool = False) -> list[SkillDocument]:
         """Random documents, or windows of them."""
         drawn = []
         for row in rng.sample(range(len(self._documents)), min(n, len(self._documents))):
@@ -135,7 +145,7 @@ class CorpusSkill:
             first = 0 if held_out else rng.randrange(len(sentences))
             window = [sentences[first]]
             for sentence in sentences[first + 1 :]:
-                if len(window) == longest or len(" ".join([*window, sentence])) > self._characters:
+                if len(" ".join([*window, sentence])) > self._characters:
                     break
                 window.append(sentence)
             asked = [(q, e) for q, e in self._asked[held_out][row] if e in window]
@@ -149,30 +159,46 @@ class CorpusSkill:
         return drawn
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sequence about one span of a step's document.
+
+    Attributes:
+        row: of the document.
+        span: number of the span (of the sentence, while a batch is made); None where the document does not answer.
+        given: token ids of the query; in rebuilding, of the sentence with most tokens masked, ending in EOS.
+        target: token ids of the evidence or the sentence, ending in EOS; empty where nothing is generated.
+    """
+
+    row: int
+    span: int | None
+    given: list[int]
+    target: list[int]
+
+
 @dataclass(frozen=True)
 class SkillBatch:
-    """One step's worth of writing, reading, rebuilding and routing.
+    """One step's worth of writing, finding, reading, rebuilding and routing.
 
     Attributes:
         stride: of the encoder in this step.
+        slots: of a document in this step; more than usual where the stride is below the usual one.
         documents: what is written; row i of the step's memory is documents[i].
-        ids: their token ids.
-        pairs: for each document (query, evidence) to read, evidence ending in EOS; EOS alone where it has no answer.
-        masked: token ids of each document with most of them masked, ending in EOS.
+        sentences: token ids of their sentences.
+        finds: queries with the span to find in a document, or None for the null span.
+        reads: queries with the evidence to read.
+        rebuilds: sentences to rebuild.
         queries: text and token ids of every routed query, with its row; len(documents) for "not in memory".
     """
 
     stride: int
+    slots: int
     documents: list[Document]
-    ids: list[list[int]]
-    pairs: list[list[Pair]]
-    masked: list[list[int]]
+    sentences: list[list[list[int]]]
+    finds: list[Example]
+    reads: list[Example]
+    rebuilds: list[Example]
     queries: list[tuple[str, list[int], int]]
-
-
-def highest_level(settings: SkillSettings, stride: int) -> int:
-    """Level of the curriculum from which on documents and strides are those of real use."""
-    return max(settings.sentences, stride) - 1
 
 
 def make_batch(
@@ -181,72 +207,142 @@ def make_batch(
     settings: SkillSettings,
     rng: random.Random,
     *,
+    slots: int,
     stride: int,
     level: int,
 ) -> SkillBatch:
     """Draw one batch.
 
-    A few more documents are drawn than are written: questions about those are "not in memory". An unanswerable
-    question, or one about another document, is read as the empty evidence.
+    A few more documents are drawn than are written: questions about those are "not in memory". Questions that a
+    document does not answer, or that are about another document, lead to its null span.
 
     Args:
-        stride: of the encoder.
-        level: of the curriculum. At level 0 a document is one sentence and a slot holds a single token of it, which
-            is read by copying and learned in a hundred steps; every level adds a sentence and a token per slot.
+        slots, stride: of the encoder.
+        level: of the curriculum. At level 0 a slot keeps a single token, which is read by copying and learned in a
+            hundred steps; every level adds a token per slot, up to the stride of real use.
     """
     n = settings.documents
     spare = max(1, round(n * settings.absent_share))
-    longest = min(1 + level, settings.sentences)
-    widest = min(1 + level, stride)
-    drawn = source.draw(rng, n + spare, settings.questions, longest=longest)
+    drawn = source.draw(rng, n + spare, _FINDS_PER_READ * settings.questions)
     rng.shuffle(drawn)
-    inside, outside = drawn[:n], drawn[n:]
-    ids: list[list[int]] = []
-    pairs: list[list[Pair]] = []
-    queries: list[tuple[str, list[int], int]] = []
-    for row, item in enumerate(inside):
-        tokens = backbone.encode(item.document.text, settings.document_tokens)
-        own = _pairs(item, inside, backbone, settings, rng)
-        if rng.random() < settings.renamed_share:
-            rename = _renaming([tokens, *(part for pair in own for part in pair)], backbone, rng)
-            tokens = rename(tokens)
-            own = [(rename(query), rename(evidence)) for query, evidence in own]
-        ids.append(tokens)
-        pairs.append(own)
-        queries += [(question, own[i][0], row) for i, (question, _) in enumerate(item.asked)]
-    for item in outside:
-        queries += [(q, backbone.encode(q, settings.query_tokens), len(inside)) for q, _ in item.asked[:1]]
+    maker = _Maker(backbone, settings, rng)
+    for item in drawn[:n]:
+        maker.add(item)
+    maker.lead_on()
+    queries = [(q, maker.query(q), n) for item in drawn[n:] for q, _ in item.asked[:1]]
+    # The full stride is what counts in the end, so it comes as often as all the others together.
+    widest = min(1 + level, stride)
+    distance = rng.choice((widest, rng.randint(1, widest)))
+    needed = max(sum(-(-len(ids) // distance) for ids in document) for document in maker.sentences)
+    if distance < stride:
+        slots = max(slots, needed)
     return SkillBatch(
-        # The full stride is what counts in the end, so it comes as often as all the others together.
-        stride=rng.choice((widest, rng.randint(1, widest))),
-        documents=[item.document for item in inside],
-        ids=ids,
-        pairs=pairs,
-        masked=[_masked(tokens, backbone, settings, rng) for tokens in ids],
-        queries=queries,
+        stride=distance,
+        slots=slots,
+        documents=[item.document for item in maker.items],
+        sentences=maker.sentences,
+        finds=maker.in_spans(maker.finds, slots),
+        reads=maker.in_spans(maker.reads, slots),
+        rebuilds=maker.rebuilds(slots),
+        queries=maker.queries + queries,
     )
 
 
-def _pairs(
-    item: SkillDocument,
-    batch: Sequence[SkillDocument],
-    backbone: Backbone,
-    settings: SkillSettings,
-    rng: random.Random,
-) -> list[Pair]:
-    """What a document is asked: its own questions first, in their order, then some that it does not answer."""
+class _Maker:
+    """Collects the examples of a batch, document by document."""
 
-    def query(text: str) -> list[int]:
-        return backbone.encode(text, settings.query_tokens)
+    def __init__(self, backbone: Backbone, settings: SkillSettings, rng: random.Random):
+        self.backbone, self.settings, self.rng = backbone, settings, rng
+        self.items: list[SkillDocument] = []
+        self.sentences: list[list[list[int]]] = []
+        self.finds: list[Example] = []
+        self.reads: list[Example] = []
+        self.queries: list[tuple[str, list[int], int]] = []
+        self._texts: list[list[str]] = []
 
-    empty = [backbone.eos_id]
-    pairs = [(query(q), [*backbone.encode(e, settings.evidence_tokens), backbone.eos_id]) for q, e in item.asked]
-    if item.unanswerable and rng.random() < settings.unanswerable_share:
-        pairs.append((query(rng.choice(item.unanswerable)), empty))
-    other = rng.choice(batch)
-    if other is not item and other.asked and rng.random() < settings.unanswerable_share:
-        pairs.append((query(rng.choice(other.asked)[0]), empty))
-    return pairs
+    def query(self, text: str, times: int = 1) -> list[int]:
+        """Token ids of a query; `times` the usual length where it is conditioned on a first evidence."""
+        return self.backbone.encode(text, times * self.settings.query_tokens)
+
+    def add(self, item: SkillDocument) -> None:
+        """A document with its own questions."""
+        backbone, settings, rng = self.backbone, self.settings, self.rng
+        row = len(self.items)
+        texts = [span.text for span in split_sentences(item.document.text)]
+        sentences = sentence_ids(backbone, item.document.text, settings.document_tokens)
+        asked = [(q, e) for q, e in item.asked if e in texts and texts.index(e) < len(sentences)]
+        queries = [self.query(question) for question, _ in asked]
+        renamed = rng.random() < settings.renamed_share
+        if renamed:
+            rename = _renaming([*sentences, *queries], backbone, rng)
+            sentences = [rename(ids) for ids in sentences]
+            queries = [rename(ids) for ids in queries]
+        self.items.append(item)
+        self.sentences.append(sentences)
+        self._texts.append([] if renamed else texts[: len(sentences)])
+        if asked:
+            self.queries.append((asked[0][0], queries[0], row))
+        for number, ((_, evidence), ids) in enumerate(zip(asked, queries, strict=True)):
+            span = texts.index(evidence)
+            if number < settings.questions:
+                self.reads.append(Example(row, span, ids, self._ended(sentences[span])))
+            if not renamed:  # words with another's meaning would teach finding the wrong things
+                self.finds.append(Example(row, span, self._dropped(ids), []))
+        if not renamed and item.unanswerable and rng.random() < settings.unanswerable_share:
+            self.finds.append(Example(row, None, self._dropped(self.query(rng.choice(item.unanswerable))), []))
+
+    def lead_on(self) -> None:
+        """Questions that lead from one document to another, and some asked of a wrong one."""
+        rows = {item.document.id: row for row, item in enumerate(self.items)}
+        for row, item in enumerate(self.items):
+            for hop in item.two_hop[:1]:
+                target = rows.get(hop.target)
+                if target is None or hop.link not in self._texts[row] or hop.evidence not in self._texts[target]:
+                    continue
+                span = self._texts[row].index(hop.link)
+                self.finds.append(Example(row, span, self._dropped(self.query(hop.question)), []))
+                longer = self.query(f"{hop.question} {hop.link}", times=2)
+                span = self._texts[target].index(hop.evidence)
+                self.finds.append(Example(target, span, self._dropped(longer), []))
+            other = self.rng.choice(self.items)
+            if (
+                self._texts[row]
+                and other is not item
+                and other.asked
+                and self.rng.random() < self.settings.unanswerable_share
+            ):
+                question = self.rng.choice(other.asked)[0]
+                self.finds.append(Example(row, None, self._dropped(self.query(question)), []))
+
+    def in_spans(self, examples: Sequence[Example], slots: int) -> list[Example]:
+        """Examples collected by sentence, by span of documents with this many slots."""
+        runs = [sentences_per_span(len(document), slots) for document in self.sentences]
+        return [e if e.span is None else replace(e, span=e.span // runs[e.row]) for e in examples]
+
+    def rebuilds(self, slots: int) -> list[Example]:
+        """Some spans of every document to rebuild."""
+        examples = []
+        for row, document in enumerate(self.sentences):
+            run = sentences_per_span(len(document), slots)
+            spans = range(-(-len(document) // run))
+            for span in self.rng.sample(spans, min(self.settings.questions, len(spans))):
+                target = self._ended([token for ids in document[span * run : (span + 1) * run] for token in ids])
+                examples.append(Example(row, span, self._masked(target), target))
+        return examples
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        return [*ids[: self.settings.evidence_tokens], self.backbone.eos_id]
+
+    def _masked(self, ids: list[int]) -> list[int]:
+        rate = self.rng.uniform(self.settings.mask_least, 1.0)
+        return self._with_masks(ids, rate)
+
+    def _dropped(self, ids: list[int]) -> list[int]:
+        """A query with some tokens masked, so that no single word of a phrasing is relied on."""
+        return self._with_masks(ids, self.rng.uniform(0.0, self.settings.query_mask))
+
+    def _with_masks(self, ids: list[int], rate: float) -> list[int]:
+        return [self.backbone.mask_id if self.rng.random() < rate else token for token in ids]
 
 
 def _renaming(
@@ -266,8 +362,3 @@ def _renaming(
             other = rng.randrange(size)
             names[token] = token if other in special else other
     return lambda sequence: [names.get(token, token) for token in sequence]
-
-
-def _masked(tokens: list[int], backbone: Backbone, settings: SkillSettings, rng: random.Random) -> list[int]:
-    rate = rng.uniform(settings.mask_least, 1.0)
-    return [backbone.mask_id if rng.random() < rate else token for token in [*tokens, backbone.eos_id]]

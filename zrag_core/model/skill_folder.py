@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from zrag_core.model.backbone import load_backbone
 from zrag_core.model.network import MemoryModel
 from zrag_core.settings import MemorySettings, Settings, load_settings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def shipped_skill() -> Path:
@@ -25,14 +25,26 @@ def shipped_skill() -> Path:
 
 
 def save_skill(
-    folder: Path, model: MemoryModel, settings: Settings, *, skill_id: str, metrics: Mapping[str, Any], card: str
+    folder: Path,
+    model: MemoryModel,
+    settings: Settings,
+    *,
+    skill_id: str,
+    metrics: Mapping[str, Any],
+    card: str,
+    seen: Iterable[str] = (),
 ) -> None:
-    """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card."""
+    """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card.
+
+    Args:
+        seen: content hashes of the documents that theta may have learned; a memory of these would prove nothing.
+    """
     from safetensors.torch import save_file
 
     config = {
         "format_version": FORMAT_VERSION,
         "skill_id": skill_id,
+        "seen": sorted(seen),
         "settings": {
             "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
             "memory": model.settings.model_dump(mode="json"),

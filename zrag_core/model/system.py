@@ -13,34 +13,49 @@ from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.features import feature_ids
 from zrag_core.model.ranking import confidence, floor_log, question_features, word_overlap
-from zrag_core.model.reading import Routed, SentenceStore, generate, read_sentences, route, route_again, route_all
+from zrag_core.model.reading import (
+    Routed,
+    SentenceStore,
+    find,
+    generate,
+    read_sentences,
+    route,
+    route_again,
+    route_all,
+)
 from zrag_core.model.slot_router import inverse_frequency
+from zrag_core.model.spans import span_slots
 from zrag_core.settings import DecodingSettings
 
 _RANKED = 10
+_GENERATED = 128  # sequences decoded at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The candidate sentences of one question, with their features [C, F] and scores [C].
+    """What was found for one question.
 
     Attributes:
-        places: which of the read documents each sentence is from.
+        segments: candidate sentences.
+        places: which of the k read documents each sentence is from.
+        features, scores: of the sentences, [C, F] and [C].
+        spans: (place, span, log-probability by Z alone) of what may be read, best first.
     """
 
     segments: list[Segment]
     places: list[int]
     features: torch.Tensor
     scores: torch.Tensor
+    spans: list[tuple[int, int, float]]
 
 
 class MemorySystem:
-    """Routes with Z and reads the routed documents' slots.
+    """Routes with Z, finds spans with Z and reads their slots.
 
     Constrained decoding ranks the sentences of the k routed documents by a weighted sum of what speaks for them (see
-    `ranking.SENTENCE_FEATURES`): the routing probability, the likelihood given query and slots, and, under the policy
-    `separated`, the probability that the document answers at all and the words that query and sentence share. Free
-    decoding lets the model write from each routed document, the one that most likely answers first.
+    `ranking.SENTENCE_FEATURES`): the probabilities of document and span, the likelihood given query and slots, and,
+    under the policy `separated`, the words that query and sentence share. Free decoding lets the model write from the
+    spans that are most probable by Z alone; no text of the corpus has a part in it.
 
     Args:
         name: system name in tables.
@@ -76,10 +91,10 @@ class MemorySystem:
             results.extend(replace(item, latency_ms=each) for item in found)
         return results
 
-    def judge(self, question: str) -> tuple[list[Segment], torch.Tensor, torch.Tensor]:
-        """Candidate sentences of a question, their features [C, F], and log P(it is about something in memory)."""
-        (read,), routed, _ = self._read_all([question])
-        return read.segments, read.features, self._known(routed, 0)
+    def judge(self, questions: Sequence[str]) -> list[tuple[list[Segment], torch.Tensor, torch.Tensor]]:
+        """Candidate sentences of each question, their features [C, F], and log P(it is about something in memory)."""
+        reads, routed, _ = self._read_all(questions)
+        return [(read.segments, read.features, self._known(routed, i)) for i, read in enumerate(reads)]
 
     def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
         reads, routed, queries = self._read_all([question.question for question in questions])
@@ -88,7 +103,7 @@ class MemorySystem:
         results = []
         for i, (question, read, text) in enumerate(zip(questions, reads, words, strict=True)):
             sure = None
-            if weights is not None:
+            if weights is not None and read.segments:
                 own = question_features(self._known(routed, i), read.features, read.scores)
                 sure = float(confidence(own, weights))
             order = torch.argsort(read.scores, descending=True, stable=True).tolist()
@@ -116,7 +131,11 @@ class MemorySystem:
         scores = dict(zip(rows, routed.log_p[i].tolist(), strict=True))
         order = rows
         if self.checkpoint.model.encoder is not None:
-            found = [rows[place] for place in self._by_answer(read)]
+            if self.free:
+                places = [place for place, _, _ in read.spans]
+            else:
+                places = [read.places[j] for j in torch.argsort(read.scores, descending=True, stable=True).tolist()]
+            found = [rows[place] for place in dict.fromkeys(places)]
             order = found + [row for row in rows if row not in found]
         return [(row, scores[row]) for row in order]
 
@@ -136,74 +155,115 @@ class MemorySystem:
             asked = [[query] * min(k, routed.rows.shape[1]) for query in queries]
         else:
             first, null_p = route_all(model, texts, queries)
-            sources, longer = [], []
-            for i, (text, query) in enumerate(zip(texts, queries, strict=True)):
-                row = int(first[i].argmax())
-                read = self._read(text, [query], [row], first[i, row][None], torch.zeros(1, dtype=torch.bool))
-                sources.append(row)
-                longer.append(f"{text} {read.segments[int(read.scores.argmax())].text}")
+            longer, sources = self._first_step(texts, queries, first, null_p)
             second = [model.backbone.encode(text, 2 * limit) for text in longer]
             routed = route_again(model, first, null_p, longer, second, sources, width)
             asked = [
                 [second[i] if later else query for later in routed.second[i, :k].tolist()]
                 for i, query in enumerate(queries)
             ]
-        reads = [
-            self._read(text, asked[i], routed.rows[i, :k].tolist(), routed.log_p[i], routed.second[i])
-            for i, text in enumerate(texts)
-        ]
-        return reads, routed, asked
+        return self._read(texts, asked, routed), routed, asked
 
-    def _read(
-        self, text: str, asked: list[list[int]], rows: list[int], log_p: torch.Tensor, second: torch.Tensor
-    ) -> _Read:
-        """Read documents, each with its own query, and put the features of all their sentences together."""
+    def _first_step(
+        self, texts: Sequence[str], queries: list[list[int]], log_p: torch.Tensor, null_p: torch.Tensor
+    ) -> tuple[list[str], list[int]]:
+        """Each question with the best evidence of the document that it names behind it, and that document's row."""
+        best, rows = log_p.max(1)
+        routed = Routed(rows[:, None], best[:, None], null_p, torch.zeros_like(rows[:, None], dtype=torch.bool))
+        reads = self._read(texts, [[query] for query in queries], routed)
+        if self.free:
+            evidence = self._write([[query] for query in queries], routed, reads, spans=1)
+        else:
+            evidence = [read.segments[int(read.scores.argmax())].text if read.segments else "" for read in reads]
+        return [f"{text} {found}" for text, found in zip(texts, evidence, strict=True)], rows.tolist()
+
+    def _read(self, texts: Sequence[str], asked: list[list[list[int]]], routed: Routed) -> list[_Read]:
+        """Find and score the sentences of the documents that each question is asked of."""
         model = self.checkpoint.model
-        ids = [self._sentences.ids[row] for row in rows]
-        answers, likelihoods = read_sentences(model, model.z[rows], asked, ids)
-        bag = feature_ids(text)
-        features, segments, places = [], [], []
-        for place, row in enumerate(rows):
-            prior = self._prior(row)
-            for n, segment in enumerate(self._sentences.segments[row]):
-                words = word_overlap(bag, self._sentences.features(row)[n], self._idf)
-                shared = [float(log_p[place]), float(second[place]), float(answers[place])]
-                features.append([*shared, likelihoods[place][n], float(prior[n]), words])
-                segments.append(segment)
-                places.append(place)
-        stacked = torch.tensor(features)
-        stacked[:, (0, 2)] = floor_log(stacked[:, (0, 2)])
-        return _Read(segments, places, stacked, stacked @ self._weights)
+        pairs = [(i, place, int(routed.rows[i, place])) for i, own in enumerate(asked) for place in range(len(own))]
+        if not pairs:
+            return [self._scored([], [], [], []) for _ in texts]
+        rows = torch.tensor([row for _, _, row in pairs], device=model.device)
+        found = find(model, [asked[i][place] for i, place, _ in pairs], model.z[rows], model.spans[rows])
+        flat = [
+            (pair, number) for pair, (_, _, row) in enumerate(pairs) for number in range(len(self._sentences.ids[row]))
+        ]
+        likelihood = self._likelihood(asked, pairs, flat).tolist()
+        bags = [feature_ids(text) for text in texts]
+        answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
+        kept: list[tuple[list[Segment], list[int], list[list[float]], list[tuple[int, int, float]]]] = [
+            ([], [], [], []) for _ in texts
+        ]
+        for (pair, number), value in zip(flat, likelihood, strict=True):
+            i, place, row = pairs[pair]
+            span = self._sentences.spans[row][number]
+            words = word_overlap(bags[i], self._sentences.features(row)[number], self._idf)
+            routing = [float(floor_log(routed.log_p[i, place])), float(routed.second[i, place])]
+            prior = float(self._prior(row)[number]) if model.encoder is None else 0.0
+            segments, places, features, spans = kept[i]
+            segments.append(self._sentences.segments[row][number])
+            places.append(place)
+            features.append([*routing, answers[pair], log_p[pair][span], value, prior, words])
+            unit = (place, span, routing[0] + answers[pair] + log_p[pair][span])
+            if unit not in spans:
+                spans.append(unit)
+        return [self._scored(*own) for own in kept]
+
+    def _scored(
+        self,
+        segments: list[Segment],
+        places: list[int],
+        features: list[list[float]],
+        spans: list[tuple[int, int, float]],
+    ) -> _Read:
+        stacked = torch.tensor(features).reshape(-1, len(self._weights))
+        spans = sorted(spans, key=lambda unit: -unit[2])
+        return _Read(segments, places, stacked, stacked @ self._weights, spans)
+
+    def _likelihood(
+        self, asked: list[list[list[int]]], pairs: list[tuple[int, int, int]], flat: list[tuple[int, int]]
+    ) -> torch.Tensor:
+        """Nats per token [C] of sentences given the query and the slots of their span."""
+        store = self._sentences
+        rows = [pairs[pair][2] for pair, _ in flat]
+        z, used = self._slots(rows, [store.spans[row][number] for row, (_, number) in zip(rows, flat, strict=True)])
+        queries = [asked[pairs[pair][0]][pairs[pair][1]] for pair, _ in flat]
+        sentences = [store.ids[row][number] for row, (_, number) in zip(rows, flat, strict=True)]
+        return read_sentences(self.checkpoint.model, z, used, queries, sentences)
+
+    def _slots(self, rows: list[int], spans: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        model = self.checkpoint.model
+        chosen = torch.tensor(rows, device=model.device, dtype=torch.long)
+        return span_slots(model.z[chosen], model.spans[chosen], spans)
 
     def _known(self, routed: Routed, i: int) -> torch.Tensor:
-        return floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6)))
+        return floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6))).cpu()
 
-    def _write(self, asked: list[list[list[int]]], routed: Routed, reads: list[_Read]) -> list[str]:
-        """The model's own words from the k documents of each question, the one that most likely answers first."""
+    def _write(
+        self, asked: list[list[list[int]]], routed: Routed, reads: list[_Read], spans: int | None = None
+    ) -> list[str]:
+        """The model's own words from the most probable spans of each question, in their order."""
         model = self.checkpoint.model
-        orders = [self._by_answer(read) for read in reads]
-        flat = [(asked[i][place], int(routed.rows[i, place])) for i, order in enumerate(orders) for place in order]
-        z = model.z[torch.tensor([row for _, row in flat], device=model.device)]
-        texts = generate(model, z, [query for query, _ in flat], self.settings.max_new_tokens)
+        units = [read.spans[: spans or self.settings.free_spans] for read in reads]
+        flat = [(i, place, span) for i, own in enumerate(units) for place, span, _ in own]
+        texts: list[str] = []
+        for start in range(0, len(flat), _GENERATED):
+            part = flat[start : start + _GENERATED]
+            z, used = self._slots([int(routed.rows[i, place]) for i, place, _ in part], [span for _, _, span in part])
+            queries = [asked[i][place] for i, place, _ in part]
+            texts.extend(generate(model, z, used, queries, self.settings.max_new_tokens))
         written, position = [], 0
-        for order in orders:
-            own = texts[position : position + len(order)]
-            written.append("\n".join(text for text in dict.fromkeys(own) if text))
-            position += len(order)
+        for own in units:
+            distinct = dict.fromkeys(texts[position : position + len(own)])
+            written.append("\n".join(text for text in distinct if text))
+            position += len(own)
         return written
-
-    def _by_answer(self, read: _Read) -> list[int]:
-        """Places of the read documents, the one with the best sentence first; those without a sentence are left out."""
-        best: dict[int, float] = {}
-        for place, score in zip(read.places, read.scores.tolist(), strict=True):
-            best[place] = max(score, best.get(place, float("-inf")))
-        return sorted(best, key=lambda place: -best[place])
 
     def _prior(self, row: int) -> torch.Tensor:
         """How likely each sentence of a document is when only its title is asked for; made once per document."""
         if row not in self._priors:
-            model, document = self.checkpoint.model, self.checkpoint.documents[row]
-            title = model.backbone.encode(document.title)
-            _, (prior,) = read_sentences(model, model.z[[row]], [title], [self._sentences.ids[row]])
-            self._priors[row] = torch.tensor(prior)
+            ids = self._sentences.ids[row]
+            title = self.checkpoint.model.backbone.encode(self.checkpoint.documents[row].title)
+            z, used = self._slots([row] * len(ids), self._sentences.spans[row])
+            self._priors[row] = read_sentences(self.checkpoint.model, z, used, [title] * len(ids), ids)
         return self._priors[row]

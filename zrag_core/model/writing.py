@@ -17,8 +17,11 @@ import torch
 
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.model.encoder import Sentences, sentences_per_span
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.spans import sentence_ids, span_slots
 from zrag_core.settings import WritingSettings
+from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
@@ -30,6 +33,7 @@ class Written:
 
     Attributes:
         z: [N, m, d] slots, in the documents' order.
+        spans: [N, m] span of each slot.
         encode_seconds: of the forward passes.
         refine_seconds: of the gradient steps.
         steps: gradient steps that each document took, [N]; 0 where there was no sentence to study and no question.
@@ -38,6 +42,7 @@ class Written:
     """
 
     z: torch.Tensor
+    spans: torch.Tensor
     encode_seconds: float
     refine_seconds: float
     steps: torch.Tensor
@@ -47,12 +52,18 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class _Study:
-    """What a document is refined on: token ids of its text, and (query, evidence) pairs or makers of them."""
+    """What a document is refined on.
+
+    Attributes:
+        ids: token ids of its sentences.
+        studied: sentences that self-study may ask for, each with its span.
+        asked: (question, evidence, span of the evidence).
+    """
 
     document: Document
-    ids: list[int]
-    sentences: list[str]
-    asked: list[tuple[str, str]]
+    ids: list[list[int]]
+    studied: list[tuple[str, int]]
+    asked: list[tuple[str, str, int]]
 
 
 def write_documents(
@@ -76,64 +87,85 @@ def write_documents(
     torch.set_num_threads(settings.threads)
     model.eval()
     studies = _studies(model, documents, targets, settings)
-    z, encode_seconds = encode_documents(model, [study.ids for study in studies], settings, on_progress=on_progress)
+    sentences = [study.ids for study in studies]
+    z, spans, encode_seconds = encode_documents(model, sentences, settings, on_progress=on_progress)
     steps = torch.zeros(len(documents), dtype=torch.long)
     loss = torch.full((len(documents),), float("nan"))
     started = time.perf_counter()
     if settings.steps:
         for start in range(0, len(documents), settings.batch_size):
             rows = slice(start, start + settings.batch_size)
-            z[rows], steps[rows], loss[rows] = _refine(model, z[rows], studies[rows], settings)
+            z[rows], steps[rows], loss[rows] = _refine(model, z[rows], spans[rows], studies[rows], settings)
             if on_progress:
                 on_progress("refined", min(start + settings.batch_size, len(documents)), len(documents))
     seconds = time.perf_counter() - started
-    return Written(z, encode_seconds, seconds, steps, loss, max((len(study.ids) for study in studies), default=0))
+    longest = max((sum(map(len, ids)) for ids in sentences), default=0)
+    return Written(z, spans, encode_seconds, seconds, steps, loss, longest)
 
 
 @torch.no_grad()
 def encode_documents(
     model: MemoryModel,
-    ids: Sequence[Sequence[int]],
+    documents: Sequence[Sentences],
     settings: WritingSettings,
     *,
+    slots: int | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[torch.Tensor, float]:
-    """Slots [N, m, d] by forward passes alone, and the seconds that they took; batches are of similar length."""
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Slots [N, m, d] and their spans [N, m] by forward passes alone, and the seconds that they took.
+
+    Batches are of documents of similar length.
+
+    Args:
+        documents: token ids of their sentences.
+        slots: another number than the model's own (to see what they are worth).
+    """
     started = time.perf_counter()
-    z = torch.zeros(len(ids), model.settings.slots, model.settings.width, device=model.device)
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    for start in range(0, len(order), settings.batch_size):
+    n, slots = len(documents), slots or model.settings.slots
+    z = torch.zeros(n, slots, model.settings.width, device=model.device)
+    spans = torch.zeros(n, slots, dtype=torch.int16, device=model.device)
+    order = sorted(range(n), key=lambda row: sum(map(len, documents[row])))
+    for start in range(0, n, settings.batch_size):
         rows = order[start : start + settings.batch_size]
-        z[rows] = model.encode([ids[row] for row in rows]).float()
+        made, numbers = model.encode([documents[row] for row in rows], slots=slots)
+        z[rows], spans[rows] = made.float(), numbers.short()
         if on_progress:
-            on_progress("encoded", min(start + settings.batch_size, len(ids)), len(ids))
-    return z, time.perf_counter() - started
+            on_progress("encoded", min(start + settings.batch_size, n), n)
+    return z, spans, time.perf_counter() - started
 
 
 def _studies(
     model: MemoryModel, documents: Sequence[Document], targets: Sequence[EvidenceTarget], settings: WritingSettings
 ) -> list[_Study]:
-    encode = model.backbone.encode
-    rows = {document.id: row for row, document in enumerate(documents)}
-    asked: list[list[tuple[str, str]]] = [[] for _ in documents]
-    studied: list[dict[str, None]] = [{} for _ in documents]
+    asked: dict[str, list[tuple[str, str]]] = {document.id: [] for document in documents}
+    studied: dict[str, dict[str, None]] = {document.id: {} for document in documents}
     for target in targets:
-        row = rows.get(target.document_ids[0]) if len(target.document_ids) == 1 else None
-        if target.split != "train" or row is None:
+        if target.split != "train" or len(target.document_ids) != 1 or target.document_ids[0] not in asked:
             continue
         if target.method == "self_study":
-            studied[row][target.evidence] = None
+            studied[target.document_ids[0]][target.evidence] = None
         else:
-            asked[row].append((target.query, target.evidence))
-    return [
-        _Study(document, encode(document.text), list(study), questions)
-        for document, study, questions in zip(documents, studied, asked, strict=True)
-    ]
+            asked[target.document_ids[0]].append((target.query, target.evidence))
+    studies = []
+    for document in documents:
+        texts = [span.text for span in split_sentences(document.text)]
+        run = sentences_per_span(len(texts), model.settings.slots)
+        place = {text: number // run for number, text in reversed(list(enumerate(texts)))}
+        studies.append(
+            _Study(
+                document,
+                sentence_ids(model.backbone, document.text),
+                [(text, place[text]) for text in studied[document.id] if text in place],
+                # Evidence of several sentences, or of a part of one, has no span of its own to be read from.
+                [(query, text, place[text]) for query, text in asked[document.id] if text in place],
+            )
+        )
+    return studies
 
 
 @torch.enable_grad()
 def _refine(
-    model: MemoryModel, start: torch.Tensor, studies: Sequence[_Study], settings: WritingSettings
+    model: MemoryModel, start: torch.Tensor, spans: torch.Tensor, studies: Sequence[_Study], settings: WritingSettings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adam on each document's slots until its loss is below the tolerance, in directions that routing does not see."""
     device = model.device
@@ -142,14 +174,15 @@ def _refine(
     moments = torch.zeros_like(start), torch.zeros_like(start)
     taken = torch.zeros(len(studies), dtype=torch.long)
     means = torch.full((len(studies),), float("nan"))
-    active = [i for i, study in enumerate(studies) if study.sentences or study.asked]
+    active = [i for i, study in enumerate(studies) if study.studied or study.asked]
     for step in range(settings.steps):
         if not active:
             break
         rows = torch.tensor(active, device=device)
         moved = change[rows].requires_grad_(True)
         with _frozen(model):
-            losses = _study_losses(model, start[rows] + moved @ unseen, [studies[i] for i in active], step, settings)
+            z = start[rows] + moved @ unseen
+            losses = _study_losses(model, z, spans[rows], [studies[i] for i in active], step, settings)
         (gradient,) = torch.autograd.grad(losses.sum(), moved)
         # Adam by hand: each document has its own step count and leaves when it is done.
         for moment, beta, value in zip(moments, _BETAS, (gradient, gradient.square()), strict=True):
@@ -178,23 +211,30 @@ def _frozen(model: MemoryModel) -> Iterator[None]:
 
 
 def _study_losses(
-    model: MemoryModel, z: torch.Tensor, studies: Sequence[_Study], step: int, settings: WritingSettings
+    model: MemoryModel,
+    z: torch.Tensor,
+    spans: torch.Tensor,
+    studies: Sequence[_Study],
+    step: int,
+    settings: WritingSettings,
 ) -> torch.Tensor:
     """Loss of each document, [B]: mean NLL of its evidence tokens."""
     backbone = model.backbone
-    pairs = []
-    for study in studies:
+    rows, wanted, queries, targets = [], [], [], []
+    for row, study in enumerate(studies):
         rng = random.Random(f"{settings.seed}:{study.document.content_hash}:{step}")
-        own = []
         for _ in range(settings.queries):
-            if study.asked and (not study.sentences or rng.random() < settings.asked_share):
-                query, evidence = rng.choice(study.asked)
+            if study.asked and (not study.studied or rng.random() < settings.asked_share):
+                query, evidence, span = rng.choice(study.asked)
             else:
-                evidence = rng.choice(study.sentences)
+                evidence, span = rng.choice(study.studied)
                 query = self_study_query(study.document, evidence, rng)
-            ids = [*backbone.encode(evidence, settings.evidence_tokens), backbone.eos_id]
-            own.append((backbone.encode(query, settings.query_tokens), ids))
-        pairs.append(own)
-    nll, owner = model.packed_read_nll(z, pairs)
+            rows.append(row)
+            wanted.append(span)
+            queries.append(backbone.encode(query, settings.query_tokens))
+            targets.append([*backbone.encode(evidence, settings.evidence_tokens), backbone.eos_id])
+    owner = torch.tensor(rows, device=z.device)
+    nll, number = model.read_nll(*span_slots(z[owner], spans[owner], wanted), queries, targets)
+    owner = owner[number]
     counts = torch.bincount(owner, minlength=len(studies))
     return torch.zeros(len(studies), device=nll.device).index_add(0, owner, nll) / counts

@@ -45,4 +45,40 @@ def routing_benchmark(
     return dg.MaterializeResult(value={"corpus_version": version}, metadata={**table_metadata(frame), **link(run)})
 
 
-ASSETS = [routing_benchmark]
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "duckdb"},
+    code_version="1",
+    description="The separated memory on fresh almanacs (`benchmark.seeds`, sizes and languages): routing, coverage by "
+    "budget, constrained and free, refusal, two-hop questions, shuffled slots, speed of writing, beside "
+    "`bm25_sentence`: table `benchmarks`.",
+)
+def memory_benchmark(
+    context: dg.AssetExecutionContext,
+    skill: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Write and question every almanac with the skill, theta frozen."""
+    from pathlib import Path
+
+    from zrag_pipeline.memory_benchmark import measure_memory, rows_for_warehouse, summary
+
+    loaded, run_id = settings.load(), context.run.run_id
+    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+        frame = measure_memory(loaded, Path(skill["folder"]), context.log.info)
+        short = summary(frame)
+        for row in short.to_dict("records"):
+            name = f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}"
+            run.log_metrics({f"{name}/{end}": row[end] for end in ("mean", "lowest", "highest")})
+        run.log_table(frame, "memory_benchmark")
+        run.log_table(short, "memory_benchmark_summary")
+    context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
+    rows = rows_for_warehouse(frame, run_id)
+    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "memory"})
+    return dg.MaterializeResult(value={"skill_id": skill["skill_id"]}, metadata={**table_metadata(short), **link(run)})
+
+
+ASSETS = [routing_benchmark, memory_benchmark]

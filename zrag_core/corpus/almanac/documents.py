@@ -173,16 +173,13 @@ def generate_documents(
                 yield document
 
 
-def skill_batch(
-    rng: random.Random, n: int, language: Language = "en", sentences: int | None = None
-) -> list[GeneratedDocument]:
+def skill_batch(rng: random.Random, n: int, language: Language = "en") -> list[GeneratedDocument]:
     """`n` fresh documents of the skill pool from a world that exists for this call only.
 
     Args:
         rng: decides everything; the same state gives the same documents.
         n: how many documents.
         language: "en" or "ko".
-        sentences: at most this many sentences for each document (the first one names the entity).
 
     Raises:
         CorpusError: an unknown language.
@@ -193,13 +190,15 @@ def skill_batch(
     while len(documents) < n:
         block = world.grow(rng)
         documents.extend(
-            write_document(rng, lexicon, block, entity, f"almanac-skill-{language}", sentences)
+            write_document(rng, lexicon, block, entity, f"almanac-skill-{language}")
             for entity in block.entities[: n - len(documents)]
         )
     return documents
 
 
-def two_hop_questions(rng: random.Random, documents: Sequence[GeneratedDocument]) -> list[AskedTwoHop]:
+def two_hop_questions(
+    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing = "any"
+) -> list[AskedTwoHop]:
     """One two-hop question for every link between two of `documents` (indexed by position)."""
     asked = []
     for source in documents:
@@ -208,7 +207,7 @@ def two_hop_questions(rng: random.Random, documents: Sequence[GeneratedDocument]
                 continue
             target = documents[link.target]
             candidates = [
-                source.ask_two_hop(rng, link, target, final)
+                source.ask_two_hop(rng, link, target, final, phrasing=phrasing)
                 for final in target.sentences
                 if final.target != source.index and not final.shared
             ]
@@ -230,9 +229,8 @@ def write_document(
     block: Block,
     entity: Entity,
     prefix: str,
-    limit: int | None = None,
 ) -> GeneratedDocument:
-    """Write the facts of `entity` (the first `limit` of them) as a document.
+    """Write the facts of `entity` as a document.
 
     The first sentence carries the full name; later ones may say "the town" or a family name.
     """
@@ -242,7 +240,7 @@ def write_document(
     region = grammar.mention("region", block.region)
     noun = grammar.form(entity.noun)
     sentences = []
-    for fact in entity.facts[:limit]:
+    for fact in entity.facts:
         template = rng.choice(lexicon.phrasings[entity.kind][fact.attribute].say)
         # "the tale, a tale from ..." would be odd: templates that say what it is name it too.
         named = not sentences or "{noun" in template or rng.random() < _FULL_NAME
