@@ -176,6 +176,8 @@ class MemorySettings(Section):
     )
     slots: Positive = Field(80, description="m: vectors per document")
     width: Positive = Field(128, description="d: numbers per vector")
+    joint_slots: Positive = Field(4, description="m of the memory zrag_joint that is trained beside a separated one")
+    joint_width: Positive = Field(256, description="d of that memory")
     stride: Positive = Field(3, description="separated: tokens of the document per slot, at least")
     window: Positive = Field(
         1024, description="separated: tokens that are read at once in writing; longer documents are read in passages"
@@ -183,6 +185,12 @@ class MemorySettings(Section):
     key_width: Positive = Field(64, description="separated: numbers of a slot's routing key (made from the slot)")
     title_width: Positive = Field(1024, description="separated: numbers of the lexical key of the title")
     text_width: Positive = Field(1024, description="separated: numbers of the lexical key of the text")
+
+    def joint(self) -> MemorySettings:
+        """The shape of the memory that is trained together with theta: this one, or one that stands beside it."""
+        if self.policy == "joint":
+            return self
+        return self.model_copy(update={"policy": "joint", "slots": self.joint_slots, "width": self.joint_width})
 
     @model_validator(mode="after")
     def _leaves_room_to_refine(self) -> MemorySettings:

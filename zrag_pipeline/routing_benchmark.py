@@ -38,14 +38,15 @@ def measure_routing(
     alone = settings.model_copy(
         update={"training": settings.training.model_copy(update={"evidence_weight": 0, "reconstruction_weight": 0})}
     )
-    numbers = settings.memory.slots * settings.memory.width
+    memory = settings.memory.joint()
+    numbers = memory.slots * memory.width
     bm25 = Bm25System(Bm25Index.build(corpus.documents, settings.baselines), corpus.documents)
     rows = _rows(
         "bm25", None, corpus.documents, questions, [item.document_ids for item in bm25.retrieve(questions)], alone
     )
     texts = tokenizer_texts(corpus.documents, targets)
     backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
-    untrained = initialise(backbone, settings.memory, corpus.documents, seed=settings.training.seed).eval()
+    untrained = initialise(backbone, memory, corpus.documents, seed=settings.training.seed).eval()
     ranked = rank(untrained, corpus.documents, questions)
     rows += _rows("router_untrained", numbers, corpus.documents, questions, ranked, alone)
 

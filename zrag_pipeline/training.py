@@ -121,7 +121,7 @@ def train_checkpoint(
     Raises:
         CheckpointError: the prepared backbone belongs to other settings or another corpus.
     """
-    settings = settings.model_copy(update={"memory": settings.memory.model_copy(update={"policy": "joint"})})
+    settings = settings.model_copy(update={"memory": settings.memory.joint()})
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []

@@ -54,13 +54,16 @@ def test_the_state_of_another_run_is_not_resumed(settings, documents, targets, t
 
 
 def test_joint_training_makes_a_joint_model_whatever_the_policy_says(settings, documents, targets):
-    memory = settings.memory.model_copy(update={"policy": "separated"})
+    # Beside a separated memory, which needs slots of its own number, the joint one has its own shape.
+    shape = {"joint_slots": settings.memory.slots, "joint_width": settings.memory.width}
+    memory = settings.memory.model_copy(update={"policy": "separated", "slots": 7, "width": 11, **shape})
     chosen = settings.model_copy(update={"memory": memory})
     result = train_joint(documents, targets, _backbone(settings, documents, targets), chosen)
     same = train_joint(documents, targets, _backbone(settings, documents, targets), settings)
     assert result.model.settings.policy == "joint"
     assert torch.equal(result.model.z, same.model.z)
-    assert training_fingerprint(documents, targets, chosen) == training_fingerprint(documents, targets, settings)
+    alike = settings.model_copy(update={"memory": settings.memory.model_copy(update=shape)})
+    assert training_fingerprint(documents, targets, chosen) == training_fingerprint(documents, targets, alike)
 
 
 def test_training_learns_to_read_and_to_route(settings, documents, targets):

@@ -160,16 +160,13 @@ def initialise(
 ) -> MemoryModel:
     """A model of the policy `joint` whose Z is the random projection of the documents' BM25 term weights."""
     torch.manual_seed(seed)
-    model = MemoryModel(backbone, _joint(settings), len(documents))
+    settings = settings.joint()
+    model = MemoryModel(backbone, settings, len(documents))
     bags = [feature_ids(document.contents) for document in documents]
     model.router.initialise(bags)
     with torch.no_grad():
         model.z.copy_(sketch(bags, settings.slots * settings.width).view_as(model.z))
     return model
-
-
-def _joint(settings: MemorySettings) -> MemorySettings:
-    return settings.model_copy(update={"policy": "joint"})
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -189,7 +186,7 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
         "targets": [(t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
         "settings": {
             "backbone": settings.backbone.model_dump(mode="json"),
-            "memory": _joint(settings.memory).model_dump(mode="json"),
+            "memory": settings.memory.joint().model_dump(mode="json"),
             "training": settings.training.model_dump(mode="json"),
         },
     }
