@@ -20,7 +20,15 @@ CHECKOUT = Path(__file__).parents[2]
 SETTINGS = {
     "corpus": {"format": "almanac", "almanac": {"documents": 12}},
     "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-    "memory": {"slots": 4, "width": 32, "key_width": 8, "title_width": 128, "text_width": 128},
+    "memory": {
+        "slots": 4,
+        "width": 32,
+        "key_width": 8,
+        "title_width": 128,
+        "text_width": 128,
+        "joint_slots": 3,
+        "joint_width": 24,
+    },
     "skill": {
         "start": "scratch",
         "steps": 4,

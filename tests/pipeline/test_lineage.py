@@ -23,7 +23,11 @@ from zrag_pipeline.warehouse import Warehouse
 SYSTEMS = set(typing.get_args(System))
 RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence"}
 OWN_WORDS = {"zrag_free", "zrag_joint_free", "closed_book"}
-SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
+_MEMORY = SETTINGS["memory"]
+SHAPES = {
+    "separated": (_MEMORY["slots"], _MEMORY["width"]),
+    "joint": (_MEMORY["joint_slots"], _MEMORY["joint_width"]),
+}
 BUDGETS = EvaluationSettings().budgets
 ANSWERED = 256
 QUESTIONS = 12
@@ -185,7 +189,7 @@ def test_each_materialisation_is_a_run_that_leads_back_to_dagster(lineage, wareh
         assert tags.get("zrag.corpus_version") == (None if run.info.run_name == "skill" else version)
     (training,) = (run for run in parents if run.info.run_name == "joint_memory")
     assert training.data.params["training.steps"] == "8"
-    assert training.data.params["memory.width"] == str(WIDTH)
+    assert training.data.params["memory.joint_width"] == str(SHAPES["joint"][1])
     history = Tracking(lineage.data).client.get_metric_history(training.info.run_id, "loss_evidence")
     assert [point.step for point in history] == list(range(1, 9))
     (learning,) = (run for run in parents if run.info.run_name == "skill")
@@ -218,14 +222,16 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
     ):
         params = children[system].data.params
         assert (params["decode"], params["policy"]) == (decode, policy)
-        assert (params["m"], params["d"], params["k"]) == (str(SLOTS), str(WIDTH), "2")
+        assert (params["m"], params["d"], params["k"]) == (*map(str, SHAPES[policy]), "2")
     assert children["zrag"].data.params["skill"].startswith("skill-")
     assert "skill" not in children["zrag_joint"].data.params
     assert children["bm25"].data.params["bm25_k1"] == "1.5"
 
 
-@pytest.mark.parametrize(("asset", "name"), [("memory", "zrag"), ("joint_memory", "zrag-joint")])
-def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations, asset, name):
+@pytest.mark.parametrize(
+    ("asset", "name", "policy"), [("memory", "zrag", "separated"), ("joint_memory", "zrag-joint", "joint")]
+)
+def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations, asset, name, policy):
     made = materialisations[asset]
     (version,) = Tracking(lineage.data).client.search_model_versions(f"name='{name}'")
     assert version.run_id in {run.info.run_id for run in runs}
@@ -233,8 +239,9 @@ def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations
     folder = lineage.data / "checkpoints" / made.metadata["checkpoint_id"].value
     assert version.source == folder.as_uri()
     checkpoint = load_checkpoint(folder)
-    assert tuple(checkpoint.model.z.shape) == (12, SLOTS, WIDTH)
-    assert made.metadata["memory_shape"].value == f"12 x {SLOTS} x {WIDTH}"
+    slots, width = SHAPES[policy]
+    assert tuple(checkpoint.model.z.shape) == (12, slots, width)
+    assert made.metadata["memory_shape"].value == f"12 x {slots} x {width}"
     assert made.tags["dagster/data_version"] == checkpoint_digest(folder)
 
 
