@@ -9,7 +9,8 @@ from memory_fixtures import slots_of
 from zrag_core.model.attention import float32_attention
 from zrag_core.model.progress import Progress
 from zrag_core.model.skill import new_model, schedule, skill_fingerprint, skill_losses, train_skill
-from zrag_core.model.skill_data import AlmanacSkill, make_batch
+from zrag_core.model.skill_batch import make_batch
+from zrag_core.model.skill_data import AlmanacSkill
 
 
 @pytest.fixture(scope="module")

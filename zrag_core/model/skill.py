@@ -27,7 +27,8 @@ from zrag_core.model.backbone import TINY, Backbone, create_backbone
 from zrag_core.model.lexical import document_frequency, lexical_keys
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.progress import Progress
-from zrag_core.model.skill_data import Example, SkillBatch, SkillSource, make_batch
+from zrag_core.model.skill_batch import Example, SkillBatch, make_batch
+from zrag_core.model.skill_data import SkillSource
 from zrag_core.model.slot_router import inverse_frequency
 from zrag_core.model.spans import span_slots
 from zrag_core.model.training_state import SavedProgress, load_state, save_state
