@@ -27,6 +27,7 @@ CONFIDENCE_FEATURES = ("known", "route", "answers", "find", "score", "words")
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
 _L2 = 1e-3
+_LARGEST_LOG_SCALE = 5.0  # a line search may step to where exp() of a scale overflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,11 @@ def fit_routing(parts: torch.Tensor, gold: torch.Tensor, start: torch.Tensor) ->
     """
 
     def loss(values: torch.Tensor) -> torch.Tensor:
-        scores = (values[:3].clamp(max=5.0).exp()[:, None, None] * parts).sum(0)
+        scores = (values[:3].clamp(max=_LARGEST_LOG_SCALE).exp()[:, None, None] * parts).sum(0)
         return F.cross_entropy(torch.cat([scores, values[3].expand(len(gold), 1)], 1), gold)
 
     found = _minimise(loss, start)
-    return found[:3].clamp(max=5.0), found[3]
+    return found[:3].clamp(max=_LARGEST_LOG_SCALE), found[3]
 
 
 def fit_confidence(features: torch.Tensor, answerable: torch.Tensor) -> torch.Tensor:

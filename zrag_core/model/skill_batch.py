@@ -92,9 +92,8 @@ def make_batch(
     # The full stride is what counts in the end, so it comes as often as all the others together.
     widest = min(1 + level, stride)
     distance = rng.choice((widest, rng.randint(1, widest)))
-    needed = max(sum(-(-len(ids) // distance) for ids in document) for document in maker.sentences)
     if distance < stride:
-        slots = max(slots, needed)
+        slots = max(slots, *(sum(-(-len(ids) // distance) for ids in document) for document in maker.sentences))
     return SkillBatch(
         stride=distance,
         slots=slots,

@@ -27,13 +27,18 @@ _REFUSAL_SLACK = 6
 
 
 @cache
-def load_template(purpose: str, language: str) -> dict[str, Template]:
+def load_template(
+    purpose: str, language: str, *, package: str = __name__, version: str = PROMPT_VERSION
+) -> dict[str, Template]:
     """Return the sections of the template for `purpose` ("answer", "questions") in `language`.
+
+    Args:
+        package: where the template files are; others than these have versions of their own.
 
     Raises:
         AnsweringError: there is no template in that language.
     """
-    file = resources.files(__name__) / f"{purpose}_{PROMPT_VERSION}.{language}.txt"
+    file = resources.files(package) / f"{purpose}_{version}.{language}.txt"
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
