@@ -221,7 +221,7 @@ class SkillSettings(Section):
     questions: Positive = Field(3, description="questions read for each of them")
     level_loss: Rate = Field(0.9, description="evidence loss below which slots get a token fuller, up to the stride")
     unanswerable_share: Share = Field(
-        0.5, description="chance of a question without an answer, and of one about another document, for each document"
+        1.0, description="chance of each question without an answer, and of one about another document, to be asked"
     )
     query_mask: Share = Field(0.3, description="most of a query's tokens that are masked where a span is to be found")
     absent_share: Share = Field(0.1, description="questions about documents not in memory, per document in memory")

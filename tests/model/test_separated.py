@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from zrag_core.corpus.types import Question
 from zrag_core.model.calibration import auroc, calibrate
@@ -153,7 +154,7 @@ def test_routing_scales_follow_the_term_that_tells():
     generator = torch.Generator().manual_seed(0)
     parts = torch.randn(3, 200, 20, generator=generator)
     gold = parts[1].argmax(1)
-    scales, null = fit_routing(parts, gold, torch.zeros(4))
+    scales, null = fit_routing(parts, one_hot(gold, parts.shape[2] + 1).bool(), torch.zeros(4))
     assert scales[1] > 1
     assert scales[[0, 2]].max() < 0
     assert null < scales[1].exp() * parts[1].amax(1).min()
@@ -168,7 +169,7 @@ def test_routing_scales_are_finite_wherever_the_search_steps():
         known = torch.arange(60)[gold < 40]
         parts[0, known, gold[known]] += 3
         parts[1, known, gold[known]] += 20
-        scales, null = fit_routing(parts, gold, torch.tensor([-1.0, -2.3, -1.0, 0.0]))
+        scales, null = fit_routing(parts, one_hot(gold, parts.shape[2] + 1).bool(), torch.tensor([-1.0, -2.3, -1.0, 0.0]))
         assert scales.isfinite().all()
         assert null.isfinite()
 

@@ -78,6 +78,27 @@ def test_two_hop_questions_name_one_document_and_are_answered_in_another(languag
         assert target.document.title not in hop.question
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_vague_questions_name_no_document_and_every_member_of_the_region_answers(language):
+    items = AlmanacSkill((language,)).draw(random.Random(0), 40, 1)
+    members = {}
+    for item in items:
+        for question, evidence in item.vague:
+            assert evidence in _sentences_of(item)
+            assert not any(other.document.title in question for other in items)
+            members.setdefault(question, []).append(item)
+    assert len(members) >= 8
+    assert max(len(found) for found in members.values()) >= 3
+
+
+def test_every_sentence_is_asked_for_before_one_is_asked_again():
+    for item in AlmanacSkill(("en",)).draw(random.Random(0), 16, 12):
+        sentences = len(_sentences_of(item))
+        assert len(item.asked) == 12
+        assert len({evidence for _, evidence in item.asked[:sentences]}) == sentences
+        assert len(set(item.unanswerable)) <= 3
+
+
 def test_languages_come_in_equal_parts():
     drawn = AlmanacSkill(("en", "ko")).draw(random.Random(0), 7, 1)
     korean = sum("almanac-skill-ko" in item.document.id for item in drawn)
@@ -227,7 +248,9 @@ def test_examples_point_at_the_span_that_keeps_the_sentence(skill_settings, leng
 
 def test_sentences_share_spans_where_slots_are_few(skill_settings):
     words, items = _Words(), _documents([[3] * 7, [3, 3]])
-    batch = _batch(_Given(items), words, _settings(skill_settings, documents=2, questions=7), slots=3)
+    settings = _settings(skill_settings, documents=2, questions=7)
+    drawn = (_batch(_Given(items), words, settings, seed, slots=3) for seed in range(20))
+    batch = next(batch for batch in drawn if batch.stride == 4)  # below it, slots grow
     spans = {words.decode(example.given): example.span for example in batch.reads}
     assert [spans[_question(0, n)] for n in range(7)] == [0, 0, 0, 1, 1, 1, 2]
     assert [spans[_question(1, n)] for n in range(2)] == [0, 1]
@@ -420,6 +443,9 @@ def test_some_tokens_of_a_query_are_masked_where_a_span_is_to_be_found_and_nowhe
 
 
 def test_a_batch_of_a_small_corpus_is_the_whole_of_it(writer, skill_settings, corpus):
-    batch = _batch(CorpusSkill(corpus), writer.backbone, _settings(skill_settings, documents=8))
-    assert sorted(document.id for document in batch.documents) == ["c0", "c1", "c2"]
-    assert max(row for _, _, row in batch.queries) == 2
+    settings = _settings(skill_settings, documents=8)
+    batches = [_batch(CorpusSkill(corpus), writer.backbone, settings, seed) for seed in range(6)]
+    for batch in batches:
+        assert sorted(document.id for document in batch.documents) == ["c0", "c1", "c2"]
+    # A window may hold nothing to be asked for; no row beyond the last document is.
+    assert {row for batch in batches for _, _, row in batch.queries} == {0, 1, 2}

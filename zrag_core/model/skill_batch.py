@@ -14,7 +14,7 @@ from zrag_core.model.spans import sentence_ids
 from zrag_core.settings import SkillSettings
 from zrag_core.text import split_sentences
 
-_FINDS_PER_READ = 2  # finding costs a query alone, and is what phrasings differ in
+_FINDS_PER_READ = 4  # finding costs a query alone, and is what phrasings differ in
 _RENAMED = (0.1, 1.0)  # share of a document's token types
 
 
@@ -146,8 +146,15 @@ class _Maker:
                 self.reads.append(Example(row, span, ids, self._ended(sentences[span])))
             if not renamed:  # words with another's meaning would teach finding the wrong things
                 self.finds.append(Example(row, span, self._dropped(ids), []))
-        if not renamed and item.unanswerable and rng.random() < settings.unanswerable_share:
-            self.finds.append(Example(row, None, self._dropped(self.query(rng.choice(item.unanswerable))), []))
+        if renamed:
+            return
+        for question, evidence in item.vague:
+            if evidence in self._texts[row]:
+                span = self._texts[row].index(evidence)
+                self.finds.append(Example(row, span, self._dropped(self.query(question)), []))
+        for question in item.unanswerable:
+            if rng.random() < settings.unanswerable_share:
+                self.finds.append(Example(row, None, self._dropped(self.query(question)), []))
 
     def lead_on(self) -> None:
         """Questions that lead from one document to another, and some asked of a wrong one."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zrag_core.corpus.almanac import skill_batch, two_hop_questions
+from zrag_core.corpus.almanac import GeneratedDocument, skill_batch, two_hop_questions, vague_questions
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
@@ -28,12 +28,14 @@ class SkillDocument:
         asked: (question, evidence sentence) pairs.
         unanswerable: questions about the same subject that the document does not answer.
         two_hop: questions that name this document's subject and are answered in another one.
+        vague: (question, evidence sentence) pairs that name no subject; other documents answer them as well.
     """
 
     document: Document
     asked: list[tuple[str, str]]
     unanswerable: list[str]
     two_hop: list[TwoHop] = field(default_factory=list)
+    vague: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ class SkillSource(Protocol):
         ...
 
 
+_MISSING = 3  # unanswerable questions about a document that leaves something untold
+
+
 class AlmanacSkill:
     """The generator's skill pool: names, values and phrasings that no evaluated almanac uses."""
 
@@ -91,14 +96,31 @@ class AlmanacSkill:
             for hop in two_hop_questions(rng, world, phrasing=phrasing):
                 found = TwoHop(hop.question, hop.link.text, hop.target.document.id, hop.final.text)
                 hops.setdefault(hop.source.document.id, []).append(found)
+            vague: dict[str, list[tuple[str, str]]] = {}
+            for shared in vague_questions(rng, world, phrasing=phrasing):
+                for member, sentence in shared.members:
+                    vague.setdefault(member.document.id, []).append((shared.question, sentence.text))
             for made in world:
-                numbers = rng.sample(range(len(made.sentences)), min(questions, len(made.sentences)))
-                asked = [made.ask(rng, i, phrasing=phrasing) for i in numbers]
-                missing = made.ask_missing(rng, phrasing=phrasing)
-                pairs = [(item.question, item.sentence.text) for item in asked]
-                unanswerable = [] if missing is None else [missing]
-                drawn.append(SkillDocument(made.document, pairs, unanswerable, hops.get(made.document.id, [])))
+                missing = [made.ask_missing(rng, phrasing=phrasing) for _ in range(_MISSING)] if made.missing else []
+                document_id = made.document.id
+                item = SkillDocument(
+                    made.document,
+                    _asked(rng, made, questions, phrasing),
+                    missing,
+                    hops.get(document_id, []),
+                    vague.get(document_id, []),
+                )
+                drawn.append(item)
         return drawn
+
+
+def _asked(rng: random.Random, made: GeneratedDocument, questions: int, phrasing: Phrasing) -> list[tuple[str, str]]:
+    """Questions about random sentences, about every one of them before any is asked again in other words."""
+    numbers: list[int] = []
+    while len(numbers) < questions:
+        numbers += rng.sample(range(len(made.sentences)), min(questions - len(numbers), len(made.sentences)))
+    asked = [made.ask(rng, number, phrasing=phrasing) for number in numbers]
+    return [(item.question, item.sentence.text) for item in asked]
 
 
 class CorpusSkill:

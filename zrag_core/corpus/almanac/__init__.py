@@ -8,21 +8,25 @@ from the second is known of the first.
 from zrag_core.corpus.almanac.documents import (
     Asked,
     AskedTwoHop,
+    AskedVague,
     GeneratedDocument,
     GeneratedSentence,
     generate_documents,
     skill_batch,
     two_hop_questions,
+    vague_questions,
 )
 from zrag_core.corpus.almanac.questions import generate_almanac
 
 __all__ = [
     "Asked",
     "AskedTwoHop",
+    "AskedVague",
     "GeneratedDocument",
     "GeneratedSentence",
     "generate_almanac",
     "generate_documents",
     "skill_batch",
     "two_hop_questions",
+    "vague_questions",
 ]

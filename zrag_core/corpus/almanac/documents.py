@@ -16,6 +16,7 @@ from zrag_core.errors import CorpusError
 
 Phrasing = Literal["any", "train", "held_out"]
 _FULL_NAME = 0.45  # chance that a later sentence repeats the full name
+_HELD_OUT_LINKS = 4  # one in so many descriptions of a linked entity is kept for held-out questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ class Asked(NamedTuple):
     answer: str
 
 
+class AskedVague(NamedTuple):
+    """A question about what a region shares, with every document and sentence that tells it."""
+
+    question: str
+    members: list[tuple[GeneratedDocument, GeneratedSentence]]
+
+
 class AskedTwoHop(NamedTuple):
     """A question over two documents: `link` leads from `source` to `target`, `final` answers."""
 
@@ -61,12 +69,14 @@ class GeneratedDocument:
 
     Attributes:
         index: position in the sequence that it was generated in; links refer to it.
+        region: that the entity belongs to; what is shared there identifies no document.
         missing: attributes that neither this document nor any other tells about the entity.
     """
 
     document: Document
     index: int
     kind: str
+    region: str
     sentences: tuple[GeneratedSentence, ...]
     missing: tuple[str, ...]
     lexicon: Lexicon = field(repr=False)
@@ -103,7 +113,8 @@ class GeneratedDocument:
         """
         descriptions = self.lexicon.phrasings[self.kind][link.attribute].links
         if phrasing != "any":
-            descriptions = descriptions[:1] if phrasing == "train" else descriptions[1:]
+            held_out = -(-len(descriptions) // _HELD_OUT_LINKS)
+            descriptions = descriptions[:-held_out] if phrasing == "train" else descriptions[-held_out:]
         grammar = self.lexicon.grammar
         described = rng.choice(descriptions).format(name=grammar.mention(self.kind, self.document.title))
         template = rng.choice(target.templates(final.attribute, phrasing))
@@ -217,6 +228,30 @@ def two_hop_questions(
     return asked
 
 
+def vague_questions(
+    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing = "any"
+) -> list[AskedVague]:
+    """One question for everything that documents of one region share; it names the region and no document."""
+    groups: dict[tuple[str, str], list[tuple[GeneratedDocument, GeneratedSentence]]] = {}
+    for document in documents:
+        for sentence in document.sentences:
+            if sentence.shared:
+                groups.setdefault((document.region, sentence.attribute), []).append((document, sentence))
+    return [
+        AskedVague(vague_question(rng, members[0][0].lexicon, attribute, region, phrasing), members)
+        for (region, attribute), members in groups.items()
+    ]
+
+
+def vague_question(rng: random.Random, lexicon: Lexicon, attribute: str, region: str, phrasing: Phrasing) -> str:
+    """A question about what the entities of `region` share."""
+    templates = lexicon.vague[attribute]
+    if phrasing != "any":
+        templates = templates[:-1] if phrasing == "train" else templates[-1:]
+    template = rng.choice(templates)
+    return lexicon.grammar.sentence(template.format(region=lexicon.grammar.mention("region", region)))
+
+
 def gives_away(question: str, answers: Sequence[str]) -> bool:
     """Whether an answer already stands in the question."""
     lowered = question.casefold()
@@ -257,4 +292,4 @@ def write_document(
     document_id = f"{prefix}-{entity.index:05d}"
     text = " ".join(sentence.text for sentence in sentences)
     document = Document(document_id, entity.name, text, source_id=document_id)
-    return GeneratedDocument(document, entity.index, entity.kind, tuple(sentences), missing, lexicon)
+    return GeneratedDocument(document, entity.index, entity.kind, block.region, tuple(sentences), missing, lexicon)

@@ -14,6 +14,7 @@ from zrag_core.corpus.almanac.documents import (
     fill_question,
     generate_blocks,
     gives_away,
+    vague_question,
 )
 from zrag_core.corpus.almanac.lexicon import Lexicon, load_lexicon
 from zrag_core.corpus.almanac.names import Language, Pool
@@ -145,7 +146,6 @@ class _QuestionWriter:
     def _vague(
         self, rng: random.Random, block: Block, documents: list[GeneratedDocument], groups: dict[str, str]
     ) -> Iterator[Question]:
-        region = self._lexicon.grammar.mention("region", block.region)
         for attribute, split in groups.items():
             members = [
                 (document, sentence)
@@ -153,15 +153,11 @@ class _QuestionWriter:
                 for sentence in document.sentences
                 if sentence.shared and sentence.attribute == attribute
             ]
-            templates = self._lexicon.vague[attribute]
-            template = rng.choice(templates[:-1] if split == "train" else templates[-1:])
+            text = vague_question(rng, self._lexicon, attribute, block.region, _phrasing(split))
             if max(document.index for document, _ in members) < self._n_documents:
                 answers = tuple(dict.fromkeys(answer for _, sentence in members for answer in sentence.answers))
                 fact_id = f"{self.name}-b{block.number:04d}:{attribute}"
-                yield self._over_documents(
-                    self._lexicon.grammar.sentence(template.format(region=region)),
-                    answers, members, split, "vague", fact_id,
-                )  # fmt: skip
+                yield self._over_documents(text, answers, members, split, "vague", fact_id)
 
     def _over_documents(
         self,
