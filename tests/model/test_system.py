@@ -113,7 +113,8 @@ def _candidates(checkpoint, text, routed):
             prior = likelihood(encode(document.title)) if joint else 0.0
             words = word_overlap(feature_ids(text), feature_ids(sentence), idf)
             logs = [max(value, -20.0) for value in (log_p, answers, find[span])]
-            features = [logs[0], second, logs[1], logs[2], likelihood(ids), prior, words]
+            likely = likelihood(ids) if joint else 0.0
+            features = [logs[0], second, logs[1], logs[2], likely, prior, words]
             candidates.append((place, sentence, span, features))
     return candidates
 
@@ -156,7 +157,7 @@ def _check_judged(checkpoint, judged, text, routed):
 # --- candidates -----------------------------------------------------------------------------------
 
 TELLING = {
-    "separated": {"route", "answers", "find", "likelihood", "words"},
+    "separated": {"route", "answers", "find", "words"},
     "joint": {"route", "likelihood", "prior", "words"},
 }
 

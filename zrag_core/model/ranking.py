@@ -17,9 +17,10 @@ SENTENCE_FEATURES = ("route", "second", "answers", "find", "likelihood", "prior"
 
 route: log P(document | query), over both steps where there are two. second: 1 if the second step led there. answers:
 log of the probability that the document says what is asked. find: log P(span | query, document). likelihood: mean
-log-likelihood per token given query and slots. prior: the same given the title alone; measured under the policy
-`joint` only (0 elsewhere), where theta knows the sentences and the slots are read all at once. words: BM25-like
-overlap of query and sentence, in tens.
+log-likelihood per token given query and slots; prior: the same given the title alone. Both are measured under the
+policy `joint` only (0 elsewhere), where the slots of a document are read all at once. Under `separated` a sentence is
+read from its own span, and how likely it is there says how well it was written, not whether it answers: the weight
+that was fitted to it was -0.01 (docs/experiments.md, 13). words: BM25-like overlap of query and sentence, in tens.
 """
 
 CONFIDENCE_FEATURES = ("known", "route", "answers", "find", "score", "words")

@@ -53,8 +53,8 @@ class MemorySystem:
     """Routes with Z, finds spans with Z and reads their slots.
 
     Constrained decoding ranks the sentences of the k routed documents by a weighted sum of what speaks for them (see
-    `ranking.SENTENCE_FEATURES`): the probabilities of document and span, the likelihood given query and slots, and,
-    under the policy `separated`, the words that query and sentence share. Free decoding lets the model write from the
+    `ranking.SENTENCE_FEATURES`): the probabilities of document and span and, under the policy `separated`, the words
+    that query and sentence share; under `joint`, the likelihood given query and slots. Free decoding lets the model write from the
     spans that are most probable by Z alone; no text of the corpus has a part in it.
 
     Args:
@@ -188,7 +188,7 @@ class MemorySystem:
         flat = [
             (pair, number) for pair, (_, _, row) in enumerate(pairs) for number in range(len(self._sentences.ids[row]))
         ]
-        likelihood = self._likelihood(asked, pairs, flat).tolist()
+        likelihood = self._likelihood(asked, pairs, flat) if model.encoder is None else [0.0] * len(flat)
         bags = [feature_ids(text) for text in texts]
         answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
         kept: list[tuple[list[Segment], list[int], list[list[float]], list[tuple[int, int, float]]]] = [
@@ -222,14 +222,14 @@ class MemorySystem:
 
     def _likelihood(
         self, asked: list[list[list[int]]], pairs: list[tuple[int, int, int]], flat: list[tuple[int, int]]
-    ) -> torch.Tensor:
-        """Nats per token [C] of sentences given the query and the slots of their span."""
+    ) -> list[float]:
+        """Nats per token of candidate sentences given the query and all slots of their document (policy `joint`)."""
         store = self._sentences
         rows = [pairs[pair][2] for pair, _ in flat]
         z, used = self._slots(rows, [store.spans[row][number] for row, (_, number) in zip(rows, flat, strict=True)])
         queries = [asked[pairs[pair][0]][pairs[pair][1]] for pair, _ in flat]
         sentences = [store.ids[row][number] for row, (_, number) in zip(rows, flat, strict=True)]
-        return read_sentences(self.checkpoint.model, z, used, queries, sentences)
+        return read_sentences(self.checkpoint.model, z, used, queries, sentences).tolist()
 
     def _slots(self, rows: list[int], spans: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.checkpoint.model
