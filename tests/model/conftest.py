@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from zrag_core.corpus.self_study import self_study_queries
-from zrag_core.corpus.types import Document, EvidenceTarget
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.joint import initialise
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill
 from zrag_core.model.spans import sentence_ids
 from zrag_core.settings import load_settings
 
@@ -95,6 +96,26 @@ def remembering(writer, documents):
         sentences = [sentence_ids(writer.backbone, document.text) for document in documents]
         writer.remember(documents, *writer.encode(sentences))
     return writer
+
+
+@pytest.fixture(scope="session")
+def towns():
+    documents = tuple(
+        Document(f"c{n}", f"Town {n}", " ".join(f"Town {n} has {word} number {n}." for word in words))
+        for n, words in enumerate([("mills", "ponds", "inns", "bridges", "gates"), ("하천", "등대"), ("towers",)])
+    )
+    asked = Question("q0", "Which mills?", ("number 0",), ("c0",), "Town 0 has mills number 0.", "train")
+    kept = Question("q1", "Which ponds?", ("number 0",), ("c0",), "Town 0 has ponds number 0.", "test")
+    # Held out by its sentence: no self-study query may show it.
+    synthetic = Question(
+        "q2", "Town 0 gates", ("gates",), ("c0",), "Town 0 has gates number 0.", "test", metadata={"self_study": True}
+    )
+    return Corpus("towns", documents, (asked, kept, synthetic))
+
+
+@pytest.fixture(params=["generated", "corpus"])
+def skill_source(request, towns):
+    return AlmanacSkill(("en", "ko")) if request.param == "generated" else CorpusSkill(towns)
 
 
 @pytest.fixture
