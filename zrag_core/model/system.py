@@ -54,8 +54,8 @@ class MemorySystem:
 
     Constrained decoding ranks the sentences of the k routed documents by a weighted sum of what speaks for them (see
     `ranking.SENTENCE_FEATURES`): the probabilities of document and span and, under the policy `separated`, the words
-    that query and sentence share; under `joint`, the likelihood given query and slots. Free decoding lets the model write from the
-    spans that are most probable by Z alone; no text of the corpus has a part in it.
+    that query and sentence share; under `joint`, the likelihood given query and slots. Free decoding lets the model
+    write from the spans that are most probable by Z alone; no text of the corpus has a part in it.
 
     Args:
         name: system name in tables.
