@@ -58,6 +58,8 @@ class Prefix:
             SettingsError: there are more than `MOST_SLOTS`.
         """
         units = [(row, span) for row, own in enumerate(model.spans.amax(1).tolist()) for span in range(own + 1)]
+        # As everywhere, a memory without text is read as a slot of zeros, so that no prompt is empty.
+        units = units or [(0, 0)]
         used_slots = int((model.spans >= 0).sum())
         if used_slots > MOST_SLOTS:
             raise SettingsError(
