@@ -133,6 +133,21 @@ def test_evidence_is_verbatim_and_keeps_to_its_budget(lineage, warehouse):
     assert all(len(ids) >= 10 and len(set(ids)) == len(ids) for ids in retrieved)
 
 
+def test_bm25_has_a_part_in_fused_routing(lineage, warehouse):
+    """A skill of four steps routes at random, so that the fusion has something to mend."""
+    rows = warehouse.query(
+        "SELECT DISTINCT e.system, q.question_id, q.document_ids AS gold, e.document_ids FROM evidence e "
+        "JOIN questions q USING (corpus_version, question_id) WHERE run_id = ? AND budget = 64",
+        [lineage.run_id],
+    )
+
+    def mean_rank(system):
+        ranked = rows[rows["system"] == system].itertuples()
+        return np.mean([min(list(row.document_ids).index(i) for i in row.gold) for row in ranked])
+
+    assert mean_rank("bm25") < mean_rank("zrag_hybrid") < mean_rank("zrag")
+
+
 def test_memorag_keeps_its_traces_and_shows_passages_in_document_order(lineage, warehouse, materialisations):
     traces = warehouse.query("SELECT * FROM memorag_traces WHERE run_id = ?", [lineage.run_id]).set_index("question_id")
     rows = warehouse.query("SELECT * FROM evidence WHERE run_id = ? AND system = 'memorag'", [lineage.run_id])
