@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from zrag_core.corpus.types import Question
 from zrag_core.text import evidence_tokens, truncate_to_tokens
@@ -94,3 +94,18 @@ def fill_budget(retrieved: Retrieved, budget: int) -> Evidence:
         if len(piece) < len(segment.text):
             break
     return Evidence(text, tuple(used))
+
+
+@runtime_checkable
+class ArrangesEvidence(Protocol):
+    """A system that shows its evidence in another order than it was chosen in."""
+
+    def arrange(self, evidence: Evidence) -> Evidence:
+        """Return the same segments in the order in which the answering model is to read them; the size stays."""
+        ...
+
+
+def evidence_within(system: EvidenceSystem, retrieved: Retrieved, budget: int) -> Evidence:
+    """What `system` shows of `retrieved` within a budget: chosen and cut by rank, then in the system's own order."""
+    evidence = fill_budget(retrieved, budget)
+    return system.arrange(evidence) if isinstance(system, ArrangesEvidence) else evidence

@@ -15,6 +15,7 @@ from zrag_core.answering.types import AnswerRequest
 from zrag_core.corpus.sampling import hash_order
 from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
+from zrag_pipeline.memorag import left_to_spend
 from zrag_pipeline.scoring import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
 from zrag_pipeline.systems import refuse_other_questions
 from zrag_pipeline.warehouse import Warehouse
@@ -55,7 +56,7 @@ def answer_evidence(
         AnsweringError: nothing can be answered at all (wrong key, unreachable server).
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
-    reader = choose_reader(settings.answers, environ, cache_path)
+    reader = choose_reader(left_to_spend(settings.answers, handle, run_id), environ, cache_path)
     version = handle["corpus_version"]
     refuse_other_questions(warehouse.load_corpus(version), handle, "evidence")
     requests = _requests(settings, warehouse, handle)

@@ -51,6 +51,11 @@ def indexes_dir() -> Path:
     return _writable(data_dir() / "indexes")
 
 
+def memorag_dir() -> Path:
+    """Return the folder of MemoRAG's memories: summaries (of all corpus versions), and a KV cache for each version."""
+    return _writable(data_dir() / "memorag")
+
+
 def handles_dir() -> Path:
     """Return the folder of the small values that assets hand each other."""
     return _writable(data_dir() / "handles")

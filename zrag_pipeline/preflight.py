@@ -14,9 +14,11 @@ from zrag_core.errors import ProblemList, ZragError
 from zrag_core.settings import Settings, TinySettings
 from zrag_pipeline import paths
 from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.systems import policy_of
 
 _GB = 1024**3
 _TINY = "zrag-tiny"
+_PATHS = ("/", "./", "../", "~")
 # Weights above this many billion parameters are hopeless on a CPU, quantised or not.
 _CPU_LIMIT_B = 2.0
 # 16-bit weights, with tokenizer and some air.
@@ -51,6 +53,7 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
     problems.extend(_memory(settings))
     problems.extend(_skill_corpus(settings))
     problems.extend(_dense(settings, environ))
+    problems.extend(_local_memorag(settings))
     if not any(problem.startswith("answers") for problem in problems):
         # Else the part that is sound does not tell which reader is meant.
         problems.extend(_reader(settings, environ))
@@ -74,7 +77,7 @@ def _corpus(settings: Settings) -> Iterator[str]:
 
 
 def _memory(settings: Settings) -> Iterator[str]:
-    wanted = [name for name in settings.evaluation.systems if name in ("zrag", "zrag_free")]
+    wanted = [name for name in settings.evaluation.systems if policy_of(name, settings) == "separated"]
     if settings.memory.policy == "joint" and wanted:
         yield (
             f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
@@ -110,7 +113,7 @@ def _backbone(settings: Settings) -> Iterator[str]:
         yield from _tiny(backbone.tiny)
         return
     folder = Path(backbone.name).expanduser()
-    looks_like_a_path = backbone.name.startswith(("/", "./", "../", "~"))
+    looks_like_a_path = backbone.name.startswith(_PATHS)
     if looks_like_a_path and not (folder / "config.json").is_file():
         yield f"backbone.name: no model (config.json) in {backbone.name} -> check the path"
     size = billions(backbone.name)
@@ -162,7 +165,10 @@ def billions(name: str) -> float | None:
 
 
 def _dense(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    if not {"dense", "hybrid"} & set(settings.evaluation.systems):
+    used = set(settings.evaluation.systems)
+    if "memorag" in used:
+        used.add(settings.memorag.retriever)
+    if not {"dense", "hybrid"} & used:
         return
     encoder = settings.baselines.dense_encoder
     if encoder.startswith("openai:"):
@@ -181,14 +187,28 @@ def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
             f"answers.reader: openai needs a key and {answers.api_key_env} is not set "
             f"-> export {answers.api_key_env}=..., or set answers.reader to offline"
         )
-    offline = answers.reader == "offline" or (answers.reader == "auto" and not has_key)
-    if settings.targets.llm_questions_per_document and offline:
-        remedy = (
-            "set answers.reader to openai"
-            if has_key or own_server
-            else f"export {answers.api_key_env}=... (with answers.reader auto or openai)"
-        )
+    if answers.reader == "openai" or (answers.reader == "auto" and has_key):
+        return
+    remedy = (
+        "set answers.reader to openai"
+        if has_key or own_server
+        else f"export {answers.api_key_env}=... (with answers.reader auto or openai)"
+    )
+    if settings.targets.llm_questions_per_document:
         yield (
             "targets.llm_questions_per_document: the offline reader would have to write the questions "
             f"-> {remedy}, or set it to 0"
         )
+    if "memorag" in settings.evaluation.systems and settings.memorag.memory == "summary":
+        yield (
+            "memorag.memory: the offline reader would have to summarise the corpus and draft answers "
+            f"-> {remedy}, or set it to z"
+        )
+
+
+def _local_memorag(settings: Settings) -> Iterator[str]:
+    own = settings.memorag
+    if "memorag" not in settings.evaluation.systems or own.memory != "kv" or own.kv_model is None:
+        return
+    if own.kv_model.startswith(_PATHS) and not (Path(own.kv_model).expanduser() / "config.json").is_file():
+        yield f"memorag.kv_model: no model (config.json) in {own.kv_model} -> check the path"

@@ -12,7 +12,7 @@ from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.evaluation.answers import score_answer
 from zrag_core.evaluation.leaderboard import aggregate
 from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
-from zrag_core.evidence import EvidenceSystem, Retrieved, fill_budget
+from zrag_core.evidence import EvidenceSystem, Retrieved, evidence_within
 from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.warehouse import Warehouse
 
@@ -36,7 +36,7 @@ def evidence_rows(
     rows = []
     for item in found:
         for budget in budgets:
-            evidence = fill_budget(item, budget)
+            evidence = evidence_within(system, item, budget)
             rows.append(
                 {
                     **constants,

@@ -37,6 +37,18 @@ def test_the_first_answer_stays(tmp_path):
         assert cache.get("a") == PAID
 
 
+def test_a_forgotten_answer_makes_room_for_another(tmp_path):
+    with AnswerCache(tmp_path / "c") as cache:
+        cache.put("a", PAID)
+        cache.put("b", PAID)
+        cache.forget("a")
+        cache.forget("never there")
+        assert cache.get("a") is None
+        assert len(cache) == 1
+        cache.put("a", CachedAnswer("부산", 1, 1, "gpt-4o", 0.0))
+        assert cache.get("a").answer == "부산"
+
+
 def test_an_answer_is_visible_to_another_connection_at_once(tmp_path):
     with AnswerCache(tmp_path / "c") as writer, AnswerCache(tmp_path / "c") as reader:
         writer.put("a", PAID)

@@ -177,6 +177,24 @@ def test_a_reply_of_thinking_alone_is_no_summary(tmp_path):
         assert build(server, DOCUMENTS[:3], tmp_path).text(50) == "Three villages."
 
 
+@pytest.mark.parametrize("useless", ["", "<think>villages, villages</think>"])
+def test_a_useless_reply_does_not_stay_in_the_cache(tmp_path, useless):
+    def behave(prompt, before):
+        return Reply(text=useless) if before == 0 and villages(prompt) == [0, 1, 2] else note(prompt, before)
+
+    with serving(behave) as server, AnswerCache(tmp_path / "answers") as cache:
+        for _ in range(2):
+            with pytest.raises(AnsweringError, match=r"could not be made.*run again \(these are asked for anew\)"):
+                build(server, DOCUMENTS[:3], tmp_path / "a", cache=cache)
+            server.seen.clear()  # as if it was useless once more
+        server.behave = note
+        assert build(server, DOCUMENTS[:3], tmp_path / "a", cache=cache).text(50) == "On village0, village1, village2."
+        # What was of use is paid for once: another folder is filled from the cache.
+        answered = server.answered
+        assert build(server, DOCUMENTS[:3], tmp_path / "b", cache=cache).spent.cost_usd == 0.0
+        assert server.answered == answered == 3
+
+
 @pytest.mark.parametrize("content", ["{", '"text"', '{"format_version": 1}', '{"summary": "x", "format_version": 9}'])
 def test_a_damaged_summary_is_named(tmp_path, content):
     with serving(note) as server:

@@ -21,8 +21,8 @@ from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
 SYSTEMS = set(typing.get_args(System))
-RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence"}
-OWN_WORDS = {"zrag_free", "zrag_joint_free", "closed_book"}
+RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence", "zrag_full_prefix"}
+OWN_WORDS = {"zrag_free", "zrag_joint_free", "zrag_full_prefix", "closed_book"}
 _MEMORY = SETTINGS["memory"]
 SHAPES = {
     "separated": (_MEMORY["slots"], _MEMORY["width"]),
@@ -116,17 +116,61 @@ def test_evidence_is_verbatim_and_keeps_to_its_budget(lineage, warehouse):
     assert {pair for pair in read if pair[1] != "nan"} == {
         ("zrag", "memory"),
         ("zrag_free", "memory"),
+        ("zrag_hybrid", "memory"),
+        ("zrag_full_prefix", "memory"),
+        ("memorag", "memory"),
         ("zrag_joint", "joint"),
         ("zrag_joint_free", "joint"),
     }
-    memory = rows["system"].str.startswith("zrag")
+    memory = rows["system"].str.startswith("zrag") | (rows["system"] == "memorag")
     assert rows[memory]["checkpoint_id"].notna().all()
     assert rows[~memory]["checkpoint_id"].isna().all()
-    sure = rows[rows["system"].isin(["zrag", "zrag_free"])]
-    assert sure["confidence"].between(0, 1).all()
-    assert rows[~memory]["confidence"].isna().all()
+    sure = rows["system"].isin(["zrag", "zrag_free", "zrag_hybrid"])
+    assert rows[sure]["confidence"].between(0, 1).all()
+    assert rows[~sure]["confidence"].isna().all()
+    assert rows[rows["system"] == "zrag_full_prefix"]["document_ids"].str.len().eq(0).all(), "nothing is routed"
     retrieved = rows[rows["system"].isin(RETRIEVAL)]["document_ids"]
     assert all(len(ids) >= 10 and len(set(ids)) == len(ids) for ids in retrieved)
+
+
+def test_bm25_has_a_part_in_fused_routing(lineage, warehouse):
+    rows = warehouse.query(
+        "SELECT system, question_id, document_ids FROM evidence WHERE run_id = ? AND budget = 64", [lineage.run_id]
+    )
+
+    def ranked(system):
+        own = rows[rows["system"] == system]
+        return {row.question_id: list(row.document_ids) for row in own.itertuples()}
+
+    assert ranked("zrag_hybrid") != ranked("zrag")
+
+
+def test_memorag_keeps_its_traces_and_shows_passages_in_document_order(lineage, warehouse, materialisations):
+    traces = warehouse.query("SELECT * FROM memorag_traces WHERE run_id = ?", [lineage.run_id]).set_index("question_id")
+    rows = warehouse.query("SELECT * FROM evidence WHERE run_id = ? AND system = 'memorag'", [lineage.run_id])
+    assert set(traces.index) == set(rows["question_id"])
+    assert (traces["memory"] == "z").all()
+    assert (traces["cost_usd"] == 0).all()
+    assert traces["error"].isna().all()
+    assert traces["draft"].str.len().gt(0).any()
+    places = dict(warehouse.query("SELECT document_id, position FROM documents").itertuples(index=False))
+    for row in rows.itertuples():
+        trace, shown = traces.loc[row.question_id], [places[i] for i in row.source_document_ids]
+        assert shown == sorted(shown)
+        # Chosen by rank all the same: what is shown are the first of the passages.
+        assert set(row.source_document_ids) == set(trace["passages"][: len(shown)])
+        assert list(row.document_ids[: len(trace["passages"])]) == list(trace["passages"])
+        found = json.loads(trace["found"])
+        assert len(found) == 1 + len(trace["clues"]) <= 4
+        assert {document for ids in found for document in ids} == set(trace["passages"])
+        assert all(len(ids) == 3 for ids in found)
+    several = rows[rows["source_document_ids"].str.len() > 1]
+    ranked = [list(traces.loc[r.question_id, "passages"][: len(r.source_document_ids)]) for r in several.itertuples()]
+    shown = [list(row.source_document_ids) for row in several.itertuples()]
+    assert ranked != shown, "somewhere the two orders differ"
+    metadata = materialisations["system_evidence"].metadata
+    assert metadata["memorag_asking_cost_usd"].value == 0
+    assert metadata["memorag_traces"].value.count("- draft: ") == 5
 
 
 def test_gold_evidence_is_the_ceiling_and_closed_book_the_floor(lineage, warehouse):
@@ -217,6 +261,7 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
     for system, decode, policy in (
         ("zrag", "constrained", "separated"),
         ("zrag_free", "free", "separated"),
+        ("zrag_hybrid", "constrained", "separated"),
         ("zrag_joint", "constrained", "joint"),
         ("zrag_joint_free", "free", "joint"),
     ):
@@ -225,7 +270,14 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
         assert (params["m"], params["d"], params["k"]) == (*map(str, SHAPES[policy]), "2")
     assert children["zrag"].data.params["skill"].startswith("skill-")
     assert "skill" not in children["zrag_joint"].data.params
-    assert children["bm25"].data.params["bm25_k1"] == "1.5"
+    assert children["bm25"].data.params["bm25_k1"] == children["zrag_hybrid"].data.params["bm25_k1"] == "1.5"
+    assert children["zrag_hybrid"].data.params["rrf_k"] == "60"
+    whole = children["zrag_full_prefix"].data.params
+    assert (whole["decode"], whole["policy"], whole["k"]) == ("free", "separated", "all")
+    params = children["memorag"].data.params
+    expected = {"memorag_memory": "z", "retriever": "bm25", "passages_per_clue": "3", "bm25_k1": "1.5", "rrf_k": "60"}
+    assert expected.items() <= params.items()
+    assert params["checkpoint_id"] == children["zrag"].data.params["checkpoint_id"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pipeline_runs import SETTINGS, config, execute
 
+from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.readers import read_corpus
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget
@@ -235,12 +236,20 @@ def handles(write):
 
 @pytest.mark.parametrize(
     ("system", "policy"),
-    [("zrag", "separated"), ("zrag_free", "separated"), ("zrag_joint", "joint"), ("zrag_joint_free", "joint")],
+    [
+        ("zrag", "separated"),
+        ("zrag_free", "separated"),
+        ("zrag_hybrid", "separated"),
+        ("zrag_full_prefix", "separated"),
+        ("memorag", "separated"),
+        ("zrag_joint", "joint"),
+        ("zrag_joint_free", "joint"),
+    ],
 )
 def test_a_system_without_its_checkpoint_is_one_clear_error(handles, system, policy):
     settings = load_settings({"evaluation": {"systems": ["gold_evidence", system]}})
     memories = {"separated": handles.none, "joint": handles.none}
-    options = {"memories": memories, "bm25": handles.index, "dense": handles.index}
+    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
     with pytest.raises(CheckpointError) as caught:
         make_systems(settings, handles.corpus, [], **options)
     assert f"there is no checkpoint of policy {policy}, which a system of this run reads" in str(caught.value)
@@ -253,7 +262,8 @@ def test_a_system_without_its_checkpoint_is_one_clear_error(handles, system, pol
 
 def test_a_checkpoint_of_other_questions_is_refused_where_it_is_read(handles):
     other = {**handles.none, "questions_version": "another", "folder": "/somewhere"}
-    options = {"bm25": handles.index, "dense": handles.index, "memories": {"separated": other, "joint": handles.none}}
+    memories = {"separated": other, "joint": handles.none}
+    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
     with pytest.raises(
         CheckpointError, match="checkpoint of policy separated was made under other questions or splits"
     ):

@@ -177,6 +177,48 @@ def test_systems_that_read_a_memory_which_nobody_makes(policy, systems, named):
         assert "\n" not in found[0]
 
 
+@pytest.mark.parametrize(
+    ("memory", "policy", "problem"),
+    [
+        ("z", "separated", None),
+        ("z", "joint", "evaluation.systems: memorag read the memory of policy separated, but"),
+        ("summary", "joint", "memorag.memory: the offline reader would have to summarise the corpus"),
+    ],
+)
+def test_memorag_needs_what_its_memory_reads(memory, policy, problem):
+    joint = {"memory": {"policy": policy}, "evaluation": {"systems": ["memorag", "zrag_full_prefix"]}}
+    found = problems(**joint, memorag={"memory": memory})
+    assert len(found) == (problem is not None), found
+    assert problem is None or found[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("environ", "answers", "remedy"),
+    [
+        ({}, {}, "-> export OPENAI_API_KEY=... (with answers.reader auto or openai), or set it to z"),
+        ({"OPENAI_API_KEY": "k"}, {"reader": "offline"}, "-> set answers.reader to openai, or set it to z"),
+        ({"OPENAI_API_KEY": "k"}, {}, None),
+        ({}, {"reader": "openai", "base_url": "http://127.0.0.1:1/v1"}, None),
+    ],
+)
+def test_a_summary_memory_needs_a_model(environ, answers, remedy):
+    summary = {"evaluation": {"systems": ["memorag"]}, "memorag": {"memory": "summary"}}
+    found = problems(environ, answers=answers, **summary)
+    assert [line.endswith(remedy) for line in found] == ([True] if remedy else [])
+    assert problems(environ, answers=answers, memorag={"memory": "summary"}, evaluation={"systems": ["bm25"]}) == []
+
+
+def test_a_kv_memory_needs_its_model_and_dense_clues_their_encoder(tmp_path):
+    systems = {"systems": ["memorag"]}
+    (found,) = problems(evaluation=systems, memorag={"memory": "kv", "kv_model": "/nowhere/model"})
+    assert found == "memorag.kv_model: no model (config.json) in /nowhere/model -> check the path"
+    (tmp_path / "config.json").write_text("{}")
+    assert problems(evaluation=systems, memorag={"memory": "kv", "kv_model": str(tmp_path)}) == []
+    encoder = {"dense_encoder": "intfloat/multilingual-e5-small"}
+    for retriever, n in (("bm25", 0), ("dense", 1), ("hybrid", 1)):
+        assert len(problems(evaluation=systems, memorag={"retriever": retriever}, baselines=encoder)) == n
+
+
 def test_the_skill_is_not_learned_from_the_remembered_corpus(tmp_path):
     here = {"format": "auto", "location": str(tmp_path)}
     (found,) = problems(corpus=here, skill={"corpus": str(tmp_path)})

@@ -7,7 +7,7 @@ import pytest
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
-from zrag_core.evidence import Retrieved, Segment
+from zrag_core.evidence import Evidence, Retrieved, Segment
 from zrag_core.settings import EvaluationSettings, load_settings
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.answering import score_answers
@@ -112,6 +112,22 @@ def test_one_system_is_asked_once_and_cut_to_every_budget():
     assert rows[0]["evidence"] == "Tarn was founded by Ilse Maar."
     assert rows[4]["evidence"] == rows[5]["evidence"] == ""
     assert rows[1]["source_document_ids"] == ["town", "섬", "lake"]
+
+
+def test_a_system_shows_its_evidence_in_its_own_order():
+    class Arranged(WholeDocuments):
+        def arrange(self, evidence):
+            segments = tuple(sorted(evidence.segments, key=lambda segment: segment.document_id))
+            return Evidence("\n".join(segment.text for segment in segments), segments)
+
+    order = ["town", "섬", "lake"]
+    rows, _ = evidence_rows(Arranged("a", order), QUESTIONS[:1], (8, 64), run_id="r")
+    assert [row["source_document_ids"] for row in rows] == [["town"], ["lake", "town", "섬"]], (
+        "cut by rank, then arranged"
+    )
+    assert rows[1]["evidence"] == "\n".join(DOCUMENTS[i].text for i in (2, 0, 1))
+    plain, _ = evidence_rows(WholeDocuments("a", order), QUESTIONS[:1], (8, 64), run_id="r")
+    assert [row["evidence_tokens"] for row in plain] == [row["evidence_tokens"] for row in rows]
 
 
 def test_scores_know_gold_documents_targets_and_what_is_not_defined(scores):

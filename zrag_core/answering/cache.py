@@ -99,6 +99,11 @@ class AnswerCache:
                 (prompt_hash, *values, created_at),
             )
 
+    def forget(self, prompt_hash: str) -> None:
+        """Drop the answer to a prompt, so that it is asked and paid for again; where there is none, do nothing."""
+        with self._explained(), self._lock:
+            self._connection.execute("DELETE FROM answers WHERE prompt_hash = ?", (prompt_hash,))
+
     def __len__(self) -> int:
         with self._explained(), self._lock:
             return self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.types import Reader
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
@@ -13,7 +14,12 @@ from zrag_core.settings import AnswerSettings
 _NO_KEY = "none"
 
 
-def choose_reader(settings: AnswerSettings, environ: Mapping[str, str], cache_path: Path | None = None) -> Reader:
+def choose_reader(
+    settings: AnswerSettings,
+    environ: Mapping[str, str],
+    cache_path: Path | None = None,
+    ledger: SpendingLedger | None = None,
+) -> Reader:
     """Return the reader that `settings` and the environment ask for.
 
     Without `base_url`, `OPENAI_BASE_URL` is honoured as OpenAI's own package does. A server of
@@ -22,6 +28,7 @@ def choose_reader(settings: AnswerSettings, environ: Mapping[str, str], cache_pa
     Args:
         environ: environment variables; only the key's and `OPENAI_BASE_URL` are read.
         cache_path: SQLite file of paid answers, opened only where a model is asked.
+        ledger: holds the spending limit where other readers share it.
 
     Raises:
         AnsweringError: `reader: openai` without a key, or an unusable address or cache.
@@ -42,4 +49,5 @@ def choose_reader(settings: AnswerSettings, environ: Mapping[str, str], cache_pa
     from zrag_core.answering.client import OpenAIReader
 
     cache = AnswerCache(cache_path) if cache_path else None
-    return OpenAIReader(settings.model_copy(update={"base_url": base_url}), key or _NO_KEY, cache=cache)
+    own = settings.model_copy(update={"base_url": base_url})
+    return OpenAIReader(own, key or _NO_KEY, cache=cache, ledger=ledger)

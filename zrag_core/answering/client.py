@@ -33,13 +33,15 @@ log = logging.getLogger(__name__)
 class OpenAIReader:
     """Answers through the chat completions API of OpenAI or of any server that speaks it.
 
-    The spending limit holds over the life of the reader: use one reader for one run.
+    The spending limit holds over the life of the reader: use one reader for one run, or give the readers of a run one
+    ledger.
 
     Args:
         settings: model, temperature, limits.
         api_key: never shown in any message.
         cache: answers found here are not asked for again, and every answer received goes here.
         backoff_s: wait before the first retry; doubles with each one, with jitter.
+        ledger: holds the spending limit; left out, a new one does, with the limit of `settings`.
 
     Raises:
         AnsweringError: the base URL or the key cannot be used.
@@ -48,7 +50,13 @@ class OpenAIReader:
     name = "openai"
 
     def __init__(
-        self, settings: AnswerSettings, api_key: str, *, cache: AnswerCache | None = None, backoff_s: float = 0.5
+        self,
+        settings: AnswerSettings,
+        api_key: str,
+        *,
+        cache: AnswerCache | None = None,
+        backoff_s: float = 0.5,
+        ledger: SpendingLedger | None = None,
     ):
         self.model = settings.model
         address = _parse_address((settings.base_url or OPENAI_URL).strip())
@@ -64,7 +72,7 @@ class OpenAIReader:
         self.endpoint = public_url(self.base_url)
         host = address.hostname or ""
         self.at_openai = host == "api.openai.com" or host.endswith(".api.openai.com")
-        self.ledger = SpendingLedger(settings.max_cost_usd)
+        self.ledger = ledger or SpendingLedger(settings.max_cost_usd)
         self._settings = settings
         self._cache = cache
         self._backoff_s = backoff_s
@@ -124,6 +132,11 @@ class OpenAIReader:
                 return asyncio.run(self._run(prompts, progress))
             with ThreadPoolExecutor(max_workers=1) as pool:
                 return pool.submit(asyncio.run, self._run(prompts, progress)).result()
+
+    def forget(self, completion: Completion) -> None:
+        """Drop an unusable completion from the cache, so that its prompt is sent again the next time."""
+        if self._cache is not None:
+            self._cache.forget(completion.prompt_hash)
 
     async def _run(self, prompts: Sequence[Prompt], progress: Progress | None) -> list[Completion]:
         keys = [self._hash(prompt) for prompt in prompts]

@@ -25,6 +25,11 @@ class SpendingLedger:
         self._in_flight = 0
         self._settled = asyncio.Event()
 
+    @property
+    def counted_usd(self) -> float:
+        """What was spent or may have been spent, as far as it is settled."""
+        return self.spent_usd + self.unconfirmed_usd
+
     async def reserve(self, amount_usd: float) -> bool:
         """Reserve `amount_usd`, waiting for requests in flight where they may leave enough over.
 
@@ -62,4 +67,4 @@ class SpendingLedger:
         self._settled.set()
 
     def _total(self) -> float:
-        return self.spent_usd + self.unconfirmed_usd + self._reserved_usd
+        return self.counted_usd + self._reserved_usd

@@ -138,3 +138,7 @@ class Completer(Protocol):
     def complete(self, prompts: Sequence[Prompt], progress: Progress | None = None) -> list[Completion]:
         """Return one `Completion` for each prompt, in order."""
         ...
+
+    def forget(self, completion: Completion) -> None:
+        """Do not hand over this completion again: it was of no use, and asking once more may help."""
+        ...

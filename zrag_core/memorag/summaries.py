@@ -138,6 +138,8 @@ class _Summaries:
             self.spent += Spent.of(done)
             summary = strip_thinking(done.text)
             if done.error or not summary:
+                # A cached reply without a summary would be met again in every run to come.
+                self._completer.forget(done)
                 failures.append(done.error or "the model returned nothing but its reasoning")
                 continue
             self._write(key, kind, summary, done)
@@ -147,7 +149,7 @@ class _Summaries:
             raise AnsweringError(
                 f"{len(failures)} of {len(prompts)} summaries could not be made: {failures[0]}",
                 where=f"memory model {self._completer.model}",
-                remedy=f"run again: what was made so far is kept in {self._folder}",
+                remedy=f"run again (these are asked for anew): what was made so far is kept in {self._folder}",
             )
         return made
 

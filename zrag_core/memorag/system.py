@@ -53,6 +53,7 @@ class MemoragSystem:
         rrf_k: constant of the fusion.
 
     Attributes:
+        memory: what drafts and gives clues.
         traces: of every question asked so far, by question id.
     """
 
@@ -67,8 +68,8 @@ class MemoragSystem:
         rrf_k: int = RRF_K,
     ):
         self.name = name
+        self.memory = memory
         self.traces: dict[str, MemoragTrace] = {}
-        self._memory = memory
         self._retriever = retriever
         self._documents = {document.id: document for document in documents}
         self._places = {document.id: place for place, document in enumerate(documents)}
@@ -84,8 +85,8 @@ class MemoragSystem:
         if not questions:
             return []
         began = time.perf_counter()
-        drafts = self._memory.draft(questions)
-        clues = self._memory.clues(questions, drafts)
+        drafts = self.memory.draft(questions)
+        clues = self.memory.clues(questions, drafts)
         each_ms = 1e3 * (time.perf_counter() - began) / len(questions)
         queries = [_queries(question, own) for question, own in zip(questions, clues, strict=True)]
         found = iter(self._retriever.retrieve([query for own in queries for query in own]))

@@ -48,7 +48,11 @@ class Routed:
 @torch.no_grad()
 def route(model: MemoryModel, texts: Sequence[str], queries: Sequence[Sequence[int]], k: int) -> Routed:
     """Score all N documents for B queries and keep the best min(k, N)."""
-    log_p, null_p = route_all(model, texts, queries)
+    return keep_best(*route_all(model, texts, queries), k)
+
+
+def keep_best(log_p: torch.Tensor, null_p: torch.Tensor, k: int) -> Routed:
+    """The best min(k, N) documents of a routing in one step: log P(document | query) [B, N] and P(null) [B]."""
     best, rows = log_p.topk(min(k, log_p.shape[1]), dim=-1)
     return Routed(rows, best, null_p, torch.zeros_like(rows, dtype=torch.bool))
 

@@ -12,14 +12,15 @@ from zrag_core.corpus.types import Question
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.checkpoint import Checkpoint
 from zrag_core.model.features import feature_ids
+from zrag_core.model.fusion import RankFusion
 from zrag_core.model.ranking import confidence, floor_log, question_features, word_overlap
 from zrag_core.model.reading import (
     Routed,
     SentenceStore,
     find,
     generate,
+    keep_best,
     read_sentences,
-    route,
     route_again,
     route_all,
 )
@@ -63,16 +64,26 @@ class MemorySystem:
         settings: k, steps, lengths and batch size.
         free: the model's own words instead of verbatim sentences.
         threads: CPU threads.
+        fusion: what else ranks the documents that the question names (the second step is the model's alone: whatever
+            shares words with question and evidence together is rarely where the evidence leads).
     """
 
     def __init__(
-        self, name: str, checkpoint: Checkpoint, settings: DecodingSettings, *, free: bool = False, threads: int = 2
+        self,
+        name: str,
+        checkpoint: Checkpoint,
+        settings: DecodingSettings,
+        *,
+        free: bool = False,
+        threads: int = 2,
+        fusion: RankFusion | None = None,
     ):
         self.name = name
         self.checkpoint = checkpoint
         self.settings = settings
         self.free = free
         self.threads = threads
+        self._fusion = fusion
         model = checkpoint.model
         self._priors: dict[int, torch.Tensor] = {}
         self._sentences = SentenceStore.build(model, checkpoint.documents)
@@ -150,11 +161,13 @@ class MemorySystem:
         limit = self.checkpoint.settings.training.query_tokens
         queries = [model.backbone.encode(text, limit) for text in texts]
         width = max(_RANKED, k)
+        first, null_p = route_all(model, texts, queries)
+        if self._fusion is not None:
+            first = self._fusion(texts, first)
         if model.encoder is None or self.settings.steps == 1 or len(self.checkpoint.documents) < 2:
-            routed = route(model, texts, queries, width)
+            routed = keep_best(first, null_p, width)
             asked = [[query] * min(k, routed.rows.shape[1]) for query in queries]
         else:
-            first, null_p = route_all(model, texts, queries)
             longer, sources = self._first_step(texts, queries, first, null_p)
             second = [model.backbone.encode(text, 2 * limit) for text in longer]
             routed = route_again(model, first, null_p, longer, second, sources, width)

@@ -42,9 +42,12 @@ def system_evidence(
     """Ask every configured system the same questions."""
     import pandas as pd
 
+    from zrag_core.answering.ledger import SpendingLedger
     from zrag_core.errors import CorpusError
+    from zrag_core.memorag.system import MemoragSystem
+    from zrag_pipeline.memorag import store_traces
     from zrag_pipeline.scoring import evidence_rows
-    from zrag_pipeline.systems import MEMORY_OF, evaluated_questions, make_systems, system_params
+    from zrag_pipeline.systems import evaluated_questions, make_systems, policy_of, system_params
 
     loaded = settings.load()
     version, run_id = evidence_targets["corpus_version"], context.run.run_id
@@ -57,18 +60,26 @@ def system_evidence(
             remedy="evaluate another split, raise corpus.limit_documents, or raise corpus.splits.test",
         )
     memories = {"separated": memory, "joint": joint_memory}
-    makers = make_systems(loaded, corpus, targets, memories=memories, bm25=bm25_index, dense=dense_index)
+    ledger = SpendingLedger(loaded.answers.max_cost_usd)
+    makers = make_systems(loaded, corpus, targets, memories=memories, bm25=bm25_index, dense=dense_index, ledger=ledger)
     budgets = loaded.evaluation.budgets
+    extra: dict[str, Any] = {}
     speed: dict[str, float] = {}
     with tracked(
-        context, tracking, loaded, sections=["decoding", "baselines", "evaluation"], corpus_version=version
+        context, tracking, loaded, sections=["decoding", "baselines", "evaluation", "memorag"], corpus_version=version
     ) as run:
         for number, (name, make) in enumerate(makers.items(), 1):
-            checkpoint_id = memories[MEMORY_OF[name]]["checkpoint_id"] if name in MEMORY_OF else None
+            policy = policy_of(name, loaded)
+            checkpoint_id = memories[policy]["checkpoint_id"] if policy else None
+            system = make()
             rows, seconds = evidence_rows(
-                make(), questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
+                system, questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
             )
             warehouse.replace_rows("evidence", rows, {"run_id": run_id, "system": name})
+            if isinstance(system, MemoragSystem):
+                figures, extra = store_traces(warehouse, system, questions, run_id=run_id, version=version)
+                run.log_metrics(figures)
+            del system  # before the next one is made
             speed[name] = len(questions) / max(seconds, 1e-9)
             context.log.info(
                 f"{number} of {len(makers)}  {name}: {len(questions):,} questions in {seconds:.1f} s "
@@ -91,6 +102,7 @@ def system_evidence(
             "evidence_run_id": run_id,
             "checkpoint_ids": {policy: handle["checkpoint_id"] for policy, handle in memories.items()},
             "questions_version": evidence_targets["questions_version"],
+            "spent_usd": ledger.counted_usd,
             "params": system_params(loaded, memories=memories, bm25=bm25_index, dense=dense_index),
         },
         metadata={
@@ -100,6 +112,7 @@ def system_evidence(
                 "\n".join(f"- {name}: {value:,.1f}" for name, value in speed.items())
             ),
             "rows": dg.MetadataValue.md(pd.DataFrame(counts).to_string(index=False).join(["```\n", "\n```"])),
+            **extra,
             **{f"checkpoint_{policy}": handle["checkpoint_id"] or "none" for policy, handle in memories.items()},
             **link(run),
         },

@@ -1,0 +1,219 @@
+"""MemoRAG's memory models in the pipeline: what they keep, what they cost, and what they need."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pipeline_runs import config, execute
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "answering"))
+from faulty_server import Reply, serving
+
+from zrag_core.answering.ledger import SpendingLedger
+from zrag_core.corpus.types import Question
+from zrag_core.errors import AnsweringError, SettingsError
+from zrag_core.memorag.memory import Spent
+from zrag_core.memorag.system import MemoragTrace
+from zrag_core.settings import AnswerSettings, Settings, load_settings
+from zrag_pipeline.answering import answer_evidence
+from zrag_pipeline.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+EACH = (50 * 0.15 + 3 * 0.60) / 1e6  # gpt-4o-mini's list price of a reply of the server
+QUESTIONS = 4
+
+
+def say(prompt, _before):
+    """A summary, clues or a draft, as asked for."""
+    if "<passages>" in prompt or "<summaries>" in prompt:
+        return Reply(text="A book of towns and people.")
+    if "clues" in prompt:
+        return Reply(text="1. Who was it?\n2. It was founded in")
+    return Reply(text="Perhaps in the north.")
+
+
+def evaluate(data, memorag, **answers):
+    """Run the job `evaluate` on what a lineage left, for MemoRAG alone."""
+    evaluation = {"systems": ["memorag"], "limit_questions": QUESTIONS, "budgets": [64, 256], "bootstrap_samples": 20}
+    return execute("evaluate", data, run_config=config(evaluation=evaluation, memorag=memorag, answers=answers))
+
+
+def evidence_event(result):
+    events = result.get_asset_materialization_events()
+    return next(e.materialization for e in events if e.asset_key.to_user_string() == "system_evidence")
+
+
+def traces(data, run_id):
+    return Warehouse(data / "warehouse.duckdb").query("SELECT * FROM memorag_traces WHERE run_id = ?", [run_id])
+
+
+def test_a_summary_memory_is_built_once_asked_through_the_cache_and_accounted_for(own_lineage):
+    data = own_lineage.data
+    memorag = {"memory": "summary", "group_tokens": 300, "light_model": "gpt-4o-mini", "passages_per_clue": 2}
+    with serving(say) as server:
+        options = {"reader": "openai", "base_url": server.url, "concurrency": 2, "max_cost_usd": 1.0}
+        first = evaluate(data, memorag, **options)
+        made = evidence_event(first).metadata
+        summaries = list((data / "memorag" / "summaries").iterdir())
+        assert server.answered == len(summaries) + 2 * QUESTIONS
+        assert {(body["model"], body["temperature"]) for body in server.bodies} == {("gpt-4o-mini", 0.3)}
+        second = evaluate(data, memorag, **options)
+        assert server.answered == len(summaries) + 2 * QUESTIONS, "nothing is paid for twice"
+        again = evidence_event(second).metadata
+    assert made["memorag_summaries_made"].value == len(summaries) > 1
+    assert made["memorag_building_cost_usd"].value == pytest.approx(len(summaries) * EACH)
+    assert made["memorag_asking_cost_usd"].value == pytest.approx(2 * QUESTIONS * EACH)
+    assert "Perhaps in the north." in made["memorag_traces"].value
+    assert (again["memorag_summaries_made"].value, again["memorag_asking_cost_usd"].value) == (0, 0)
+    assert again["memorag_summaries_reused"].value == len(summaries)
+    value = first.output_for_node("system_evidence")
+    assert value["spent_usd"] == pytest.approx((len(summaries) + 2 * QUESTIONS) * EACH)
+    assert second.output_for_node("system_evidence")["spent_usd"] == 0
+    assert value["params"]["memorag"]["light_model"] == "gpt-4o-mini"
+    assert "checkpoint_id" not in value["params"]["memorag"]
+    rows = traces(data, first.run_id)
+    assert len(rows) == QUESTIONS
+    assert set(rows["memory"]) == {"summary"}
+    assert all(list(clues) == ["Who was it?", "It was founded in"] for clues in rows["clues"])
+    assert rows["cost_usd"].tolist() == pytest.approx([2 * EACH] * QUESTIONS)
+    assert (rows[["prompt_tokens", "completion_tokens"]] == [100, 6]).all().all()
+    found = Warehouse(data / "warehouse.duckdb").query(
+        "SELECT DISTINCT checkpoint_id FROM evidence WHERE run_id = ?", [first.run_id]
+    )
+    assert found["checkpoint_id"].isna().all(), "it reads no checkpoint"
+    runs = Tracking(data).client.search_runs([Tracking(data).experiment_id], f"tags.dagster.run_id = '{first.run_id}'")
+    (logged,) = (run for run in runs if run.info.run_name == "system_evidence")
+    assert logged.data.metrics["memorag_asking_cost_usd"] == pytest.approx(2 * QUESTIONS * EACH)
+
+
+def test_an_empty_summary_ends_the_run_and_is_asked_for_again_in_the_next(own_lineage):
+    replies = iter(["", *["A book of towns."] * 99])
+    with serving(lambda prompt, _: Reply(text=next(replies)) if "passages>" in prompt else say(prompt, _)) as server:
+        options = {"reader": "openai", "base_url": server.url, "concurrency": 1}
+        with pytest.raises(AnsweringError, match=r"summaries could not be made: the model returned no text"):
+            evaluate(own_lineage.data, {"memory": "summary"}, **options)
+        made = evidence_event(evaluate(own_lineage.data, {"memory": "summary"}, **options)).metadata
+    assert made["memorag_summaries_made"].value >= 1
+
+
+def test_the_spending_limit_holds_over_summaries_drafts_and_clues(own_lineage):
+    with serving(say) as server:
+        options = {"reader": "openai", "base_url": server.url, "concurrency": 1, "max_cost_usd": 1e-4}
+        with pytest.raises(AnsweringError, match="spending limit"):
+            evaluate(own_lineage.data, {"memory": "summary"}, **options)
+        assert server.answered == 0
+
+
+@pytest.mark.parametrize("same_run", [True, False])
+def test_answers_may_spend_what_the_evidence_of_the_same_run_left_over(same_run):
+    handle = {"evidence_run_id": "r1" if same_run else "r0", "spent_usd": 0.75}
+    left = left_to_spend(AnswerSettings(max_cost_usd=2.0), handle, "r1")
+    assert left.max_cost_usd == (1.25 if same_run else 2.0)
+    assert left_to_spend(AnswerSettings(max_cost_usd=0.5), handle, "r1").max_cost_usd == (0.0 if same_run else 0.5)
+
+
+def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage):
+    """The limit is lowered where the answers are asked for, not only in theory."""
+    handle = json.loads((own_lineage.data / "handles" / "system_evidence" / "latest.json").read_text("utf-8"))
+    warehouse = Warehouse(own_lineage.data / "warehouse.duckdb")
+    with serving(say) as server:
+        answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
+        settings = load_settings({"answers": answers})
+        cache = own_lineage.data / "cache.sqlite"
+        spent = {**handle, "spent_usd": 2.0}
+        made = answer_evidence(settings, warehouse, spent, handle["evidence_run_id"], {}, cache, str)
+        assert set(made.frame["error"]) == {"spending limit"}
+        assert server.answered == 0
+        made = answer_evidence(settings, warehouse, spent, "another run", {}, cache, str)
+        assert made.frame["error"].isna().all()
+
+
+def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch):
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
+    settings = load_settings({"memorag": {"memory": "summary"}})
+    (version,) = Warehouse(own_lineage.data / "warehouse.duckdb").query("SELECT corpus_version FROM corpora").iloc[0]
+    corpus = Warehouse(own_lineage.data / "warehouse.duckdb").load_corpus(version)
+    with pytest.raises(SettingsError, match=r"memorag\.memory: .*export OPENAI_API_KEY.*or set memorag.memory to z"):
+        make_memorag(settings, corpus, None, checkpoint=None, ledger=SpendingLedger(1.0), environ={})
+
+
+def test_a_kv_memory_reads_the_corpus_once_for_each_version(own_lineage, qwen3):
+    memorag = {"memory": "kv", "kv_model": str(qwen3), "draft_tokens": 4, "clue_tokens": 6, "kv_window": 4096}
+    first = evaluate(own_lineage.data, memorag)
+    made = evidence_event(first).metadata
+    (version,) = Warehouse(own_lineage.data / "warehouse.duckdb").query("SELECT corpus_version FROM corpora").iloc[0]
+    folder = own_lineage.data / "memorag" / "kv" / version
+    assert (folder / "config.json").is_file()
+    assert made["memorag_tokens_reused"].value == 0
+    assert 0 < made["memorag_documents_read"].value <= 12
+    again = evidence_event(evaluate(own_lineage.data, memorag)).metadata
+    tokens = json.loads((folder / "config.json").read_text())["tokens"]
+    assert again["memorag_tokens_reused"].value == tokens >= made["memorag_tokens_read"].value
+    rows = traces(own_lineage.data, first.run_id)
+    assert set(rows["memory"]) == {"kv"}
+    assert (rows["completion_tokens"] > 0).all()
+    assert (rows["cost_usd"] == 0).all()
+
+
+@pytest.fixture
+def qwen3(tmp_path):
+    """A local causal LM with random weights and a long window."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from zrag_core.model.tokenizer import train_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["A town was founded in 1204 by people who kept bees."] * 3, 300)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "qwen3")
+    tokenizer.save_pretrained(tmp_path / "qwen3")
+    return tmp_path / "qwen3"
+
+
+def test_parameters_name_what_each_memory_depends_on():
+    def params(**values):
+        return memorag_params(load_settings({"memorag": values}).memorag)
+
+    common = {"retriever": "dense", "passages_per_clue": 5}
+    assert params(**common) == {"memorag_memory": "z", **common}
+    assert params(**common, memory="summary").keys() > {"light_model", "light_temperature", "memory_tokens"}
+    assert params(**common, memory="kv", kv_model="m")["kv_model"] == "m"
+
+
+def test_a_sample_shows_what_each_clue_led_to_and_what_went_wrong():
+    class System:
+        traces = {
+            "q": MemoragTrace("q", "a *draft*", ("clue",), (("d1",), ("d2", "d1")), ("d1", "d2"), Spent(), "HTTP 400")
+        }
+
+    shown = sample_traces(System(), [Question("q", "Who\nwas it?")])
+    assert shown.splitlines() == [
+        "**Who was it?**",
+        "",
+        "- draft: a \\*draft\\*",
+        "- the question itself → d1",
+        "- clue → d2, d1",
+        "- passages: d1, d2",
+        "- error: HTTP 400",
+    ]
+
+
+def test_the_local_model_must_be_named():
+    with pytest.raises(SettingsError, match=r"^memorag: memory 'kv' needs kv_model"):
+        load_settings({"memorag": {"memory": "kv"}})
+    assert Settings().memorag.memory == "z"
