@@ -208,10 +208,10 @@ def test_the_spending_limit_holds_and_the_slack_of_one_batch_pays_for_the_next(c
         reader = reader_for(server, cache, max_cost_usd=0.01)
         answers = reader.answer(ask(200))
         paid = [a for a in answers if a.error is None]
-        assert 1 < len(server.batches) <= 4
+        assert 1 < len(server.batches) <= 10
     assert {a.error for a in answers} == {None, "spending limit"}
     assert reader.ledger.spent_usd == pytest.approx(len(paid) * EACH)
-    assert 0.5 * 0.01 < reader.ledger.spent_usd <= 0.01
+    assert 0.4 * 0.01 < reader.ledger.spent_usd <= 0.01
     with AnswerCache(cache.path) as same:
         assert len(same) == len(paid) == sum(server.generated.values())
 

@@ -34,7 +34,7 @@ from zrag_core.settings import AnswerSettings
 
 _LONGEST_POLL_S = 60.0
 # What the limit still allows after a batch shrinks from one to the next, and each may take a day.
-_ROUNDS = 4
+_ROUNDS = 10
 _ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 # For answers of an earlier run that this one does not ask for.
 _UNKNOWN_PROMPT = Prompt([], 0)
