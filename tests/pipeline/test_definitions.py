@@ -25,6 +25,7 @@ WARNING = {
     "leaderboard: memory_routes_like_bm25",
     "answer_runs: answered_by_a_model",
     "answer_runs: no_errors",
+    "answer_runs: no_judge_errors",
     *(f"memory_report: {name}" for name in THRESHOLDS),
 }
 CORPUS = {"preflight", "documents", "questions"}
