@@ -74,29 +74,35 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
 
 
 def test_a_killed_run_resumes_and_pays_no_received_answer_again(tmp_path):
-    n, concurrency = 40, 4
+    n, concurrency = 500, 16
     path = tmp_path / "answers.sqlite"
-    with serving(lambda *_: Reply(delay_s=0.05)) as server:
+    with serving(lambda *_: Reply(delay_s=0.02)) as server:
         command = [sys.executable, str(KILL_TARGET), server.url, str(path), str(n), str(concurrency)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            deadline = time.monotonic() + 30
-            while server.answered < n // 3 and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
+            deadline = time.monotonic() + 90
+            while server.answered < n // 2 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
         finally:
             os.kill(process.pid, signal.SIGKILL)
             _, errors = process.communicate(timeout=10)
-        assert n // 3 <= server.answered < n, errors
+        assert n // 2 <= server.answered < n, errors
+        # What was on its way when the client died is served to nobody; then the counts are final.
+        while server.in_flight and time.monotonic() < deadline:
+            time.sleep(0.01)
         sent_first = sum(server.seen.values())
         with AnswerCache(path) as cache:
             received = len(cache)
-        assert 0 < received < n
+        assert n // 2 - concurrency <= received < n
         assert sent_first - received <= concurrency
 
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         cached, answered = map(int, second.stdout.split())
         sent_twice = [prompt for prompt, count in server.seen.items() if count > 1]
         assert (cached, answered) == (received, n)
         assert sum(server.seen.values()) == sent_first + n - received
         assert len(sent_twice) <= concurrency
+        assert max(server.seen.values()) <= 2
         assert len(server.seen) == n
+        with AnswerCache(path) as cache:
+            assert len(cache) == n
