@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from faulty_server import Reply, serving
 
-from zrag_core.answering.cache import AnswerCache, CachedAnswer
+from zrag_core.answering.cache import AnswerCache, CachedAnswer, GroupCommit
 from zrag_core.errors import AnsweringError
 
 KILL_TARGET = Path(__file__).with_name("kill_target.py")
@@ -48,6 +49,49 @@ def test_many_threads_may_write(tmp_path):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: cache.put(str(i % 50), PAID), range(200)))
         assert len(cache) == 50
+
+
+def test_answers_are_stored_together_or_not_at_all(tmp_path):
+    with AnswerCache(tmp_path / "c") as cache:
+        cache.put_all([("a", PAID), ("b", PAID)])
+        broken = CachedAnswer("x", 1, 1, None, 0.0)
+        with pytest.raises(AnsweringError, match="cannot be used"):
+            cache.put_all([("c", PAID), ("d", broken)])
+        assert [cache.get(key) for key in "abcd"] == [PAID, PAID, None, None]
+        cache.put("c", PAID)
+        assert len(cache) == 3
+
+
+def test_answers_that_arrive_during_a_commit_share_the_next_one(tmp_path, monkeypatch):
+    commits = []
+
+    def put_all(self, answers):
+        commits.append([key for key, _ in answers])
+        time.sleep(0.02)
+
+    async def run(cache):
+        group = GroupCommit(cache)
+        await asyncio.gather(*(group.put(str(i), PAID) for i in range(20)))
+
+    monkeypatch.setattr(AnswerCache, "put_all", put_all)
+    with AnswerCache(tmp_path / "c") as cache:
+        asyncio.run(run(cache))
+    assert sorted(key for keys in commits for key in keys) == sorted(map(str, range(20)))
+    assert len(commits) <= 3
+
+
+def test_put_returns_when_the_answer_is_on_disk(tmp_path):
+    async def run(cache, other):
+        group = GroupCommit(cache)
+
+        async def put(i):
+            await group.put(str(i), PAID)
+            assert other.get(str(i)) == PAID
+
+        await asyncio.gather(*(put(i) for i in range(50)))
+
+    with AnswerCache(tmp_path / "c") as cache, AnswerCache(tmp_path / "c") as other:
+        asyncio.run(run(cache, other))
 
 
 def test_a_file_of_another_kind_is_one_clear_line_and_stays_as_it_is(tmp_path):

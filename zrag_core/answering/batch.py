@@ -22,7 +22,7 @@ from openai.types.chat import ChatCompletion
 
 from zrag_core.answering.batch_files import BatchLine, Submission, input_line, pending, split
 from zrag_core.answering.batch_server import BatchServer
-from zrag_core.answering.cache import AnswerCache
+from zrag_core.answering.cache import AnswerCache, CachedAnswer
 from zrag_core.answering.failures import MalformedReplyError, scrub
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import worst_case_cost
@@ -195,38 +195,39 @@ class BatchRun:
             if file_id:
                 lines |= {line.key: line for line in await self._server.download(file_id)}
         elapsed_ms = 1000.0 * max(0.0, time.time() - submission.submitted_at)
+        outcomes: dict[str, CachedAnswer | str] = {}
         for key in filter(self._reserved.__contains__, submission.worst_usd):
-            self._settle(key, lines.get(key), batch.status, prompts, elapsed_ms)
+            outcomes[key] = self._settle(key, lines.get(key), batch.status, prompts.get(key, _UNKNOWN_PROMPT))
+        self._cache.put_all((key, kept) for key, kept in outcomes.items() if isinstance(kept, CachedAnswer))
         submission.forget(self._folder)
+        for key, outcome in outcomes.items():
+            if key not in prompts:
+                continue
+            if isinstance(outcome, CachedAnswer):
+                self._results.finish(key, completion_of(key, outcome, cached=False, latency_ms=elapsed_ms))
+            else:
+                self._results.finish(key, failed(key, outcome))
 
-    def _settle(
-        self, key: str, line: BatchLine | None, status: str, prompts: Mapping[str, Prompt], elapsed_ms: float
-    ) -> None:
-        """Keep the books for one prompt and finish it, where this run asked for it."""
+    def _settle(self, key: str, line: BatchLine | None, status: str, prompt: Prompt) -> CachedAnswer | str:
+        """Keep the books for one prompt and return its answer, or why there is none."""
         worst = self._reserved.pop(key)
         if line is not None and line.body is not None:
             try:
                 reply = ChatCompletion.construct(**line.body)
-                prompt = prompts.get(key, _UNKNOWN_PROMPT)
                 answer = read_reply(reply, self._settings.model, prompt, self._endpoint.price, worst)
             except MalformedReplyError as error:
                 self._ledger.lose(worst)
-                outcome = failed(key, f"malformed reply: {error}")
-            else:
-                self._ledger.settle(worst, answer.cost_usd)
-                self._cache.put(key, answer)
-                outcome = completion_of(key, answer, cached=False, latency_ms=elapsed_ms)
-        elif line is not None:
+                return f"malformed reply: {error}"
+            self._ledger.settle(worst, answer.cost_usd)
+            return answer
+        if line is not None:
             self._ledger.settle(worst, 0.0)
-            outcome = failed(key, scrub(line.error or "", self._endpoint.api_key))
-        elif status == "completed":
+            return scrub(line.error or "", self._endpoint.api_key)
+        if status == "completed":
             self._ledger.lose(worst)
-            outcome = failed(key, "no answer in the output of the batch")
-        else:
-            self._ledger.settle(worst, 0.0)
-            outcome = failed(key, f"the batch was {status} before this question's turn")
-        if key in prompts:
-            self._results.finish(key, outcome)
+            return "no answer in the output of the batch"
+        self._ledger.settle(worst, 0.0)
+        return f"the batch was {status} before this question's turn"
 
     def _body(self, prompt: Prompt) -> dict[str, object]:
         return request_body(self._settings, self._endpoint, prompt)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from openai import OpenAIError
 
-from zrag_core.answering.cache import AnswerCache, CachedAnswer
+from zrag_core.answering.cache import AnswerCache, CachedAnswer, GroupCommit
 from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, classify
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import worst_case_cost
@@ -35,7 +35,7 @@ class CompletionRun:
 
     Args:
         ledger: holds the spending limit, over several runs where it is shared.
-        cache: every answer is committed to it before the next request leaves.
+        cache: every answer is committed to it before its worker sends the next request.
         results: where completions go.
         backoff_s: wait before the first retry; doubles with each one.
     """
@@ -53,7 +53,7 @@ class CompletionRun:
         self._endpoint = endpoint
         self._settings = settings
         self._ledger = ledger
-        self._cache = cache
+        self._commits = None if cache is None else GroupCommit(cache)
         self._results = results
         self._backoff_s = backoff_s
         self._failures_in_a_row = 0
@@ -130,8 +130,8 @@ class CompletionRun:
             self._ledger.lose(worst)
             raise
         self._ledger.settle(worst, answer.cost_usd)
-        if self._cache is not None:
-            self._cache.put(key, answer)
+        if self._commits is not None:
+            await self._commits.put(key, answer)
         return answer
 
     def _give_up(self, key: str, failure: Failure, attempts: int) -> Completion:
@@ -163,7 +163,7 @@ class CompletionRun:
 
     def _end(self, what: str, remedy: str) -> AnsweringError:
         kept = self._results.answered
-        if self._cache is not None and kept:
+        if self._commits is not None and kept:
             remedy += f" ({kept} answers so far are cached and will not be paid again)"
         return AnsweringError(what, where=self._endpoint.url, remedy=remedy)
 
