@@ -1,7 +1,8 @@
 """What the answer client costs for each request, at a server that answers at once.
 
 All of it counts: prompts, hashes, the ledger, HTTP, reading the reply, and the commit to the cache. Beside it, a bare
-HTTP client that sends the same bytes shows what the server and the machine alone take.
+HTTP client that sends the same bytes shows what the server and the machine alone take, and a lone commit what the disk
+takes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from zrag_core.answering.cache import AnswerCache
+from zrag_core.answering.cache import AnswerCache, CachedAnswer
 from zrag_core.answering.client import OpenAIReader
 from zrag_core.answering.prompts import build_messages
 from zrag_core.answering.types import AnswerRequest
@@ -26,22 +27,24 @@ from zrag_pipeline.instant_server import instant_server
 CONCURRENCIES = (1, 16)
 REQUESTS = 500
 _WARM_UP = 20
+_COMMITS = 50
 # A passage of about 256 tokens.
 _EVIDENCE = "The observatory was founded in 1887 by Elvira Quandt, who had come to Tarn from the coast. " * 11
 
 
-def measure_client(requests: int = REQUESTS) -> pd.DataFrame:
+def measure_client(requests: int) -> pd.DataFrame:
     """Measure at every concurrency.
 
     Args:
         requests: different questions asked at each concurrency.
 
     Returns:
-        rows (system, metric, value, unit); system is "client" or "bare_http", metric "c16/ms_per_request" for
-        wall time divided by the number of requests, "c16/cpu_ms_per_request" for this process' CPU time.
+        rows (system, metric, value, unit); system is "client", "bare_http" or "disk" ("ms_per_commit"). The metric
+        "c16/ms_per_request" is wall time at concurrency 16 divided by the number of requests, waiting for other
+        programs included; "c16/cpu_ms_per_request" is this process' CPU time.
     """
     with instant_server() as url:
-        rows = [*_bare(url, requests)]
+        rows = [*_disk(), *_bare(url, requests)]
         for concurrency in CONCURRENCIES:
             rows += _client(url, requests, concurrency)
     return pd.DataFrame(rows, columns=["system", "metric", "value", "unit"])
@@ -65,6 +68,14 @@ def _client(url: str, requests: int, concurrency: int) -> Iterator[tuple[str, st
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
     yield "client", f"c{concurrency}/ms_per_request", 1000 * wall / requests, "ms"
     yield "client", f"c{concurrency}/cpu_ms_per_request", 1000 * cpu / requests, "ms"
+
+
+def _disk() -> Iterator[tuple[str, str, float, str]]:
+    with TemporaryDirectory() as folder, AnswerCache(Path(folder, "answers.sqlite")) as cache:
+        began = time.perf_counter()
+        for i in range(_COMMITS):
+            cache.put(str(i), CachedAnswer("an answer", 50, 3, "instant", 0.0))
+        yield "disk", "ms_per_commit", 1000 * (time.perf_counter() - began) / _COMMITS, "ms"
 
 
 def _bare(url: str, requests: int) -> Iterator[tuple[str, str, float, str]]:

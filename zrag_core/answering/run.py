@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from openai import OpenAIError
+from openai.types.chat import ChatCompletion
 
 from zrag_core.answering.cache import AnswerCache, CachedAnswer, GroupCommit
 from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, classify
@@ -114,8 +115,11 @@ class CompletionRun:
         try:
             # The SDK's time-out bounds each read; this one bounds the whole request.
             async with asyncio.timeout(self._settings.timeout_s):
-                reply = await self._endpoint.client.chat.completions.create(
-                    **request_body(self._settings, self._endpoint, prompt)
+                # What `chat.completions.create` does, without its pass over every message.
+                reply = await self._endpoint.client.post(
+                    "/chat/completions",
+                    body=request_body(self._settings, self._endpoint, prompt),
+                    cast_to=ChatCompletion,
                 )
             answer = read_reply(reply, self._settings.model, prompt, self._endpoint.price, worst)
         except (OpenAIError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError, MalformedReplyError) as error:
