@@ -39,7 +39,9 @@ Rate = Annotated[float, Field(ge=0.0)]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # People paste keys and passwords here; what they typed is not repeated to terminals and logs.
-_NEVER_SHOWN = frozenset({"answers.api_key_env", "answers.base_url"})
+_NEVER_SHOWN = frozenset(
+    f"{section}.{field}" for section in ("answers", "answers.judge") for field in ("api_key_env", "base_url")
+)
 
 
 class Section(BaseModel):
@@ -375,6 +377,38 @@ class EvaluationSettings(Section):
         return values
 
 
+def _without_credentials(address: str | None) -> str | None:
+    # Settings are logged and kept as parameters of runs.
+    if address is not None and any(mark in address for mark in "@?#"):
+        raise ValueError(
+            "holds a user name, password or query, which would be logged (not shown here); give only "
+            "https://host/path and put the key into the environment variable that api_key_env names"
+        )
+    return address
+
+
+def _variable_name(name: str | None) -> str | None:
+    if name is not None and not _VARIABLE.fullmatch(name):
+        raise ValueError(
+            "not the name of an environment variable (not shown, as it may be a key); export the key as "
+            "OPENAI_API_KEY, say, and give that name"
+        )
+    return name
+
+
+class JudgeSettings(Section):
+    """An LLM that compares answers with the golden ones; its cost counts against `max_cost_usd` too."""
+
+    model: str | None = Field(None, description="model name sent to the server; left out: nothing is judged")
+    base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: the one that answers")
+    api_key_env: str | None = Field(
+        None, description="environment variable that holds the judge's key; left out: that of the answers"
+    )
+
+    _address = field_validator("base_url")(_without_credentials)
+    _variable = field_validator("api_key_env")(_variable_name)
+
+
 class AnswerSettings(Section):
     """The answering model, and what it may spend."""
 
@@ -392,27 +426,14 @@ class AnswerSettings(Section):
     max_retries: Annotated[int, Field(ge=0)] = Field(5, description="retries with exponential back-off")
     max_cost_usd: Rate = Field(5.0, description="hard spending limit of one run, in US dollars")
     limit_questions: Positive | None = Field(None, description="at most this many questions per system")
+    batch: bool = Field(False, description="send everything through the Batch API: half the price, up to 24 hours")
+    max_traces: Annotated[int, Field(ge=0)] = Field(
+        5000, description="at most this many calls are traced in MLflow (a few milliseconds each); 0: none"
+    )
+    judge: JudgeSettings = JudgeSettings()
 
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_credentials(cls, value: str | None) -> str | None:
-        # Settings are logged and kept as parameters of runs.
-        if value is not None and any(mark in value for mark in "@?#"):
-            raise ValueError(
-                "holds a user name, password or query, which would be logged (not shown here); give only "
-                "https://host/path and put the key into the environment variable that api_key_env names"
-            )
-        return value
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_variable(cls, value: str) -> str:
-        if not _VARIABLE.fullmatch(value):
-            raise ValueError(
-                "not the name of an environment variable (not shown, as it may be a key); export the key as "
-                "OPENAI_API_KEY, say, and give that name"
-            )
-        return value
+    _address = field_validator("base_url")(_without_credentials)
+    _variable = field_validator("api_key_env")(_variable_name)
 
 
 class MemoragSettings(Section):

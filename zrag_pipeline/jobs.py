@@ -63,4 +63,10 @@ benchmark_memory = dg.define_asset_job(
     description="The separated memory on fresh almanacs, mean and worst over seeds: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory]
+benchmark_client = dg.define_asset_job(
+    "benchmark_client",
+    dg.AssetSelection.assets("preflight", "client_benchmark"),
+    description="What the answer client costs per request, at a server that answers at once: table `benchmarks`.",
+)
+
+JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory, benchmark_client]

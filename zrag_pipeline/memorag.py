@@ -187,7 +187,7 @@ def _summary_memory(
 
     own, answers = settings.memorag, settings.answers
     light = light_settings(answers, own.light_model, own.light_temperature)
-    reader = choose_reader(light, environ, paths.answer_cache_file(), ledger)
+    reader = choose_reader(light, environ, paths.answer_cache_file(), ledger=ledger)
     if not isinstance(reader, OpenAIReader):
         raise SettingsError(
             "a summary memory asks a light LLM, and the offline reader is none",

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from zrag_core.answering.choice import judge_settings
 from zrag_core.corpus.source import names_dataset
 from zrag_core.errors import ProblemList, ZragError
 from zrag_core.settings import Settings, TinySettings
@@ -186,6 +187,12 @@ def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield (
             f"answers.reader: openai needs a key and {answers.api_key_env} is not set "
             f"-> export {answers.api_key_env}=..., or set answers.reader to offline"
+        )
+    judge = judge_settings(answers)
+    if judge is not None and not (environ.get(judge.api_key_env, "").strip() or judge.base_url or own_server):
+        yield (
+            f"answers.judge.model: the judge needs a key and {judge.api_key_env} is not set "
+            f"-> export {judge.api_key_env}=..., or leave answers.judge.model out"
         )
     if answers.reader == "openai" or (answers.reader == "auto" and has_key):
         return

@@ -97,15 +97,23 @@ def score_rows(
 
 
 def answer_score_rows(
-    scores: pd.DataFrame, answers: pd.DataFrame, corpus: Corpus, *, run_id: str
+    scores: pd.DataFrame,
+    answers: pd.DataFrame,
+    corpus: Corpus,
+    *,
+    run_id: str,
+    judgements: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
-    """Add EM and F1 of the answers to the evidence scores they were given from; failed answers stay unscored.
+    """Add EM, F1 and the judge's verdict to the evidence scores of the answers; failed answers stay unscored.
 
     Args:
         scores: rows of the table `scores` with reader `none`, at the answered budget.
         answers: rows of the table `answers`.
+        judgements: rows of the table `judgements`, where a judge was asked.
     """
     questions = {question.id: question for question in corpus.questions}
+    judged = () if judgements is None else judgements.itertuples()
+    verdicts = {(row.system, row.question_id): row.verdict for row in judged}
     by_key = {(row["system"], row["question_id"]): row for row in answers.to_dict("records")}
     rows = []
     for row in scores.drop(columns=["created_at", "git_sha", "zrag_version"]).to_dict("records"):
@@ -116,12 +124,19 @@ def answer_score_rows(
         em = f1 = None
         if not isinstance(answer["error"], str):
             em, f1 = score_answer(answer["answer"], question.golden_answers, question.language)
-        rows.append({**row, "run_id": run_id, "reader": answer["reader"], "em": em, "f1": f1})
+        verdict = verdicts.get((row["system"], row["question_id"]))
+        correct = float(verdict == "correct") if isinstance(verdict, str) else None
+        added = {"run_id": run_id, "reader": answer["reader"], "em": em, "f1": f1, "judged_correct": correct}
+        rows.append({**row, **added})
     return rows
 
 
 def leaderboard_rows(
-    scores: pd.DataFrame, evidence: pd.DataFrame, settings: EvaluationSettings, costs: pd.DataFrame | None = None
+    scores: pd.DataFrame,
+    evidence: pd.DataFrame,
+    settings: EvaluationSettings,
+    costs: pd.DataFrame | None = None,
+    judge_costs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Aggregate score rows to leaderboard rows with intervals.
 
@@ -129,12 +144,16 @@ def leaderboard_rows(
         scores: rows of the table `scores`.
         evidence: rows of the table `evidence` they belong to (tokens and latency).
         costs: rows of the table `answers` (cost), where there are any.
+        judge_costs: rows of the table `judgements` (cost), where there are any.
     """
     key = ["system", "budget", "question_id"]
     rows = scores.merge(evidence[[*key, "evidence_tokens", "latency_ms"]], on=key, how="left", validate="many_to_one")
     rows["cost_usd"] = float("nan")
     if costs is not None:
         rows = rows.drop(columns="cost_usd").merge(costs[[*key, "cost_usd"]], on=key, how="left")
+    if judge_costs is not None:
+        named = judge_costs[[*key, "cost_usd"]].rename(columns={"cost_usd": "judge_cost_usd"})
+        rows = rows.merge(named, on=key, how="left")
     return aggregate(rows, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed)
 
 
@@ -155,7 +174,7 @@ def system_metrics(frame: pd.DataFrame, system: str) -> dict[str, float]:
             if name != "evidence_tokens" and row["question_type"] == "all":
                 metrics[f"{prefix}{name}_{row['budget']}_low"] = row[f"{name}_low"]
                 metrics[f"{prefix}{name}_{row['budget']}_high"] = row[f"{name}_high"]
-        for name in ("em", "f1", "cost_usd"):
-            if pd.notna(row[name]):
+        for name in ("em", "f1", "cost_usd", "judged_correct", "judge_cost_usd"):
+            if pd.notna(row.get(name)):
                 metrics[prefix + name] = row[name]
     return metrics

@@ -16,7 +16,7 @@ ASSETS = {
     "baselines": {"bm25_index", "dense_index"},
     "evaluation": {"system_evidence", "evidence_scores", "leaderboard"},
     "answers": {"answer_runs", "answer_scores"},
-    "benchmarks": {"routing_benchmark", "memory_benchmark"},
+    "benchmarks": {"routing_benchmark", "memory_benchmark", "client_benchmark"},
 }
 BLOCKING = {"evidence_audit: no_leakage", "evidence_audit: training_targets", "system_evidence: complete"}
 WARNING = {
@@ -25,6 +25,7 @@ WARNING = {
     "leaderboard: memory_routes_like_bm25",
     "answer_runs: answered_by_a_model",
     "answer_runs: no_errors",
+    "answer_runs: no_judge_errors",
     *(f"memory_report: {name}" for name in THRESHOLDS),
 }
 CORPUS = {"preflight", "documents", "questions"}
@@ -39,6 +40,7 @@ JOBS = {
     "pretrain_tiny": {"preflight", "skill"},
     "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
+    "benchmark_client": {"preflight", "client_benchmark"},
 }
 HEAVY = ("torch", "transformers", "mlflow", "sklearn", "pandas", "peft", "datasets", "openai", "matplotlib", "scipy")
 

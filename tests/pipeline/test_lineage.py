@@ -344,6 +344,7 @@ def test_the_stand_in_reader_is_warned_about_and_does_not_block(lineage):
             "answers_in_evidence",
             "complete",
             "no_errors",
+            "no_judge_errors",
         ),
         True,
     )

@@ -7,6 +7,7 @@ import pytest
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
+from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.evidence import Evidence, Retrieved, Segment
 from zrag_core.settings import EvaluationSettings, load_settings
 from zrag_core.text import evidence_tokens
@@ -167,6 +168,52 @@ def test_answers_add_em_and_f1_and_failed_ones_stay_unscored(scores):
     assert by_key["bad", "q1"]["recall_at_1"] == 0
     unasked = answer_score_rows(scores[scores["budget"] == 64], answers(q2="북쪽"), CORPUS, run_id="a1")
     assert [(row["system"], row["question_id"], row["em"]) for row in unasked] == [("good", "q2", 0), ("bad", "q2", 0)]
+
+
+def verdicts(**by_question):
+    """Rows of the table `judgements` at 64 tokens, about the answers of both systems."""
+    return pd.DataFrame(
+        {
+            "system": system,
+            "budget": 64,
+            "question_id": question,
+            "reader": "openai",
+            "verdict": verdict,
+            "cost_usd": 0.5,
+        }
+        for system in ("good", "bad")
+        for question, verdict in by_question.items()
+    )
+
+
+def test_the_judge_adds_the_share_it_found_correct_and_a_cost_of_its_own(warehouse, scores):
+    evidence = load_evidence(warehouse, "e1")
+    given = answers(q1="Ilse Maar", q2="남쪽", q3="I don't know", q4="Lake")
+    found = verdicts(q1="correct", q2="incorrect", q4=None)
+    at_64 = scores[scores["budget"] == 64]
+    rows = answer_score_rows(at_64, given, CORPUS, run_id="a1", judgements=found)
+    judged = {row["question_id"]: row["judged_correct"] for row in rows if row["system"] == "good"}
+    assert judged == {"q1": 1.0, "q2": 0.0, "q3": None, "q4": None}, "no verdict is no wrong answer"
+    frame = leaderboard_rows(pd.DataFrame(rows), evidence, SETTINGS, costs=given, judge_costs=found)
+    total = frame[(frame["question_type"] == "all") & (frame["split"] == "test")].set_index("system").loc["good"]
+    assert total["judged_correct"] == 0.5
+    assert 0.0 <= total["judged_correct_low"] <= 0.5 <= total["judged_correct_high"] <= 1.0
+    assert (total["cost_usd"], total["judge_cost_usd"]) == (0.75, 1.5)
+    metrics = system_metrics(frame, "good")
+    assert (metrics["judged_correct"], metrics["judge_cost_usd"]) == (0.5, 1.5)
+    assert "judged correct" in leaderboard_markdown(frame)
+    skipped = verdicts(q1="not_attempted")
+    rows = answer_score_rows(at_64, given, CORPUS, run_id="a1", judgements=skipped)
+    assert next(row for row in rows if row["question_id"] == "q1")["judged_correct"] == 0.0
+
+
+def test_without_a_judge_its_columns_are_empty(warehouse, scores):
+    evidence, given = load_evidence(warehouse, "e1"), answers(q1="Ilse Maar", q2="남쪽")
+    rows = pd.DataFrame(answer_score_rows(scores[scores["budget"] == 64], given, CORPUS, run_id="a1"))
+    frame = leaderboard_rows(rows, evidence, SETTINGS, costs=given)
+    assert frame[["judged_correct", "judged_correct_low", "judge_cost_usd"]].isna().all(axis=None)
+    assert "judged_correct" not in system_metrics(frame, "good")
+    assert "judge" not in leaderboard_markdown(frame)
 
 
 def test_leaderboard_rows_join_tokens_latency_and_cost(warehouse, scores):

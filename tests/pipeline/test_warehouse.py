@@ -32,10 +32,12 @@ CONTRACT = {
     "prompt_tokens, completion_tokens, cost_usd, latency_ms, cached, prompt_hash, error",
     "scores": "run_id, corpus_version, split, question_type, budget, evidence_run_id, cluster, system, question_id, "
     "reader, recall_at_1, recall_at_5, recall_at_10, recall_all_at_10, reciprocal_rank, rouge_l, answer_coverage, "
-    "grounded, em, f1, metric_version",
+    "grounded, em, f1, judged_correct, metric_version",
+    "judgements": "run_id, corpus_version, system, budget, question_id, reader, judge_model, verdict, prompt_tokens, "
+    "completion_tokens, cost_usd, cached, error",
     "memory_checks": "run_id, checkpoint_id, check_name, parameter, value, threshold, passed",
     "benchmarks": "run_id, corpus_version, benchmark, system, n_documents, metric, value, unit",
-    "leaderboard_entries": "run_id, notes",
+    "leaderboard_entries": "run_id, notes, judged_correct, judged_correct_low, judged_correct_high, judge_cost_usd",
 }
 LEADERBOARD = (
     "corpus_version, split, question_type, system, reader, budget, n_questions, recall_at_1, recall_at_5, "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,18 +92,33 @@ class AnswerCache:
 
     def put(self, prompt_hash: str, answer: CachedAnswer) -> None:
         """Store an answer and commit it; the first one stored for a prompt stays."""
+        self.put_all([(prompt_hash, answer)])
+
+    def put_all(self, answers: Iterable[tuple[str, CachedAnswer]]) -> None:
+        """Store answers by prompt hash and commit them together, all or none; see `put`."""
         created_at = datetime.now(UTC).isoformat()
-        values = (answer.answer, answer.prompt_tokens, answer.completion_tokens, answer.model, answer.cost_usd)
-        with self._explained(), self._lock:
-            self._connection.execute(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (prompt_hash) DO NOTHING",
-                (prompt_hash, *values, created_at),
+        rows = [
+            (key, a.answer, a.prompt_tokens, a.completion_tokens, a.model, a.cost_usd, created_at) for key, a in answers
+        ]
+        with self._explained(), self._lock, self._transaction():
+            self._connection.executemany(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (prompt_hash) DO NOTHING", rows
             )
 
     def forget(self, prompt_hash: str) -> None:
         """Drop the answer to a prompt, so that it is asked and paid for again; where there is none, do nothing."""
         with self._explained(), self._lock:
             self._connection.execute("DELETE FROM answers WHERE prompt_hash = ?", (prompt_hash,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
 
     def __len__(self) -> int:
         with self._explained(), self._lock:
@@ -131,3 +147,30 @@ class AnswerCache:
                 where=str(self.path),
                 remedy="check free space and write permission, or move a damaged file away",
             ) from error
+
+
+class GroupCommit:
+    """Commits answers from many coroutines off the event loop; what arrives during one commit goes into the next.
+
+    Waiting for the disk takes longer than all else that the client does for an answer, and so it is shared.
+    For one event loop.
+    """
+
+    def __init__(self, cache: AnswerCache):
+        self._cache = cache
+        self._waiting: list[tuple[str, CachedAnswer]] = []
+        self._lock = asyncio.Lock()
+
+    async def put(self, prompt_hash: str, answer: CachedAnswer) -> None:
+        """Return when the answer is committed.
+
+        Raises:
+            AnsweringError: this commit failed; of the answers in it, none is stored and this is the only word of it.
+        """
+        mine = (prompt_hash, answer)
+        self._waiting.append(mine)
+        async with self._lock:
+            if not any(item is mine for item in self._waiting):
+                return
+            together, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._cache.put_all, together)

@@ -1,14 +1,19 @@
-"""Which reader answers: OpenAI's or a compatible server's model, or the offline extractive reader."""
+"""Which reader answers, and which model judges: OpenAI's, a compatible server's, or the offline extractive reader."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from zrag_core.answering.judge import Judge
 from zrag_core.answering.ledger import SpendingLedger
-from zrag_core.answering.types import Reader
+from zrag_core.answering.types import CallObserver, Reader
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
+
+if TYPE_CHECKING:
+    from zrag_core.answering.client import OpenAIReader
 
 # What servers that need no key are sent instead of one.
 _NO_KEY = "none"
@@ -18,7 +23,9 @@ def choose_reader(
     settings: AnswerSettings,
     environ: Mapping[str, str],
     cache_path: Path | None = None,
+    *,
     ledger: SpendingLedger | None = None,
+    observe: CallObserver | None = None,
 ) -> Reader:
     """Return the reader that `settings` and the environment ask for.
 
@@ -28,7 +35,8 @@ def choose_reader(
     Args:
         environ: environment variables; only the key's and `OPENAI_BASE_URL` are read.
         cache_path: SQLite file of paid answers, opened only where a model is asked.
-        ledger: holds the spending limit where other readers share it.
+        ledger: what is left to spend, shared with the judge.
+        observe: called with every prompt to a model and its completion.
 
     Raises:
         AnsweringError: `reader: openai` without a key, or an unusable address or cache.
@@ -38,16 +46,62 @@ def choose_reader(
         from zrag_core.answering.offline import OfflineReader
 
         return OfflineReader()
+    return _model_reader(settings, environ, cache_path, ledger, observe, "reader 'openai'", "answers.reader")
+
+
+def choose_judge(
+    settings: AnswerSettings,
+    environ: Mapping[str, str],
+    cache_path: Path | None = None,
+    *,
+    ledger: SpendingLedger | None = None,
+    observe: CallObserver | None = None,
+) -> Judge | None:
+    """Return the judge that `settings.judge` asks for, or None where nothing is to be judged.
+
+    The arguments are those of `choose_reader`.
+
+    Raises:
+        AnsweringError: there is no key for it, or its address or the cache cannot be used.
+    """
+    asked = judge_settings(settings)
+    if asked is None:
+        return None
+    return Judge(_model_reader(asked, environ, cache_path, ledger, observe, "the judge", "answers.judge.model"))
+
+
+def judge_settings(settings: AnswerSettings) -> AnswerSettings | None:
+    """The settings of the model that judges: those of the answers, but for what `settings.judge` names."""
+    judge = settings.judge
+    if judge.model is None:
+        return None
+    changed = {"reader": "openai", "model": judge.model, "temperature": 0.0}
+    changed |= {"base_url": judge.base_url} if judge.base_url else {}
+    changed |= {"api_key_env": judge.api_key_env} if judge.api_key_env else {}
+    return settings.model_copy(update=changed)
+
+
+def _model_reader(
+    settings: AnswerSettings,
+    environ: Mapping[str, str],
+    cache_path: Path | None,
+    ledger: SpendingLedger | None,
+    observe: CallObserver | None,
+    who: str,
+    where: str,
+) -> OpenAIReader:
+    key = environ.get(settings.api_key_env, "").strip()
     base_url = settings.base_url or environ.get("OPENAI_BASE_URL") or None
     if not key and base_url is None:
+        off = "set answers.reader to 'offline'" if where == "answers.reader" else f"leave {where} out"
         raise AnsweringError(
-            f"reader 'openai' needs a key and {settings.api_key_env} is not set",
-            where="answers.reader",
-            remedy=f"export {settings.api_key_env}=..., or set answers.reader to 'offline'",
+            f"{who} needs a key and {settings.api_key_env} is not set",
+            where=where,
+            remedy=f"export {settings.api_key_env}=..., or {off}",
         )
     from zrag_core.answering.cache import AnswerCache
     from zrag_core.answering.client import OpenAIReader
 
     cache = AnswerCache(cache_path) if cache_path else None
-    own = settings.model_copy(update={"base_url": base_url})
-    return OpenAIReader(own, key or _NO_KEY, cache=cache, ledger=ledger)
+    addressed = settings.model_copy(update={"base_url": base_url})
+    return OpenAIReader(addressed, key or _NO_KEY, cache=cache, ledger=ledger, observe=observe)

@@ -15,13 +15,24 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from openai import AsyncOpenAI
 
+from zrag_core.answering.batch import BatchRun
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.failures import public_url
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import estimate_cost, load_prices, price_of
 from zrag_core.answering.prompts import build_messages, prompt_hash
-from zrag_core.answering.run import CompletionRun, Endpoint
-from zrag_core.answering.types import Answer, AnswerRequest, Completion, CostEstimate, Progress, Prompt
+from zrag_core.answering.requests import Endpoint
+from zrag_core.answering.results import RunResults
+from zrag_core.answering.run import CompletionRun
+from zrag_core.answering.types import (
+    Answer,
+    AnswerRequest,
+    CallObserver,
+    Completion,
+    CostEstimate,
+    Progress,
+    Prompt,
+)
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
 
@@ -33,18 +44,19 @@ log = logging.getLogger(__name__)
 class OpenAIReader:
     """Answers through the chat completions API of OpenAI or of any server that speaks it.
 
-    The spending limit holds over the life of the reader: use one reader for one run, or give the readers of a run one
-    ledger.
+    The spending limit holds over the life of the ledger: use one for one run.
 
     Args:
-        settings: model, temperature, limits.
+        settings: model, temperature, limits, and whether to use the Batch API.
         api_key: never shown in any message.
         cache: answers found here are not asked for again, and every answer received goes here.
+        ledger: shared with other readers of the same run; left out, one of its own.
+        observe: called with every prompt and its completion.
         backoff_s: wait before the first retry; doubles with each one, with jitter.
-        ledger: holds the spending limit; left out, a new one does, with the limit of `settings`.
+        poll_s: wait before the first look at a batch; doubles with each one, up to a minute.
 
     Raises:
-        AnsweringError: the base URL or the key cannot be used.
+        AnsweringError: the base URL or the key cannot be used, or batches are asked for without a cache.
     """
 
     name = "openai"
@@ -55,8 +67,10 @@ class OpenAIReader:
         api_key: str,
         *,
         cache: AnswerCache | None = None,
-        backoff_s: float = 0.5,
         ledger: SpendingLedger | None = None,
+        observe: CallObserver | None = None,
+        backoff_s: float = 0.5,
+        poll_s: float = 2.0,
     ):
         self.model = settings.model
         address = _parse_address((settings.base_url or OPENAI_URL).strip())
@@ -73,10 +87,18 @@ class OpenAIReader:
         host = address.hostname or ""
         self.at_openai = host == "api.openai.com" or host.endswith(".api.openai.com")
         self.ledger = ledger or SpendingLedger(settings.max_cost_usd)
+        if settings.batch and cache is None:
+            raise AnsweringError(
+                "batches need the answer cache, so that a batch that was paid for is never lost",
+                where="answers.batch",
+                remedy="give the reader a cache, or set it to false",
+            )
         self._settings = settings
         self._cache = cache
+        self._observe = observe
         self._backoff_s = backoff_s
-        self._price, note = price_of(self.model, at_openai=self.at_openai)
+        self._poll_s = poll_s
+        self._price, note = price_of(self.model, at_openai=self.at_openai, batch=settings.batch)
         if self.model not in load_prices().models:
             log.warning("%s", note)
         # Two servers may give different models the same name.
@@ -112,7 +134,8 @@ class OpenAIReader:
         """Estimate what completing `prompts` costs at most, with what is cached left out."""
         unique = {self._hash(prompt): prompt for prompt in prompts}
         fresh = [p for key, p in unique.items() if self._cache is None or self._cache.get(key) is None]
-        return estimate_cost(fresh, self.model, at_openai=self.at_openai, requests=len(prompts))
+        batch = self._settings.batch
+        return estimate_cost(fresh, self.model, at_openai=self.at_openai, requests=len(prompts), batch=batch)
 
     def complete(self, prompts: Sequence[Prompt], progress: Progress | None = None) -> list[Completion]:
         """Return one `Completion` for each prompt, in order.
@@ -140,6 +163,16 @@ class OpenAIReader:
 
     async def _run(self, prompts: Sequence[Prompt], progress: Progress | None) -> list[Completion]:
         keys = [self._hash(prompt) for prompt in prompts]
+        results = RunResults(keys, prompts, self.ledger, progress=progress, observe=self._observe)
+        to_send = results.take_cached(self._cache)
+        if not to_send:
+            return results.in_order()
+        if self._price is None:
+            raise AnsweringError(
+                "no price is known for this model, so the spending limit could not be kept",
+                where=f"model '{self.model}'",
+                remedy="choose a model listed in zrag_core/answering/prices.yaml, or add its price there",
+            )
         # The SDK does not retry: its retries would pass by the spending limit.
         async with AsyncOpenAI(
             api_key=self._api_key,
@@ -149,14 +182,22 @@ class OpenAIReader:
             max_retries=0,
         ) as client:
             endpoint = Endpoint(client, self.endpoint, self.at_openai, self._api_key, self._price)
-            run = CompletionRun(
-                endpoint, self._settings, self.ledger, self._cache, backoff_s=self._backoff_s, progress=progress
+            await self._run_at(endpoint, results).send(to_send)
+        return results.in_order()
+
+    def _run_at(self, endpoint: Endpoint, results: RunResults) -> CompletionRun | BatchRun:
+        settings, ledger, cache, backoff_s = self._settings, self.ledger, self._cache, self._backoff_s
+        if settings.batch and cache is not None:
+            folder = cache.path.with_name(f"{cache.path.stem}_batches")
+            return BatchRun(
+                endpoint, settings, ledger, cache, results, folder, poll_s=self._poll_s, backoff_s=backoff_s
             )
-            return await run.complete(keys, prompts)
+        return CompletionRun(endpoint, settings, ledger, cache, results, backoff_s=backoff_s)
 
     def _prompt(self, request: AnswerRequest) -> Prompt:
         messages = build_messages(request.question, request.evidence, request.language, request.closed_book)
-        return Prompt(messages, self._settings.max_answer_tokens)
+        labels = {"purpose": "answer", "question_id": request.question_id, "system": request.system}
+        return Prompt(messages, self._settings.max_answer_tokens, labels)
 
     def _hash(self, prompt: Prompt) -> str:
         return prompt_hash(self._identity, self._settings.temperature, prompt.max_tokens, prompt.messages)

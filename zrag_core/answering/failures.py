@@ -49,6 +49,7 @@ class Failure:
         retry_after_s: how long the server asked to wait.
         perhaps_billed: the server may have answered, and charged, without our seeing it.
         unreachable: no connection could be made.
+        status: the HTTP status, where there is one.
     """
 
     outlook: Outlook
@@ -57,6 +58,7 @@ class Failure:
     retry_after_s: float | None = None
     perhaps_billed: bool = False
     unreachable: bool = False
+    status: int | None = None
 
 
 def scrub(text: str, *secrets: str) -> str:
@@ -114,9 +116,11 @@ def _classify_status(error: openai.APIStatusError, api_key: str) -> Failure:
     status = error.status_code
     message = f"HTTP {status}: {scrub(detail, api_key)}"
     if status == 429 and "insufficient_quota" in (error.code, error.type):
-        return Failure(Outlook.STOP, message, remedy="the account has no credit left: add some, then run again")
+        remedy = "the account has no credit left: add some, then run again"
+        return Failure(Outlook.STOP, message, remedy=remedy, status=status)
     if status in (408, 429) or status >= 500:
-        return Failure(Outlook.RETRY, message, retry_after_s=retry_after_s(error.response.headers))
+        wait = retry_after_s(error.response.headers)
+        return Failure(Outlook.RETRY, message, retry_after_s=wait, status=status)
     if status in _STOP_REMEDIES:
-        return Failure(Outlook.STOP, message, remedy=_STOP_REMEDIES[status])
-    return Failure(Outlook.GIVE_UP, message, remedy="check answers.model and answers.temperature")
+        return Failure(Outlook.STOP, message, remedy=_STOP_REMEDIES[status], status=status)
+    return Failure(Outlook.GIVE_UP, message, remedy="check answers.model and answers.temperature", status=status)

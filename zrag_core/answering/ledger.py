@@ -10,7 +10,8 @@ class SpendingLedger:
 
     Every request reserves its worst case first, so no number of concurrent requests can overshoot
     the limit. A request that was sent and never answered may still be billed: its reservation
-    stays counted as `unconfirmed`. Use it from one event loop at a time.
+    stays counted as `unconfirmed`. Several readers (the answering model and the judge) may share one.
+    Use it from one event loop at a time.
 
     Args:
         limit_usd: nothing is sent that could lift the total above this.
@@ -36,7 +37,7 @@ class SpendingLedger:
         Returns:
             False once the limit is reached; from then on for every request.
         """
-        while not self.exhausted and self._total() + amount_usd > self.limit_usd:
+        while not self.exhausted and not self.try_reserve(amount_usd):
             if self._in_flight == 0:
                 self.exhausted = True
                 break
@@ -44,11 +45,19 @@ class SpendingLedger:
                 # A new one, not a cleared one: an event belongs to the loop that first waited on it.
                 self._settled = asyncio.Event()
             await self._settled.wait()
-        if self.exhausted:
+        return not self.exhausted
+
+    def try_reserve(self, amount_usd: float) -> bool:
+        """Reserve `amount_usd` if the limit leaves room for it now; waits for nothing."""
+        if self._total() + amount_usd > self.limit_usd:
             return False
+        self.commit(amount_usd)
+        return True
+
+    def commit(self, amount_usd: float) -> None:
+        """Reserve `amount_usd` for a request that an earlier run has sent, whatever the limit is now."""
         self._reserved_usd += amount_usd
         self._in_flight += 1
-        return True
 
     def settle(self, reserved_usd: float, cost_usd: float) -> None:
         """Replace a reservation by what the request really cost (0 when it was refused)."""

@@ -28,10 +28,15 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """List prices by model name, with the date they were taken and where from."""
+    """List prices by model name, with the date they were taken and where from.
+
+    Attributes:
+        batch_discount: share of the list price that requests through the Batch API do not pay.
+    """
 
     as_of: str
     source: str
+    batch_discount: float
     models: dict[str, Price]
 
 
@@ -50,10 +55,10 @@ def load_prices() -> PriceTable:
     text = (resources.files("zrag_core.answering") / "prices.yaml").read_text(encoding="utf-8")
     table = yaml.safe_load(text)
     models = {name: Price(**price) for name, price in table["models"].items()}
-    return PriceTable(str(table["as_of"]), table["source"], models)
+    return PriceTable(str(table["as_of"]), table["source"], float(table["batch_discount"]), models)
 
 
-def price_of(model: str, *, at_openai: bool) -> tuple[Price | None, str]:
+def price_of(model: str, *, at_openai: bool, batch: bool = False) -> tuple[Price | None, str]:
     """Return the price of `model` and a note on where it comes from.
 
     A model without a list price costs nothing at another server than OpenAI's, where it is most
@@ -61,7 +66,12 @@ def price_of(model: str, *, at_openai: bool) -> tuple[Price | None, str]:
     """
     table = load_prices()
     if model in table.models:
-        return table.models[model], f"list price of {table.as_of}"
+        price = table.models[model]
+        if batch:
+            share = 1.0 - table.batch_discount
+            price = Price(share * price.input, share * price.output, share * price.cached_input)
+            return price, f"{share:.0%} of the list price of {table.as_of}, by the Batch API"
+        return price, f"list price of {table.as_of}"
     if at_openai:
         return None, f"no price for '{model}' in prices.yaml of {table.as_of}"
     return Price(0.0, 0.0, 0.0), f"no list price for '{model}' at this server: counted as free"
@@ -91,14 +101,15 @@ def actual_cost(usage: Usage, price: Price) -> float:
 
 
 def estimate_cost(
-    prompts: Sequence[Prompt], model: str, *, at_openai: bool, requests: int | None = None
+    prompts: Sequence[Prompt], model: str, *, at_openai: bool, requests: int | None = None, batch: bool = False
 ) -> CostEstimate:
     """Estimate what sending `prompts` to `model` costs at most.
 
     Args:
         requests: number of prompts before cached and repeated ones were left out.
+        batch: they go through the Batch API.
     """
-    price, note = price_of(model, at_openai=at_openai)
+    price, note = price_of(model, at_openai=at_openai, batch=batch)
     tokens = sum(prompt_tokens(prompt.messages) for prompt in prompts)
     longest = sum(prompt.max_tokens for prompt in prompts)
     cost = None if price is None else actual_cost(Usage(tokens, longest), price)

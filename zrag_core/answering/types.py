@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Messages = list[dict[str, str]]
@@ -61,10 +61,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat messages for a model, whatever they ask for."""
+    """Chat messages for a model, whatever they ask for.
+
+    Attributes:
+        labels: what the prompt is about ("purpose", "question_id", "system"), for observers; never sent, and no
+            part of the prompt hash.
+    """
 
     messages: Messages
     max_tokens: int
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,10 @@ class Completion:
     cached: bool
     prompt_hash: str
     error: str | None = None
+
+
+CallObserver = Callable[[Prompt, Completion], None]
+"""Called with each prompt and its completion as soon as it is there; must return at once and never raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +151,8 @@ class Completer(Protocol):
 
     def forget(self, completion: Completion) -> None:
         """Do not hand over this completion again: it was of no use, and asking once more may help."""
+        ...
+
+    def estimate_prompts(self, prompts: Sequence[Prompt]) -> CostEstimate:
+        """Say what `complete` would cost at most; sends nothing."""
         ...

@@ -21,13 +21,17 @@ MEANS = {
     "evidence_tokens": "evidence_tokens",
     "em": "em",
     "f1": "f1",
+    "judged_correct": "judged_correct",
 }
 # Means without intervals.
 PLAIN_MEANS = ("recall_all_at_10", "grounded")
 ALL_TYPES = "all"
 _STAND_IN = "offline reader: extractive stand-in"
 _ONE_DOCUMENT = "intervals need at least two documents"
-_NEEDED = (*KEYS, "question_id", "cluster", *MEANS.values(), *PLAIN_MEANS, "latency_ms", "cost_usd")
+# Columns that only runs with a judge have.
+_OF_THE_JUDGE = ("judged_correct", "judge_cost_usd")
+_MEASURED = tuple(column for column in MEANS.values() if column not in _OF_THE_JUDGE)
+_NEEDED = (*KEYS, "question_id", "cluster", *_MEASURED, *PLAIN_MEANS, "latency_ms", "cost_usd")
 COLUMNS = (
     *KEYS,
     "n_questions",
@@ -35,6 +39,7 @@ COLUMNS = (
     "latency_p50_ms",
     "latency_p95_ms",
     "cost_usd",
+    "judge_cost_usd",
     *(f"{measure}_{side}" for measure in MEANS for side in ("low", "high")),
     *PLAIN_MEANS,
     "notes",
@@ -47,14 +52,15 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
     Args:
         rows: one row per corpus version, split, system, reader, budget and question, with `question_type`,
             `cluster` (the question's first gold document, or its id), the measures, `evidence_tokens`,
-            `latency_ms` and `cost_usd`; measures that are not defined for a question are null.
+            `latency_ms` and `cost_usd`; measures that are not defined for a question are null. `judged_correct`
+            and `judge_cost_usd` may be missing where no judge was asked.
         samples: resamples behind each interval.
         confidence: level of the intervals.
         seed: of the resamples; the same for all systems, so that they are comparable.
 
     Returns:
         One row per `KEYS`, with `question_type` "all" beside each type, in order of first appearance:
-        `COLUMNS`. Means leave nulls out; `cost_usd` is the sum; latency comes as percentiles. `notes` says what
+        `COLUMNS`. Means leave nulls out; costs are sums; latency comes as percentiles. `notes` says what
         one has to know to read the row, or is null.
 
     Raises:
@@ -64,7 +70,9 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
         raise ValueError(f"columns are missing: {', '.join(missing)}")
     if rows.duplicated([*KEYS, "question_id"]).any():
         raise ValueError("a question stands twice for the same system, reader and budget")
-    numeric = rows.astype(dict.fromkeys((*MEANS.values(), *PLAIN_MEANS, "latency_ms", "cost_usd"), float))
+    rows = rows.assign(**{column: float("nan") for column in _OF_THE_JUDGE if column not in rows.columns})
+    numbers = (*MEANS.values(), *PLAIN_MEANS, "latency_ms", "cost_usd", "judge_cost_usd")
+    numeric = rows.astype(dict.fromkeys(numbers, float))
     table = [
         {**dict(zip(KEYS, key, strict=True)), **_summary(group, samples, confidence, seed)}
         for key, group in _groups(numeric)
@@ -85,6 +93,7 @@ def _summary(group: pd.DataFrame, samples: int, confidence: float, seed: int) ->
         "latency_p50_ms": latency[0.5],
         "latency_p95_ms": latency[0.95],
         "cost_usd": group["cost_usd"].sum(min_count=1),
+        "judge_cost_usd": group["judge_cost_usd"].sum(min_count=1),
         **{measure: group[measure].mean() for measure in PLAIN_MEANS},
         "notes": _notes(group),
     }

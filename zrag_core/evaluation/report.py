@@ -139,7 +139,12 @@ def _coverage_table(section: LeaderboardSection) -> tuple[list[str], list[list[s
 
 
 def _answer_table(section: LeaderboardSection) -> tuple[list[str], list[list[str]]]:
-    header = ["system", "reader", "budget", "questions", "EM", "F1", "evidence tokens", "cost, USD"]
+    """Answers by system and reader; the judge's columns only where one was asked."""
+    judged = "judged_correct" in section.answered and section.answered["judged_correct"].notna().any()
+    header = ["system", "reader", "budget", "questions", "EM", "F1"]
+    header += ["judged correct"] if judged else []
+    header += ["evidence tokens", "cost, USD"]
+    header += ["judge, USD"] if judged else []
     rows = [
         [
             f"`{row['system']}`",
@@ -148,8 +153,10 @@ def _answer_table(section: LeaderboardSection) -> tuple[list[str], list[list[str
             f"{row['n_questions']:,}",
             _with_interval(row, "em"),
             _with_interval(row, "f1"),
+            *([_with_interval(row, "judged_correct")] if judged else []),
             _number(row["evidence_tokens"], "{:.0f}"),
             _number(row["cost_usd"], "{:.4f}"),
+            *([_number(row["judge_cost_usd"], "{:.4f}")] if judged else []),
         ]
         for _, row in section.answered.iterrows()
     ]
@@ -218,7 +225,7 @@ def _spread(values: Sequence[int], n: int) -> list[int]:
 
 def _widest_half_interval(section: LeaderboardSection) -> float | None:
     """Half the widest interval of the shown percentages, in points; None without intervals."""
-    shown = [m for m in MEANS if m != "evidence_tokens"]
+    shown = [m for m in MEANS if m not in ("evidence_tokens", "judged_correct")]
     rows = pd.concat([section.by_budget, section.answered])
     widths = [(rows[f"{measure}_high"] - rows[f"{measure}_low"]).max() for measure in shown]
     known = [float(width) for width in widths if pd.notna(width)]

@@ -17,11 +17,13 @@ GROUP = "answers"
     group_name=GROUP,
     owners=OWNERS,
     kinds={"openai", "duckdb"},
-    code_version="1",
+    code_version="2",
     deps=["preflight"],  # also where a job starts here, with what may cost money
     description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
     "Answers are cached by model and prompt, so a repeated or resumed run pays nothing. Without a key the "
-    "offline extractive reader stands in, labelled `reader=offline`.",
+    "offline extractive reader stands in, labelled `reader=offline`. With `answers.judge.model`, an LLM judges every "
+    "answer (correct, incorrect, not attempted) within the same spending limit: table `judgements`. Calls to models "
+    "are MLflow traces.",
     check_specs=[
         dg.AssetCheckSpec(
             "answered_by_a_model",
@@ -30,6 +32,11 @@ GROUP = "answers"
         ),
         dg.AssetCheckSpec(
             "no_errors", asset="answer_runs", description="Every question was answered (a warning otherwise)."
+        ),
+        dg.AssetCheckSpec(
+            "no_judge_errors",
+            asset="answer_runs",
+            description="Every answer has a verdict, where a judge was asked (a warning otherwise).",
         ),
     ],
 )
@@ -44,27 +51,37 @@ def answer_runs(
     import os
 
     from zrag_pipeline.answering import answer_evidence
+    from zrag_pipeline.tracing import CallTraces
 
     loaded = settings.load()
     run_id = context.run.run_id
     version = system_evidence["corpus_version"]
     with tracked(context, tracking, loaded, sections=["answers"], corpus_version=version) as run:
-        made = answer_evidence(
-            loaded, warehouse, system_evidence, run_id, os.environ, paths.answer_cache_file(), context.log.info
-        )
-        run.log_metrics(made.metrics)
-        run.log_params({"reader": made.reader, "answering_model": made.model})
+        asked = loaded.answers
+        models = {"answer": asked.model, "judge": asked.judge.model or ""}
+        log = context.log.info
+        with CallTraces(tracking, run, model_of=models, limit=asked.max_traces, log=context.log.warning) as traces:
+            cache_file = paths.answer_cache_file()
+            made = answer_evidence(
+                loaded, warehouse, system_evidence, run_id, os.environ, cache_file, log, observe=traces.record
+            )
+        run.log_metrics({**made.metrics, "traces": traces.written})
+        run.log_params({"reader": made.reader, "answering_model": made.model, "judge_model": made.judge_model})
+        if made.judge_model:
+            run.log_table(made.judgements.drop(columns=["run_id", "corpus_version"]), "judgements")
     if made.reader == "offline":
         context.log.warning(
             "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
         )
     return dg.MaterializeResult(
-        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader, "model": made.model},
+        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader, "model": made.model}
+        | {"judge_model": made.judge_model},
         metadata={
             **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
             "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
             "model": made.model,
-            "estimate": made.estimate,
+            "judge": made.judge_model or "none",
+            **{f"estimate for {what}": text for what, text in made.estimates.items()},
             **made.metrics,
             **link(run),
         },
@@ -84,6 +101,16 @@ def answer_runs(
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata={"errors": made.metrics["errors"], "first": made.first_error or "none"},
             ),
+            dg.AssetCheckResult(
+                check_name="no_judge_errors",
+                passed=made.first_judge_error is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={
+                    "judge": made.judge_model or "none",
+                    "errors": made.metrics.get("judge_errors", 0),
+                    "first": made.first_judge_error or "none",
+                },
+            ),
         ],
     )
 
@@ -92,9 +119,9 @@ def answer_runs(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"duckdb", "mlflow"},
-    code_version="1",
-    description="Exact match and F1 of the answers (SQuAD and KorQuAD rules) beside the evidence measures, and the "
-    "leaderboard with both.",
+    code_version="2",
+    description="Exact match and F1 of the answers (SQuAD and KorQuAD rules), and the share that the judge found "
+    "correct, beside the evidence measures; the leaderboard with all of them.",
 )
 def answer_scores(
     context: dg.AssetExecutionContext,
@@ -124,6 +151,7 @@ def answer_scores(
             answer_runs["params"],
             reader=reader,
             answering_model=answer_runs["model"],
+            judge_model=answer_runs.get("judge_model"),
             answer_budget=loaded.answers.budget,
         )
         metadata = publish(everything, loaded.evaluation, run)

@@ -81,4 +81,32 @@ def memory_benchmark(
     return dg.MaterializeResult(value={"skill_id": skill["skill_id"]}, metadata={**table_metadata(short), **link(run)})
 
 
-ASSETS = [routing_benchmark, memory_benchmark]
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"openai", "duckdb"},
+    code_version="1",
+    deps=["preflight"],
+    description="What the answer client costs for each request, wall time and CPU time, at a server on loopback that "
+    "answers at once: table `benchmarks`.",
+)
+def client_benchmark(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Ask the server questions, one after the other and sixteen at once."""
+    from zrag_pipeline.client_benchmark import REQUESTS, measure_client, rows_for_warehouse
+
+    run_id = context.run.run_id
+    with tracked(context, tracking, settings.load(), sections=[]) as run:
+        frame = measure_client(REQUESTS)
+        run.log_params({"requests": REQUESTS})
+        run.log_metrics({f"{row.system}/{row.metric}": row.value for row in frame.itertuples()})
+    context.log.info("\n" + frame.to_string(index=False, float_format="{:.2f}".format))
+    warehouse.replace_rows("benchmarks", rows_for_warehouse(frame, run_id), {"run_id": run_id, "benchmark": "client"})
+    return dg.MaterializeResult(value={"requests": REQUESTS}, metadata={**table_metadata(frame), **link(run)})
+
+
+ASSETS = [routing_benchmark, memory_benchmark, client_benchmark]

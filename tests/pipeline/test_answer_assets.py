@@ -1,0 +1,100 @@
+"""Answer runs at a model: answers, verdicts, costs and traces, in DuckDB, MLflow and Dagster."""
+
+import json
+
+import dagster as dg
+import pytest
+from answering.faulty_server import Reply, error_body, serving
+from pipeline_runs import config, execute
+
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+KEY = "sk-a-very-secret-key"
+SYSTEMS = ["bm25", "gold_evidence", "closed_book"]
+QUESTIONS = 4
+EACH = {"gpt-4o": (50 * 2.5 + 3 * 10) / 1e6, "gpt-4o-mini": (50 * 0.15 + 3 * 0.6) / 1e6}
+
+
+def behave(prompt, _before):
+    if "<answer>" not in prompt:
+        return Reply(text="Ada") if "<evidence>" in prompt else Reply(status=400, body=error_body(f"no, {KEY}"))
+    return Reply(text="CORRECT")
+
+
+@pytest.fixture
+def answered(own_lineage, monkeypatch):
+    """Answers from the newest evidence, with a judge; closed-book requests are refused by the server."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    fewer = {"systems": SYSTEMS, "limit_questions": QUESTIONS}
+    with serving(behave) as server, dg.DagsterInstance.ephemeral() as instance:
+        answers = {"reader": "openai", "base_url": server.url, "judge": {"model": "gpt-4o-mini"}, "concurrency": 2}
+        for job in ("evaluate", "answers"):
+            run = execute(
+                job, own_lineage.data, run_config=config(evaluation=fewer, answers=answers), instance=instance
+            )
+    return own_lineage.data, run
+
+
+def test_answers_verdicts_costs_and_traces(answered, capfd):
+    data, run = answered
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    rows = warehouse.query("SELECT * FROM judgements WHERE run_id = ?", [run.run_id])
+    assert set(rows["system"]) == {"bm25", "gold_evidence"}, "what was not answered is not judged"
+    assert set(rows["verdict"]) == {"correct"}
+    assert set(rows["judge_model"]) == {"gpt-4o-mini"}
+    total = {"bm25": QUESTIONS, "gold_evidence": QUESTIONS}
+    board = warehouse.query(
+        "SELECT * FROM leaderboard WHERE run_id = ? AND question_type = 'all' AND reader = 'openai'", [run.run_id]
+    ).set_index("system")
+    for system, n in total.items():
+        assert board.loc[system, "judged_correct"] == 1.0
+        assert board.loc[system, "judged_correct_low"] == 1.0
+        # Equal prompts of two systems are paid once, by the first.
+        assert board.loc[system, "cost_usd"] <= n * EACH["gpt-4o"] + 1e-9
+        assert board.loc[system, "judge_cost_usd"] <= n * EACH["gpt-4o-mini"] + 1e-9
+    assert board.loc["bm25", "judge_cost_usd"] > 0
+    assert board["judged_correct"].isna().to_dict() == {"bm25": False, "gold_evidence": False, "closed_book": True}
+
+    tracking = Tracking(data)
+    found = tracking.client.search_runs([tracking.experiment_id], f"tags.`dagster.run_id` = '{run.run_id}'")
+    by_name = {item.info.run_name: item for item in found}
+    metrics = by_name["answer_runs"].data.metrics
+    assert metrics["judge_cost_usd"] == pytest.approx(rows["cost_usd"].sum())
+    assert metrics["judged_correct"] == 1.0
+    assert metrics["errors"] == QUESTIONS
+    assert by_name["answer_runs"].data.params["judge_model"] == "gpt-4o-mini"
+    assert by_name["bm25"].data.metrics["judged_correct"] == 1.0
+
+    traces = tracking.client.search_traces(
+        locations=[tracking.experiment_id],
+        run_id=by_name["answer_runs"].info.run_id,
+        max_results=100,
+    )
+    assert len(traces) == metrics["traces"] == len(SYSTEMS) * QUESTIONS + 2 * QUESTIONS
+    assert {trace.info.tags["mlflow.traceName"] for trace in traces} == {"answer", "judge"}
+    failed = [trace for trace in traces if trace.info.state == "ERROR"]
+    assert {trace.info.tags["zrag.system"] for trace in failed} == {"closed_book"}
+    for trace in traces:
+        (span,) = trace.data.spans
+        assert span.inputs["messages"]
+        assert trace.info.tags["zrag.question_id"]
+        assert span.get_attribute("cached") in (True, False)
+        assert trace.info.execution_duration == pytest.approx(span.get_attribute("latency_ms"), abs=2)
+    assert sum(trace.data.spans[0].get_attribute("cost_usd") for trace in traces) == pytest.approx(
+        metrics["cost_usd"] + metrics["judge_cost_usd"]
+    )
+
+    checks = {check.check_name: check for check in run.get_asset_check_evaluations()}
+    assert checks["answered_by_a_model"].passed
+    assert checks["no_judge_errors"].passed
+    assert not checks["no_errors"].passed
+    (made,) = run.asset_materializations_for_node("answer_scores")
+    assert "judged correct" in made.metadata["leaderboard"].value
+
+    text = capfd.readouterr()
+    stored = json.dumps([trace.to_dict() for trace in traces], default=str) + text.out + text.err
+    for path in data.rglob("*"):
+        if path.is_file():
+            stored += path.read_bytes().decode("latin-1")
+    assert KEY not in stored
