@@ -77,32 +77,19 @@ def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: ran
     documents = tuple(item.document for item in inside)
     _remember(model, documents, settings)
     system = MemorySystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
-    # Each question with the documents and sentences that answer it; none where nothing does.
-    asked: list[tuple[str, set[tuple[str, str]]]] = []
+    # Each question with the document and sentence that answer it; None where nothing does.
+    asked: list[tuple[str, tuple[str, str] | None]] = []
     for item in inside:
-        asked += [(question, {(item.document.id, evidence)}) for question, evidence in _distinct(item)]
-        asked += [(hop.question, {(hop.target, hop.evidence)}) for hop in item.two_hop]
-        asked += [(question, set()) for question in item.unanswerable[:1]]
-    asked += [(question, set()) for item in outside for question, _ in _distinct(item)[:2]]
-    asked += [
-        (question, {(inside[row].document.id, evidence) for row, evidence in members})
-        for question, members in _vague(inside)
-    ]
+        asked += [(question, (item.document.id, evidence)) for question, evidence in _distinct(item)]
+        asked += [(hop.question, (hop.target, hop.evidence)) for hop in item.two_hop]
+        asked += [(question, None) for question in item.unanswerable[:1]]
+    asked += [(question, None) for item in outside for question, _ in _distinct(item)[:2]]
     for start in range(0, len(asked), _BATCH):
         batch = asked[start : start + _BATCH]
         found = system.judge([question for question, _ in batch])
         for (_, gold), (segments, features, known) in zip(batch, found, strict=True):
-            right = torch.tensor([(s.document_id, s.text) in gold for s in segments], dtype=torch.bool)
+            right = torch.tensor([(s.document_id, s.text) == gold for s in segments], dtype=torch.bool)
             yield Judged(features, known, right if gold else torch.zeros(0, dtype=torch.bool))
-
-
-def _vague(items: Sequence[SkillDocument]) -> list[tuple[str, list[tuple[int, str]]]]:
-    """Questions that name no document, each with the row and sentence of everything that answers it."""
-    members: dict[str, list[tuple[int, str]]] = {}
-    for row, item in enumerate(items):
-        for question, evidence in item.vague:
-            members.setdefault(question, []).append((row, evidence))
-    return list(members.items())
 
 
 def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
@@ -117,15 +104,11 @@ def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settin
     rng.shuffle(drawn)
     inside, outside = drawn[len(drawn) // 8 :], drawn[: len(drawn) // 8]
     _remember(model, [item.document for item in inside], settings)
-    asked = [(question, [row]) for row, item in enumerate(inside) for question, _ in _distinct(item)]
-    asked += [(question, [row for row, _ in members]) for question, members in _vague(inside)]
-    asked += [(question, [len(inside)]) for item in outside for question, _ in _distinct(item)[:2]]
+    asked = [(question, row) for row, item in enumerate(inside) for question, _ in _distinct(item)]
+    asked += [(question, len(inside)) for item in outside for question, _ in _distinct(item)[:2]]
     if not asked:
         return
     texts, rows = zip(*asked, strict=True)
-    gold = torch.zeros(len(asked), len(inside) + 1, dtype=torch.bool)
-    for number, own in enumerate(rows):
-        gold[number, own] = True
     queries = [model.backbone.encode(text, settings.skill.query_tokens) for text in texts]
     parts = [
         model.routing_parts(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
@@ -134,7 +117,7 @@ def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settin
     router = model.router
     with torch.enable_grad():
         start = torch.cat([router.log_scale.detach().cpu(), router.null_score.detach().cpu()[None]])
-        scales, null = fit_routing(torch.cat(parts, 1), gold, start)
+        scales, null = fit_routing(torch.cat(parts, 1), torch.tensor(rows), start)
     router.log_scale.copy_(scales)
     router.null_score.copy_(null)
 

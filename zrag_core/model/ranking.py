@@ -105,14 +105,13 @@ def fit_routing(parts: torch.Tensor, gold: torch.Tensor, start: torch.Tensor) ->
 
     Args:
         parts: [3, Q, N] terms of the routing scores.
-        gold: [Q, N + 1] bool, the documents that answer; the last column where the question is about none in memory.
+        gold: [Q] rows; N where the question is about nothing in memory.
         start: [4] log scales and null score to start from.
     """
 
     def loss(values: torch.Tensor) -> torch.Tensor:
         scores = (values[:3].clamp(max=_LARGEST_LOG_SCALE).exp()[:, None, None] * parts).sum(0)
-        log_p = torch.log_softmax(torch.cat([scores, values[3].expand(len(gold), 1)], 1), 1)
-        return -torch.logsumexp(log_p.masked_fill(~gold, -torch.inf), 1).mean()
+        return F.cross_entropy(torch.cat([scores, values[3].expand(len(gold), 1)], 1), gold)
 
     found = _minimise(loss, start)
     return found[:3].clamp(max=_LARGEST_LOG_SCALE), found[3]
