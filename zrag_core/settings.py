@@ -470,7 +470,7 @@ class MemoragSettings(Section):
 class BenchmarkSettings(Section):
     """The job `benchmark_memory`: almanacs that nothing was chosen on."""
 
-    seeds: tuple[int, ...] = Field((301, 302, 303), min_length=1, description="almanac seeds")
+    seeds: tuple[int, ...] = Field((311, 312, 313), min_length=1, description="almanac seeds")
     languages: tuple[Literal["en", "ko"], ...] = Field(("en", "ko"), min_length=1, description="almanac languages")
     documents: tuple[Positive, ...] = Field((64, 200), min_length=1, description="numbers of documents in memory")
     questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
