@@ -360,8 +360,13 @@ class EvaluationSettings(Section):
     budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), min_length=1, description="evidence tokens per question")
     limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
     bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
-    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="level of the intervals")
+    confidence: Annotated[float, Field(gt=0.0, le=0.99)] = Field(0.95, description="level of intervals and verdicts")
     seed: int = Field(0, description="seed of the sample and of the bootstrap")
+    reference: System | None = Field(
+        None,
+        description="system that the others are compared with, beside zrag; left out: bm25_sentence where it is "
+        "evaluated, else the first retrieval baseline",
+    )
 
     @field_validator("systems", "splits", "budgets")
     @classmethod
@@ -369,6 +374,12 @@ class EvaluationSettings(Section):
         if repeated := [str(value) for value, count in Counter(values).items() if count > 1]:
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return values
+
+    @model_validator(mode="after")
+    def _compares_with_what_is_evaluated(self) -> EvaluationSettings:
+        if self.reference is not None and self.reference not in self.systems:
+            raise ValueError(f"reference '{self.reference}' is not one of systems")
+        return self
 
 
 class AnswerSettings(Section):

@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from zrag_core.evaluation.comparison_report import comparisons_markdown
+from zrag_core.evaluation.headline import COLUMNS
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.evaluation.scoring import METRIC_VERSION
@@ -48,6 +50,14 @@ def publish(frame: pd.DataFrame, settings: EvaluationSettings, run: TrackedRun) 
             title = f"{name.removesuffix('.png')} ({split})"
             metadata[title] = image(png, title)
     return metadata
+
+
+def publish_comparisons(frame: pd.DataFrame, settings: EvaluationSettings, run: TrackedRun) -> dict[str, Any]:
+    """Write the comparisons to MLflow as Markdown and CSV and return them as Dagster metadata."""
+    markdown = comparisons_markdown(frame, systems=settings.systems)
+    run.log_text(markdown, "comparisons.md")
+    run.log_text(frame[list(COLUMNS)].to_csv(index=False), "comparisons.csv")
+    return {"comparisons": dg.MetadataValue.md(markdown)}
 
 
 def log_systems(

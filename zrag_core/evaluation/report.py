@@ -90,10 +90,10 @@ def leaderboard_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = (), co
     for section in leaderboard_sections(frame, systems):
         blocks.append(f"### {section.title}")
         blocks.append(f"Corpus version `{section.corpus_version}`. {_caption(confidence)}")
-        blocks.append("**Retrieval**\n\n" + _markdown_table(*_retrieval_table(section)))
-        blocks.append("**Answer coverage, by evidence tokens**\n\n" + _markdown_table(*_coverage_table(section)))
+        blocks.append("**Retrieval**\n\n" + markdown_table(*_retrieval_table(section)))
+        blocks.append("**Answer coverage, by evidence tokens**\n\n" + markdown_table(*_coverage_table(section)))
         if not section.answered.empty:
-            blocks.append("**Answers**\n\n" + _markdown_table(*_answer_table(section)))
+            blocks.append("**Answers**\n\n" + markdown_table(*_answer_table(section)))
     return "\n\n".join(blocks) + "\n" if blocks else "No question was evaluated.\n"
 
 
@@ -225,7 +225,8 @@ def _widest_half_interval(section: LeaderboardSection) -> float | None:
     return 50 * max(known) if known else None
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is aligned to the left and the others to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -106,7 +106,14 @@ def answer_scores(
 ):
     """Score the answers and publish the whole leaderboard."""
     from zrag_pipeline.answering import score_answers
-    from zrag_pipeline.publishing import load_leaderboard, log_systems, publish, store_leaderboard
+    from zrag_pipeline.comparisons import load_comparisons, store_comparisons
+    from zrag_pipeline.publishing import (
+        load_leaderboard,
+        log_systems,
+        publish,
+        publish_comparisons,
+        store_leaderboard,
+    )
 
     loaded = settings.load()
     version, run_id = answer_runs["corpus_version"], context.run.run_id
@@ -115,7 +122,9 @@ def answer_scores(
         scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
         warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
         store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
-        everything = load_leaderboard(warehouse, list({evidence_scores["scores_run_id"], run_id}))
+        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
+        runs = list({evidence_scores["scores_run_id"], run_id})
+        everything = load_leaderboard(warehouse, runs)
         log_systems(
             tracking,
             run,
@@ -127,6 +136,7 @@ def answer_scores(
             answer_budget=loaded.answers.budget,
         )
         metadata = publish(everything, loaded.evaluation, run)
+        metadata |= publish_comparisons(load_comparisons(warehouse, runs), loaded.evaluation, run)
     return dg.MaterializeResult(
         value={"corpus_version": version},
         metadata={**metadata, "dagster/row_count": len(scores), "reader": reader, **link(run)},

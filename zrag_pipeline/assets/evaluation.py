@@ -119,7 +119,8 @@ def system_evidence(
     kinds={"duckdb", "mlflow"},
     code_version="1",
     description="Recall, MRR, ROUGE-L, answer coverage and groundedness of every question: table `scores`. "
-    "MLflow holds one child run per system, with the same metric names.",
+    "Paired comparisons of the systems: table `comparisons`. MLflow holds one child run per system, with the same "
+    "metric names.",
 )
 def evidence_scores(
     context: dg.AssetExecutionContext,
@@ -131,8 +132,9 @@ def evidence_scores(
     """Score the evidence and aggregate it with bootstrap intervals."""
     import pandas as pd
 
+    from zrag_pipeline.comparisons import store_comparisons
     from zrag_pipeline.publishing import log_systems, store_leaderboard
-    from zrag_pipeline.scoring import leaderboard_rows, load_evidence, score_rows
+    from zrag_pipeline.scoring import NO_READER, leaderboard_rows, load_evidence, score_rows
     from zrag_pipeline.systems import refuse_other_questions
 
     loaded = settings.load()
@@ -142,9 +144,10 @@ def evidence_scores(
         refuse_other_questions(corpus, system_evidence, "evidence")
         evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
         scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
-        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": "none"})
+        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": NO_READER})
         frame = leaderboard_rows(scores, evidence, loaded.evaluation)
-        store_leaderboard(warehouse, frame, run_id=run_id, readers=["none"])
+        store_leaderboard(warehouse, frame, run_id=run_id, readers=[NO_READER])
+        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=NO_READER)
         profile = {"questions": int(scores["question_id"].nunique()), "splits": list(loaded.evaluation.splits)}
         run.log_dataset(corpus.name, version, profile, source=version, context="evaluation")
         log_systems(tracking, run, frame, scores, system_evidence["params"])
@@ -164,7 +167,7 @@ def evidence_scores(
     kinds={"duckdb", "matplotlib"},
     code_version="1",
     description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
-    "a Markdown report and plots.",
+    "a Markdown report, which differences are shown, and plots.",
     check_specs=[
         dg.AssetCheckSpec(
             "memory_routes_like_bm25",
@@ -181,13 +184,16 @@ def leaderboard(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
-    from zrag_pipeline.publishing import load_leaderboard, publish, routing_check
+    from zrag_pipeline.comparisons import load_comparisons
+    from zrag_pipeline.publishing import load_leaderboard, publish, publish_comparisons, routing_check
 
     loaded = settings.load()
     version = evidence_scores["corpus_version"]
     frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
         metadata = publish(frame, loaded.evaluation, run)
+        compared = load_comparisons(warehouse, [evidence_scores["scores_run_id"]])
+        metadata |= publish_comparisons(compared, loaded.evaluation, run)
     return dg.MaterializeResult(
         value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
