@@ -394,6 +394,9 @@ class AnswerSettings(Section):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     max_answer_tokens: Positive = Field(64, description="longest answer")
     budget: Positive = Field(256, description="evidence budget that is answered from")
+    curve_budgets: tuple[Positive, ...] = Field(
+        (), description="further evidence budgets to answer from, for F1 by evidence tokens; each costs as much again"
+    )
     concurrency: Positive = Field(8, description="requests in flight at once")
     timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds before a request is given up")
     max_retries: Annotated[int, Field(ge=0)] = Field(5, description="retries with exponential back-off")
@@ -451,6 +454,8 @@ class Settings(Section):
     def _answers_a_measured_budget(self) -> Settings:
         if self.answers.budget not in self.evaluation.budgets:
             raise ValueError(f"answers.budget {self.answers.budget} is not one of evaluation.budgets")
+        if unmeasured := [budget for budget in self.answers.curve_budgets if budget not in self.evaluation.budgets]:
+            raise ValueError(f"answers.curve_budgets: {unmeasured[0]} is not one of evaluation.budgets")
         return self
 
 

@@ -58,7 +58,7 @@ def answer_evidence(
     reader = choose_reader(settings.answers, environ, cache_path)
     version = handle["corpus_version"]
     refuse_other_questions(warehouse.load_corpus(version), handle, "evidence")
-    requests = _requests(settings, warehouse, handle)
+    requests, budgets = _requests(settings, warehouse, handle)
     estimate = str(reader.estimate(requests))
     log(f"{len(requests):,} questions for reader '{reader.name}': {estimate}")
     began = last = time.monotonic()
@@ -75,7 +75,7 @@ def answer_evidence(
         run_id=run_id,
         corpus_version=version,
         evidence_run_id=handle["evidence_run_id"],
-        budget=settings.answers.budget,
+        budget=budgets,
     )
     warehouse.replace_rows("answers", frame, {"run_id": run_id, "reader": reader.name})
     errors = [answer.error for answer in answers if answer.error]
@@ -114,8 +114,8 @@ def score_answers(
         [answers_handle["answers_run_id"], answers_handle["reader"]],
     )
     scores = warehouse.query(
-        "SELECT * FROM scores WHERE run_id = ? AND reader = ? AND budget = ? ORDER BY rowid",
-        [scores_handle["scores_run_id"], NO_READER, int(answers["budget"].iloc[0])],
+        "SELECT * FROM scores WHERE run_id = ? AND reader = ? AND list_contains(?, budget) ORDER BY rowid",
+        [scores_handle["scores_run_id"], NO_READER, answers["budget"].unique().tolist()],
     )
     corpus = warehouse.load_corpus(answers_handle["corpus_version"])
     rows = pd.DataFrame(answer_score_rows(scores, answers, corpus, run_id=run_id))
@@ -123,25 +123,32 @@ def score_answers(
     return rows, frame
 
 
-def _requests(settings: Settings, warehouse: Warehouse, handle: Mapping[str, Any]) -> list[AnswerRequest]:
+def _requests(
+    settings: Settings, warehouse: Warehouse, handle: Mapping[str, Any]
+) -> tuple[list[AnswerRequest], list[int]]:
+    """What is asked, and the evidence budget of each request."""
     answers = settings.answers
+    budgets = list(dict.fromkeys([answers.budget, *answers.curve_budgets]))
     rows = warehouse.query(
-        "SELECT e.system, e.question_id, e.evidence, q.question, q.language FROM evidence e "
-        "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND e.budget = ? ORDER BY e.rowid",
-        [handle["evidence_run_id"], answers.budget],
+        "SELECT e.system, e.budget, e.question_id, e.evidence, q.question, q.language FROM evidence e "
+        "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND list_contains(?, e.budget) "
+        # The headline's budget first, should the money not last.
+        "ORDER BY e.budget <> ?, e.rowid",
+        [handle["evidence_run_id"], budgets, answers.budget],
     )
-    if rows.empty:
+    if missing := sorted(set(budgets) - set(rows["budget"])):
         raise WarehouseError(
-            f"there is no evidence at a budget of {answers.budget} tokens to answer from",
-            where="answers.budget",
+            f"there is no evidence at a budget of {missing[0]} tokens to answer from",
+            where="answers.budget" if missing[0] == answers.budget else "answers.curve_budgets",
             remedy="use one of evaluation.budgets, or materialise system_evidence again",
         )
     if answers.limit_questions is not None:
         order = hash_order(rows["question_id"].unique(), settings.evaluation.seed, "answers")
         rows = rows[rows["question_id"].isin(order[: answers.limit_questions])]
-    return [
+    requests = [
         AnswerRequest(
             row.question_id, row.system, row.question, row.evidence, row.language, row.system == "closed_book"
         )
         for row in rows.itertuples()
     ]
+    return requests, rows["budget"].tolist()

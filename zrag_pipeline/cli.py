@@ -69,8 +69,14 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         )
     order = typing.get_args(System)
     compared = newest_comparisons(warehouse, corpus_version)
-    print((leaderboard_markdown if markdown else leaderboard_text)(frame, systems=order))
-    print((comparisons_markdown if markdown else comparisons_text)(compared, systems=order))
+    if markdown:
+        print(leaderboard_markdown(frame, systems=order))
+        print(comparisons_markdown(compared, systems=order))
+        return
+    # Answers are compared at the budget that the run was configured to be judged by.
+    budgets = compared.loc[compared["measure"] == "f1", "budget"]
+    print(leaderboard_text(frame, systems=order, answer_budget=None if budgets.empty else int(budgets.iloc[-1])))
+    print(comparisons_text(compared, systems=order), end="")
 
 
 def print_places() -> None:

@@ -20,6 +20,19 @@ from zrag_pipeline.training import image
 from zrag_pipeline.warehouse import Warehouse
 
 _TOLERANCE = 0.05
+EVIDENCE_FROM: dict[str, str] = {
+    "zrag": "sentences",
+    "zrag_free": "the model's own words",
+    "zrag_joint": "sentences",
+    "zrag_joint_free": "the model's own words",
+    "bm25": "passages",
+    "bm25_sentence": "sentences",
+    "dense": "passages",
+    "hybrid": "passages",
+    "closed_book": "nothing",
+    "gold_evidence": "the targets",
+}
+"""What a system fills the evidence budget with: beside its other parameters, what tells it from the others."""
 
 
 def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
@@ -38,14 +51,18 @@ def load_leaderboard(warehouse: Warehouse, run_ids: Sequence[str]) -> pd.DataFra
     )
 
 
-def publish(frame: pd.DataFrame, settings: EvaluationSettings, run: TrackedRun) -> dict[str, Any]:
-    """Write the report and the plots to MLflow and return them as Dagster metadata."""
+def publish(frame: pd.DataFrame, settings: EvaluationSettings, run: TrackedRun, *, budget: int) -> dict[str, Any]:
+    """Write the report and the plots to MLflow and return them as Dagster metadata.
+
+    Args:
+        budget: evidence tokens of what is shown at one budget.
+    """
     markdown = leaderboard_markdown(frame, systems=settings.systems, confidence=settings.confidence)
     run.log_text(markdown, "leaderboard.md")
     run.log_table(frame.drop(columns=["created_at"], errors="ignore"), "leaderboard")
     metadata: dict[str, Any] = {"leaderboard": dg.MetadataValue.md(markdown)}
     for split in frame["split"].unique():
-        for name, png in leaderboard_plots(frame, split, systems=settings.systems).items():
+        for name, png in leaderboard_plots(frame, split, systems=settings.systems, budget=budget).items():
             run.log_figure(png, f"plots/{split}/{name}")
             title = f"{name.removesuffix('.png')} ({split})"
             metadata[title] = image(png, title)
@@ -70,14 +87,19 @@ def log_systems(
 ) -> None:
     """One child run per system: what it is as parameters, its leaderboard numbers, its questions as a table.
 
+    Measures that depend on the evidence budget are curves whose step is the budget in tokens.
+
     Args:
         params_of: parameters of each system, see `system_params`.
         extra: parameters that are the same for all.
     """
     for system in frame["system"].unique():
-        params = {"system": system, **params_of[system], **extra}
+        params = {"system": system, "evidence_from": EVIDENCE_FROM[system], **params_of[system], **extra}
         with tracking.child(parent, system, context_tags={"zrag.system": system}, params=params) as child:
-            child.log_metrics(system_metrics(frame, system))
+            single, curves = system_metrics(frame, system)
+            child.log_metrics(single)
+            for budget, figures in sorted(curves.items()):
+                child.log_metrics(figures, step=budget)
             own = scores[scores["system"] == system]
             columns = [c for c in own.columns if c not in ("run_id", "evidence_run_id", "corpus_version", "system")]
             child.log_table(own[columns], "questions")

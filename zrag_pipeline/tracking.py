@@ -17,6 +17,7 @@ import os
 import re
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,12 @@ class TrackedRun:
         """The run's page in the MLflow UI (`$ZRAG_MLFLOW_URL`, or where `make ui` serves it)."""
         base = os.environ.get("ZRAG_MLFLOW_URL") or DEFAULT_URL
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def children_url(self) -> str:
+        """Charts of this run's child runs in the MLflow UI, side by side."""
+        wanted = urllib.parse.quote(f"tags.`mlflow.parentRunId` = '{self.run_id}'")
+        return f"{self.url.partition('/runs/')[0]}/runs?searchFilter={wanted}&compareRunsMode=CHART"
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set tags that were not known when the run began; child runs take them over, None is left out."""

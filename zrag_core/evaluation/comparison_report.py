@@ -14,6 +14,8 @@ _LABELS = {"recall_at_1": "recall@1", "recall_at_10": "recall@10", COVERAGE: "co
 # Told in whole sentences too, and what a terminal has room for.
 _TOLD = (COVERAGE, "f1")
 _SHORT = ("recall_at_1", COVERAGE, "f1")
+# Floor and ceiling, whose differences surprise nobody.
+_BOUNDS = ("closed_book", "gold_evidence")
 
 
 def comparisons_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str:
@@ -52,7 +54,8 @@ def comparisons_text(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str
         systems: their order; left out, the order of appearance.
 
     Returns:
-        A block of lines, at most 100 characters each, for each split; empty where nothing was compared.
+        A block of lines for each split, at most 110 characters wide, without closed_book and gold_evidence; empty
+        where nothing was compared.
     """
     blocks: dict[tuple[str, str], str] = {}
     for title, reference, rows in _sections(frame[frame["question_type"] == ALL_TYPES]):
@@ -68,6 +71,7 @@ def _text_block(title: str, reference: str, rows: pd.DataFrame, systems: Sequenc
     table = [
         [name, *(_text_cell(own, name) for own in columns.values())]
         for name in _in_order(rows["system"].unique(), systems)
+        if name not in _BOUNDS
     ]
     table = [["system", *columns], *table]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]

@@ -105,6 +105,7 @@ def answer_scores(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Score the answers and publish the whole leaderboard."""
+    from zrag_pipeline.answer_costs import cost_note, with_list_costs
     from zrag_pipeline.answering import score_answers
     from zrag_pipeline.comparisons import load_comparisons, store_comparisons
     from zrag_pipeline.publishing import (
@@ -125,6 +126,7 @@ def answer_scores(
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
         runs = list({evidence_scores["scores_run_id"], run_id})
         everything = load_leaderboard(warehouse, runs)
+        everything = with_list_costs(everything, warehouse, answer_runs["answers_run_id"], reader)
         log_systems(
             tracking,
             run,
@@ -135,11 +137,18 @@ def answer_scores(
             answering_model=answer_runs["model"],
             answer_budget=loaded.answers.budget,
         )
-        metadata = publish(everything, loaded.evaluation, run)
+        metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, runs), loaded.evaluation, run)
+        metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, answer_runs["model"]))
     return dg.MaterializeResult(
         value={"corpus_version": version},
-        metadata={**metadata, "dagster/row_count": len(scores), "reader": reader, **link(run)},
+        metadata={
+            **metadata,
+            "dagster/row_count": len(scores),
+            "reader": reader,
+            **link(run),
+            "mlflow_systems": dg.MetadataValue.url(run.children_url),
+        },
     )
 
 

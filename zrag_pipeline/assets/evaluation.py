@@ -157,6 +157,7 @@ def evidence_scores(
             **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
             "metric_version": scores["metric_version"].iloc[0],
             **link(run),
+            "mlflow_systems": dg.MetadataValue.url(run.children_url),
         },
     )
 
@@ -191,7 +192,7 @@ def leaderboard(
     version = evidence_scores["corpus_version"]
     frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
-        metadata = publish(frame, loaded.evaluation, run)
+        metadata = publish(frame, loaded.evaluation, run, budget=loaded.answers.budget)
         compared = load_comparisons(warehouse, [evidence_scores["scores_run_id"]])
         metadata |= publish_comparisons(compared, loaded.evaluation, run)
     return dg.MaterializeResult(
