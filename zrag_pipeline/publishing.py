@@ -14,6 +14,7 @@ from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.evaluation.scoring import METRIC_VERSION
 from zrag_core.settings import EvaluationSettings
+from zrag_pipeline.mlflow_links import compare_url
 from zrag_pipeline.scoring import system_metrics
 from zrag_pipeline.tracking import TrackedRun, Tracking
 from zrag_pipeline.training import image
@@ -84,7 +85,7 @@ def log_systems(
     scores: pd.DataFrame,
     params_of: Mapping[str, Mapping[str, Any]],
     **extra: Any,
-) -> None:
+) -> dict[str, Any]:
     """One child run per system: what it is as parameters, its leaderboard numbers, its questions as a table.
 
     Measures that depend on the evidence budget are curves whose step is the budget in tokens.
@@ -92,10 +93,15 @@ def log_systems(
     Args:
         params_of: parameters of each system, see `system_params`.
         extra: parameters that are the same for all.
+
+    Returns:
+        Dagster metadata that leads to the comparison of these runs, and to their curves of answer coverage.
     """
+    children: list[str] = []
     for system in frame["system"].unique():
         params = {"system": system, "evidence_from": EVIDENCE_FROM[system], **params_of[system], **extra}
         with tracking.child(parent, system, context_tags={"zrag.system": system}, params=params) as child:
+            children.append(child.run_id)
             single, curves = system_metrics(frame, system)
             child.log_metrics(single)
             for budget, figures in sorted(curves.items()):
@@ -103,6 +109,11 @@ def log_systems(
             own = scores[scores["system"] == system]
             columns = [c for c in own.columns if c not in ("run_id", "evidence_run_id", "corpus_version", "system")]
             child.log_table(own[columns], "questions")
+    compared = parent.experiment_id, children
+    return {
+        "mlflow_compare": dg.MetadataValue.url(compare_url(*compared)),
+        "mlflow_curves": dg.MetadataValue.url(compare_url(*compared, "answer_coverage")),
+    }
 
 
 def routing_check(frame: pd.DataFrame) -> dg.AssetCheckResult:

@@ -127,7 +127,7 @@ def answer_scores(
         runs = list({evidence_scores["scores_run_id"], run_id})
         everything = load_leaderboard(warehouse, runs)
         everything = with_list_costs(everything, warehouse, answer_runs["answers_run_id"], reader)
-        log_systems(
+        links = log_systems(
             tracking,
             run,
             everything,
@@ -147,7 +147,7 @@ def answer_scores(
             "dagster/row_count": len(scores),
             "reader": reader,
             **link(run),
-            "mlflow_systems": dg.MetadataValue.url(run.children_url),
+            **links,
         },
     )
 

@@ -150,14 +150,14 @@ def evidence_scores(
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=NO_READER)
         profile = {"questions": int(scores["question_id"].nunique()), "splits": list(loaded.evaluation.splits)}
         run.log_dataset(corpus.name, version, profile, source=version, context="evaluation")
-        log_systems(tracking, run, frame, scores, system_evidence["params"])
+        links = log_systems(tracking, run, frame, scores, system_evidence["params"])
     return dg.MaterializeResult(
         value={**system_evidence, "scores_run_id": run_id},
         metadata={
             **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
             "metric_version": scores["metric_version"].iloc[0],
             **link(run),
-            "mlflow_systems": dg.MetadataValue.url(run.children_url),
+            **links,
         },
     )
 
