@@ -232,7 +232,8 @@ def test_text_says_what_the_numbers_are():
 def test_answers_at_several_budgets():
     """The table shows those at the wanted budget, or at the largest."""
     frame = pd.concat([rows(("bm25", "dense"), answered=budget) for budget in (64, 256)])
-    frame = frame[frame["reader"].notna()].assign(f1=frame["budget"] / 512)
+    frame = frame[frame["reader"].notna()]
+    frame["f1"] = frame["budget"] / 512
     board = aggregate(frame, samples=20)
     for wanted, budget, f1 in ((64, 64, "12.5"), (None, 256, "50.0"), (512, 256, "50.0")):
         text = leaderboard_text(board, answer_budget=wanted)

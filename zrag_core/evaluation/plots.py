@@ -111,8 +111,8 @@ def _curve(rows: pd.DataFrame, measure: str, cost: str, what: str) -> bytes:
 def _by_reader(answered: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Answered rows, systems named with their reader where there are several, and whose answers they are."""
     readers = answered["reader"].unique()
-    if len(readers) == 1:
-        return answered, f"reader: {reader_label(readers[0])}"
+    if len(readers) < 2:
+        return answered, "".join(f"reader: {reader_label(reader)}" for reader in readers)
     return answered.assign(system=answered["system"] + ", " + answered["reader"]), "by reader"
 
 
