@@ -30,10 +30,12 @@ def store_comparisons(
     warehouse.replace_rows("comparisons", frame, {"run_id": run_id, "reader": reader})
 
 
-def load_comparisons(warehouse: Warehouse, run_ids: Sequence[str]) -> pd.DataFrame:
-    """Comparisons of some runs, in the order they were stored: the main reference first."""
+def load_comparisons(warehouse: Warehouse, run_ids: Sequence[str], readers: Sequence[str]) -> pd.DataFrame:
+    """Comparisons of some runs and readers, in the order they were stored: the main reference first."""
     return warehouse.query(
-        "SELECT * FROM comparisons WHERE list_contains(?, run_id) ORDER BY created_at, rowid", [list(run_ids)]
+        "SELECT * FROM comparisons WHERE list_contains(?, run_id) AND list_contains(?, reader) "
+        "ORDER BY created_at, rowid",
+        [list(run_ids), list(readers)],
     )
 
 

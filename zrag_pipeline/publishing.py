@@ -45,10 +45,12 @@ def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str,
         warehouse.replace_rows("leaderboard_entries", rows, {"run_id": run_id, "reader": reader})
 
 
-def load_leaderboard(warehouse: Warehouse, run_ids: Sequence[str]) -> pd.DataFrame:
-    """Leaderboard rows of some runs, in the order they were stored."""
+def load_leaderboard(warehouse: Warehouse, run_ids: Sequence[str], readers: Sequence[str]) -> pd.DataFrame:
+    """Leaderboard rows of some runs and readers, in the order they were stored."""
     return warehouse.query(
-        "SELECT * FROM leaderboard_entries WHERE list_contains(?, run_id) ORDER BY created_at, rowid", [list(run_ids)]
+        "SELECT * FROM leaderboard_entries WHERE list_contains(?, run_id) AND list_contains(?, reader) "
+        "ORDER BY created_at, rowid",
+        [list(run_ids), list(readers)],
     )
 
 

@@ -115,6 +115,7 @@ def answer_scores(
         publish_comparisons,
         store_leaderboard,
     )
+    from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
     version, run_id = answer_runs["corpus_version"], context.run.run_id
@@ -124,8 +125,8 @@ def answer_scores(
         warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
         store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
-        runs = list({evidence_scores["scores_run_id"], run_id})
-        everything = load_leaderboard(warehouse, runs)
+        stored = list({evidence_scores["scores_run_id"], run_id}), [NO_READER, reader]
+        everything = load_leaderboard(warehouse, *stored)
         everything = with_list_costs(everything, warehouse, answer_runs["answers_run_id"], reader)
         links = log_systems(
             tracking,
@@ -138,7 +139,7 @@ def answer_scores(
             answer_budget=loaded.answers.budget,
         )
         metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
-        metadata |= publish_comparisons(load_comparisons(warehouse, runs), loaded.evaluation, run)
+        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
         metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, answer_runs["model"]))
     return dg.MaterializeResult(
         value={"corpus_version": version},

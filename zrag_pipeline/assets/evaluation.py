@@ -187,14 +187,16 @@ def leaderboard(
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
     from zrag_pipeline.comparisons import load_comparisons
     from zrag_pipeline.publishing import load_leaderboard, publish, publish_comparisons, routing_check
+    from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
     version = evidence_scores["corpus_version"]
-    frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
+    # Not the answers, which the same run may or may not have scored by now; `answer_scores` publishes both.
+    stored = [evidence_scores["scores_run_id"]], [NO_READER]
+    frame = load_leaderboard(warehouse, *stored)
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
         metadata = publish(frame, loaded.evaluation, run, budget=loaded.answers.budget)
-        compared = load_comparisons(warehouse, [evidence_scores["scores_run_id"]])
-        metadata |= publish_comparisons(compared, loaded.evaluation, run)
+        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
     return dg.MaterializeResult(
         value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
