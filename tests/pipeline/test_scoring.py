@@ -240,13 +240,34 @@ def test_leaderboard_rows_join_tokens_latency_and_cost(warehouse, scores):
 
 def test_metrics_have_the_same_names_for_every_system(warehouse, scores):
     frame = leaderboard_rows(scores, load_evidence(warehouse, "e1"), SETTINGS)
-    good, bad = (system_metrics(frame, name) for name in ("good", "bad"))
+    (good, curves), (bad, other_curves) = (system_metrics(frame, name) for name in ("good", "bad"))
     assert set(good) == set(bad)
     assert good["answer_coverage_64"] == 1.0
-    assert {"recall_at_1", "two_hop/answer_coverage_8", "unanswerable/evidence_tokens_64", "rouge_l_8_low"} <= set(good)
-    assert not {"em", "f1"} & set(good), "nothing was answered"
+    assert {"recall_at_1", "two_hop/answer_coverage_8", "unanswerable/evidence_tokens_64"} <= set(good)
+    assert {"interval/rouge_l_8_low", "interval/answer_coverage_64_high"} <= set(good)
+    assert not any(name.startswith(("em", "f1")) for name in good), "nothing was answered"
     assert good["recall_at_1"] == pytest.approx(2 / 3)
     assert bad["recall_at_1"] == pytest.approx(1 / 3)
+    assert set(curves) == set(other_curves) == {8, 64}
+    for budget in (8, 64):
+        assert {name for name in curves[budget] if "/" not in name} == {
+            "answer_coverage",
+            "rouge_l",
+            "evidence_tokens",
+        }
+        for name in ("answer_coverage", "rouge_l", "evidence_tokens", "unanswerable/evidence_tokens"):
+            assert curves[budget][name] == good[f"{name}_{budget}"]
+
+
+def test_answers_at_several_budgets_are_scored_each_and_their_costs_add_up(warehouse, scores):
+    given = pd.concat([answers(q1="Ilse Maar"), answers(q1="Nobody").assign(budget=8)])
+    rows = pd.DataFrame(answer_score_rows(scores, given, CORPUS, run_id="a1"))
+    em = rows.set_index(["system", "budget"])["em"]
+    assert em.to_dict() == {("good", 8): 0, ("bad", 8): 0, ("good", 64): 1, ("bad", 64): 1}
+    frame = leaderboard_rows(rows, load_evidence(warehouse, "e1"), SETTINGS, costs=given)
+    single, curves = system_metrics(frame, "good")
+    assert (single["em_8"], single["em_64"], single["cost_usd"]) == (0, 1, 0.5)
+    assert {budget: figures["em"] for budget, figures in curves.items()} == {8: 0, 64: 1}
 
 
 def test_scores_of_other_evidence_than_the_answers_are_refused(warehouse, scores):
