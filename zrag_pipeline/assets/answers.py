@@ -94,7 +94,7 @@ def answer_runs(
     kinds={"duckdb", "mlflow"},
     code_version="1",
     description="Exact match and F1 of the answers (SQuAD and KorQuAD rules) beside the evidence measures, and the "
-    "leaderboard with both.",
+    "leaderboard and the HTML page with both.",
 )
 def answer_scores(
     context: dg.AssetExecutionContext,
@@ -107,6 +107,7 @@ def answer_scores(
     """Score the answers and publish the whole leaderboard."""
     from zrag_pipeline.answering import score_answers
     from zrag_pipeline.publishing import load_leaderboard, log_systems, publish, store_leaderboard
+    from zrag_pipeline.report_page import publish_report
 
     loaded = settings.load()
     version, run_id = answer_runs["corpus_version"], context.run.run_id
@@ -127,6 +128,7 @@ def answer_scores(
             answer_budget=loaded.answers.budget,
         )
         metadata = publish(everything, loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
     return dg.MaterializeResult(
         value={"corpus_version": version},
         metadata={**metadata, "dagster/row_count": len(scores), "reader": reader, **link(run)},

@@ -164,7 +164,7 @@ def evidence_scores(
     kinds={"duckdb", "matplotlib"},
     code_version="1",
     description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
-    "a Markdown report and plots.",
+    "a Markdown report, plots, and an HTML page with examples.",
     check_specs=[
         dg.AssetCheckSpec(
             "memory_routes_like_bm25",
@@ -182,12 +182,14 @@ def leaderboard(
 ):
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
     from zrag_pipeline.publishing import load_leaderboard, publish, routing_check
+    from zrag_pipeline.report_page import publish_report
 
     loaded = settings.load()
     version = evidence_scores["corpus_version"]
     frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
         metadata = publish(frame, loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
     return dg.MaterializeResult(
         value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
