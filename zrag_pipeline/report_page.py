@@ -85,6 +85,7 @@ def _gather(warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any],
         corpus=warehouse.load_corpus(version),
         corpus_version=version,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seeds=_seeds(settings),
         facts=_facts(settings, evidence_run),
         settings={**settings.model_dump(mode="json"), "systems": {name: handle["params"][name] for name in systems}},
         stand_ins=stand_ins(settings, systems, runs),
@@ -153,14 +154,17 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
     )
 
 
-def _facts(settings: Settings, evidence_run: str) -> dict[str, str]:
+def _seeds(settings: Settings) -> str:
     seeds = {"training": settings.training.seed, "evaluation": settings.evaluation.seed}
     if settings.corpus.format == "almanac":
         seeds = {"almanac": settings.corpus.almanac.seed, **seeds}
+    return ", ".join(f"{name} {seed}" for name, seed in seeds.items())
+
+
+def _facts(settings: Settings, evidence_run: str) -> dict[str, str]:
     packages = {"zrag": ZRAG_VERSION, "python": platform.python_version()}
     packages |= {name: metadata.version(name) for name in _PACKAGES}
     return {
-        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
         "policy": settings.memory.policy,
         "backbone": settings.backbone.name,
         "commit": git_sha() or "not run from a git checkout",

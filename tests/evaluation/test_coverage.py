@@ -150,7 +150,10 @@ def test_spans_are_the_answers_own_characters(text, golds, language, marked):
     assert [text[start:end] for start, end in answer_spans(text, golds, language)] == marked
 
 
-@given(st.text(alphabet="Aa the한국이에1,0.5 ﬁß+\n", max_size=30), st.lists(st.text("Aa the한국1,0.5+", max_size=6), max_size=3))
+@given(
+    st.text(alphabet="Aa the한국이에1,0.5 ﬁß+\n", max_size=30),
+    st.lists(st.text("Aa the한국1,0.5+", max_size=6), max_size=3),
+)
 def test_an_answer_has_a_span_exactly_where_it_is_covered(text, golds):
     for language in ("en", "ko"):
         spans = answer_spans(text, golds, language)

@@ -16,12 +16,12 @@ from zrag_core.evaluation.html_report.marking import Piece, mark, shorten
 ROUTED = 5
 _PURPOSE = "report examples"
 HOW_CHOSEN = (
-    "A question's score is the mean of answer coverage, F1 of the answer and ROUGE-L, of those that are defined for "
-    "it. Where the corpus does not answer the question, handing over evidence counts as coverage 0. Best and worst "
-    "are the highest and the lowest scores among the questions that were not refused; no question is in both lists, "
-    "and equal scores come in a fixed order (a hash of the question's id). Refused are the questions for which the "
-    "system said that its memory or index does not hold the answer: first those that the corpus does answer, the most "
-    "confident ones first."
+    "A question's score is the mean of answer coverage and F1 of the answer, of those that are defined for it, and "
+    "ROUGE-L where neither is; where the corpus does not answer the question, handing over evidence counts as coverage "
+    "0. Best and worst are the highest and the lowest scores among the questions that were not refused; among equals "
+    "ROUGE-L decides, then a hash of the question's id, and no question is in both lists. Refused are those for which "
+    "the system said that it does not hold the answer: first the ones that the corpus does answer, and of these the "
+    "most confident ones."
 )
 
 
@@ -58,7 +58,7 @@ class Example:
     """One question as a system dealt with it.
 
     Attributes:
-        evidence: the evidence with the answer marked; empty where there is none.
+        evidence: its pieces, best first, each with the answer marked; empty where there is none.
         own_words: the evidence is the model's own text, so it has no place in a document.
         score: see `HOW_CHOSEN`; None where no measure is defined.
         reader: who answered; None where nothing was answered.
@@ -66,7 +66,7 @@ class Example:
     """
 
     question: Question
-    evidence: tuple[Piece, ...]
+    evidence: tuple[tuple[Piece, ...], ...]
     own_words: bool
     answerable: bool
     confidence: float | None
@@ -120,7 +120,7 @@ def choose_examples(system: str, rows: pd.DataFrame, corpus: Corpus, limit: int)
     place = {name: number for number, name in enumerate(hash_order((e.question.id for e in found), 0, _PURPOSE))}
     scored = sorted(
         (example for example in found if example.answerable and example.score is not None),
-        key=lambda example: (-example.score, place[example.question.id]),
+        key=lambda example: (-example.score, -(example.rouge_l or 0.0), place[example.question.id]),
     )
     n_worst = min(limit, len(scored) // 2)
     refused = sorted(
@@ -143,26 +143,28 @@ def in_corpus(question: Question) -> bool:
 
 
 def question_score(question: Question, coverage: float | None, f1: float | None, rouge_l: float | None) -> float | None:
-    """Mean of the measures that are defined; see `HOW_CHOSEN`."""
+    """Mean of coverage and F1 where they are defined, else ROUGE-L; see `HOW_CHOSEN`."""
     if not in_corpus(question):
         coverage = 0.0
-    known = [value for value in (coverage, f1, rouge_l) if value is not None]
-    return sum(known) / len(known) if known else None
+    known = [value for value in (coverage, f1) if value is not None]
+    return sum(known) / len(known) if known else rouge_l
 
 
 def _example(row: Mapping[str, Any], question: Question, documents: Mapping[str, Document]) -> Example:
     golds, language = question.golden_answers, question.language
     ranked = [document_id for document_id in row["document_ids"] if document_id in documents]
     scores = dict(zip(row["document_ids"], row["scores"], strict=False))
-    sources: dict[str, list[tuple[int, int]]] = {}
-    for document_id, start, end in zip(
-        row["source_document_ids"], row["source_start"], row["source_end"], strict=True
-    ):
-        sources.setdefault(document_id, []).append((int(start), int(end)))
-    text, own_words = row["evidence"], bool(row["evidence"]) and not sources
+    sources: dict[str, dict[int, tuple[int, int]]] = {}
+    places = zip(row["source_document_ids"], row["source_start"], row["source_end"], strict=True)
+    for number, (document_id, start, end) in enumerate(places, 1):
+        sources.setdefault(document_id, {})[number] = (int(start), int(end))
+    own_words = bool(row["evidence"]) and not sources
     return Example(
         question=question,
-        evidence=mark(text, answers=answer_spans(text, golds, language)) if text else (),
+        evidence=tuple(
+            mark(text, answers=answer_spans(text, golds, language))
+            for text in _pieces_of(row["evidence"], sources, documents)
+        ),
         own_words=own_words,
         answerable=bool(row["answerable"]),
         confidence=row["confidence"],
@@ -180,7 +182,7 @@ def _example(row: Mapping[str, Any], question: Question, documents: Mapping[str,
                 rank=ranked.index(name) + 1 if name in ranked else None,
                 used=name in sources,
                 gold=name in question.document_ids,
-                pieces=_document_pieces(documents[name], sources.get(name, []), golds, language),
+                pieces=_document_pieces(documents[name], sources.get(name, {}), golds, language),
             )
             for name in _shown(sources, ranked if own_words else (), question)
             if name in documents
@@ -193,12 +195,21 @@ def _example(row: Mapping[str, Any], question: Question, documents: Mapping[str,
     )
 
 
+def _pieces_of(
+    evidence: str, sources: Mapping[str, Mapping[int, tuple[int, int]]], documents: Mapping[str, Document]
+) -> list[str]:
+    """The pieces that evidence is made of; evidence that is more than its verbatim pieces stays whole."""
+    places = {number: (name, *place) for name, own in sources.items() for number, place in own.items()}
+    pieces = [documents[name].text[start:end] for _, (name, start, end) in sorted(places.items())]
+    return pieces if "\n".join(pieces) == evidence else [evidence]
+
+
 def _shown(sources: Iterable[str], ranked: Sequence[str], question: Question) -> list[str]:
     """Documents to show: where the evidence is from, else the one ranked first, and the gold ones."""
     return list(dict.fromkeys([*sources, *ranked[:1], *question.document_ids]))
 
 
 def _document_pieces(
-    document: Document, evidence: Sequence[tuple[int, int]], golds: Sequence[str], language: str
+    document: Document, evidence: Mapping[int, tuple[int, int]], golds: Sequence[str], language: str
 ) -> tuple[Piece, ...]:
     return shorten(mark(document.text, evidence, answer_spans(document.text, golds, language)))

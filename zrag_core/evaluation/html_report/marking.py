@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 # What is shown at either end of an unmarked stretch when the middle of a long document is left out.
@@ -16,39 +16,45 @@ class Piece:
 
     Attributes:
         text: its characters; with `left_out`, empty.
-        evidence: whether it is evidence.
+        evidence: which piece of evidence it belongs to, counted from 1; 0 for none.
+        starts: whether that piece of evidence begins here.
         answer: whether a golden answer stands there.
         left_out: how many characters are not shown here.
     """
 
     text: str
-    evidence: bool = False
+    evidence: int = 0
+    starts: bool = False
     answer: bool = False
     left_out: int = 0
 
 
 def mark(
-    text: str, evidence: Iterable[tuple[int, int]] = (), answers: Iterable[tuple[int, int]] = ()
+    text: str, evidence: Mapping[int, tuple[int, int]] | None = None, answers: Sequence[tuple[int, int]] = ()
 ) -> tuple[Piece, ...]:
     """Cut a text where evidence or answers begin and end; the pieces together are the text.
 
     Args:
         text: a document, or evidence.
-        evidence: characters (start, end) that are evidence; they may overlap.
+        evidence: number of a piece of evidence, from 1 -> its characters (start, end); where they overlap, the lowest
+            number is shown.
         answers: characters (start, end) where an answer stands; they may overlap.
 
     Raises:
         ValueError: offsets that are not in the text.
     """
-    ranges = {"evidence": list(evidence), "answer": list(answers)}
-    for start, end in (pair for pairs in ranges.values() for pair in pairs):
+    evidence = dict(sorted((evidence or {}).items()))
+    for start, end in (*evidence.values(), *answers):
         if not 0 <= start <= end <= len(text):
             raise ValueError(f"characters {start} to {end} are not in a text of {len(text)} characters")
-    edges = sorted({0, len(text), *(edge for pairs in ranges.values() for pair in pairs for edge in pair)})
-    return tuple(
-        Piece(text[start:end], **{name: _covers(pairs, start, end) for name, pairs in ranges.items()})
-        for start, end in zip(edges, edges[1:], strict=False)
-    )
+    edges = sorted({0, len(text), *(edge for pair in (*evidence.values(), *answers) for edge in pair)})
+    pieces = []
+    for start, end in zip(edges, edges[1:], strict=False):
+        number = next((n for n, (first, last) in evidence.items() if first <= start and end <= last), 0)
+        starts = number > 0 and evidence[number][0] == start
+        answer = any(first <= start and end <= last for first, last in answers)
+        pieces.append(Piece(text[start:end], number, starts, answer))
+    return tuple(pieces)
 
 
 def shorten(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
@@ -62,7 +68,3 @@ def shorten(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
             head, tail = piece.text[:CONTEXT], piece.text[-CONTEXT:]
             short += [replace(piece, text=head), Piece("", left_out=left_out), replace(piece, text=tail)]
     return tuple(short)
-
-
-def _covers(pairs: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    return any(first <= start and end <= last for first, last in pairs)

@@ -65,7 +65,8 @@ class Evaluation:
         corpus: the documents and questions of this version.
         corpus_version: its fingerprint.
         created: when the page was made.
-        facts: what was run and with what (commit, versions, seeds, run ids): name -> value.
+        seeds: of whatever was drawn, in words.
+        facts: what was run and with what (commit, versions, run ids): name -> value.
         settings: all settings, nested as they are; they hold no keys.
         stand_ins: a line for each part that stands in for another one, such as the offline reader.
         links: where to find the runs: name -> http address.
@@ -81,6 +82,7 @@ class Evaluation:
     corpus: Corpus
     corpus_version: str
     created: str
+    seeds: str
     facts: Mapping[str, str]
     settings: Mapping[str, Any]
     stand_ins: Sequence[str]

@@ -44,6 +44,7 @@ def summary_sentences(
         shares = [f"{_share(rows.loc[name], 'recall_at_1', confidence)} by {name}" for name in lead]
         told.append(f"A document that holds the answer is ranked first for {' and '.join(shares)}.")
     for reader, answered in section.answered.groupby("reader", sort=False):
+        answered = answered[answered["budget"] == budget]
         f1 = answered[~answered["system"].isin(REFERENCES)].set_index("system")["f1"]
         ceiling = answered.set_index("system")["f1"].get("gold_evidence")
         lead = [name for name in (*memory, *_best(f1, [n for n in f1.index if n in others])) if name in f1.index]

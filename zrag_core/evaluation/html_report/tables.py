@@ -42,9 +42,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class TableGroup:
-    """Tables about the same questions."""
+    """Tables about the same questions; `total` tells all question types together from each of them."""
 
     title: str
+    total: bool
     tables: tuple[Table, ...]
 
 
@@ -53,7 +54,7 @@ def leaderboard_tables(section: LeaderboardSection) -> TableGroup:
     tables = [_ranking(section), _coverage(section)]
     if not section.answered.empty:
         tables.append(_answers(section))
-    return TableGroup(section.title, tuple(tables))
+    return TableGroup(section.title, section.question_type == ALL_TYPES, tuple(tables))
 
 
 def comparison_tables(frame: pd.DataFrame) -> Iterator[TableGroup]:
@@ -94,7 +95,7 @@ def comparison_tables(frame: pd.DataFrame) -> Iterator[TableGroup]:
             )
             for _, row in group.iterrows()
         )
-        yield TableGroup(title, (Table("Paired differences", columns, rows, text_columns=5),))
+        yield TableGroup(title, kind == ALL_TYPES, (Table("Paired differences", columns, rows, text_columns=5),))
 
 
 def _ranking(section: LeaderboardSection) -> Table:
