@@ -109,7 +109,7 @@ def _newest_runs(warehouse: Warehouse, handle: Mapping[str, Any]) -> dict[str, s
         "GROUP BY ALL ORDER BY max(created_at), run_id",
         [handle["evidence_run_id"], NO_READER, handle["scores_run_id"]],
     )
-    return {reader: run_id for reader, run_id in frame.itertuples(index=False)}
+    return dict(frame.itertuples(index=False))
 
 
 def _leaderboard(warehouse: Warehouse, runs: Mapping[str, str]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,7 +50,7 @@ def mark(
             raise ValueError(f"characters {start} to {end} are not in a text of {len(text)} characters")
     edges = sorted({0, len(text), *(edge for pair in (*evidence.values(), *answers) for edge in pair)})
     pieces = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         number = next((n for n, (first, last) in evidence.items() if first <= start and end <= last), 0)
         starts = number > 0 and evidence[number][0] == start
         answer = any(first <= start and end <= last for first, last in answers)

@@ -104,8 +104,11 @@ def _ranking(section: LeaderboardSection) -> Table:
     measures.append(("MRR", "mrr"))
     columns = ("system", *(name for name, _ in measures), "latency p50, ms", "latency p95, ms")
     rows = [
-        [_word(row["system"]), *(_share(row, column) for _, column in measures)]
-        + [_milliseconds(row["latency_p50_ms"]), _milliseconds(row["latency_p95_ms"])]
+        [
+            _word(row["system"]),
+            *(_share(row, column) for _, column in measures),
+            *(_milliseconds(row[column]) for column in ("latency_p50_ms", "latency_p95_ms")),
+        ]
         for _, row in section.by_system.iterrows()
     ]
     return Table("Finding a gold document", columns, _with_best(rows, range(1, len(measures) + 1)))

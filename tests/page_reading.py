@@ -1,5 +1,6 @@
 """Reading an HTML page in tests: a strict little tree, and what every page must keep to."""
 
+import itertools
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -68,7 +69,7 @@ def assert_sound(page: Node) -> None:
     ids = [node.attributes["id"] for node in page.all() if "id" in node.attributes]
     assert len(set(ids)) == len(ids)
     levels = [int(node.tag[1]) for node in page.all() if node.tag in ("h1", "h2", "h3", "h4")]
-    assert all(below <= above + 1 for above, below in zip(levels, levels[1:], strict=False)), levels
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels)), levels
     for node in page.all("section"):
         assert node.attributes["aria-labelledby"] in ids
     for table in page.all("table"):
