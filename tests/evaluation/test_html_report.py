@@ -255,6 +255,16 @@ def test_evidence_that_is_more_than_its_pieces_stays_whole():
     ]
 
 
+def test_where_nothing_was_refused_the_least_confident_stand_in_their_place():
+    rows = question_rows("bm25")
+    chosen = choose_examples("bm25", rows, made_corpus(), limit=8)
+    assert chosen.refused == ()
+    expected = rows.sort_values("confidence")["question_id"].head(8).tolist()
+    assert [example.question.id for example in chosen.unsure] == expected
+    assert choose_examples("bm25", rows.assign(confidence=None), made_corpus(), limit=8).unsure == ()
+    assert choose_examples("zrag", question_rows(), made_corpus(), limit=8).unsure == ()
+
+
 # --- the page -------------------------------------------------------------------------------------
 
 
@@ -312,7 +322,7 @@ def test_every_section_lists_what_belongs_there_and_nothing_else(page):
         f"Worst ({EXAMPLES})",
         f"Refused ({len(refusals)} of {len(refusals)})",
     ]
-    assert len(blocks[2].all("details", class_="example")) == 2 * OTHER_EXAMPLES
+    assert len(blocks[2].all("details", class_="example")) == 3 * OTHER_EXAMPLES
     position = [child for child in blocks[0].children if not isinstance(child, str)]
     start = next(i for i, node in enumerate(position) if node.text.startswith("Refused ("))
     asked = {question.question: question.id for question in made_corpus().questions}
@@ -448,3 +458,34 @@ def test_whatever_texts_hold_the_page_keeps_its_shape_and_shows_them(text):
 def test_a_path_that_is_no_unicode_can_still_be_written():
     html = report_html(evaluation(settings={"location": "/data/\udcff.json"}, facts={"\udc80": "x"}))
     assert "/data/\ufffd.json" in html.encode("utf-8").decode("utf-8")
+
+
+# --- the summary ----------------------------------------------------------------------------------
+
+
+def told(page):
+    return [item.text for item in page.all("section", id="summary")[0].all("li")]
+
+
+def test_the_summary_tells_the_figures_of_the_memory_and_of_the_best_other_system(page):
+    frame = leaderboard().query("question_type == 'all' and budget == 256").set_index("system")
+    zrag, bm25 = frame.loc["zrag"], frame.loc["bm25"]
+    counted, covered, ranked, answered, refused = told(page)
+    assert counted == "12 questions of the split test were asked of 5 systems."
+    interval = f"{100 * zrag['answer_coverage_low']:.1f} to {100 * zrag['answer_coverage_high']:.1f}"
+    start = f"With 256 tokens of evidence, the answer stands in it for {100 * zrag['answer_coverage']:.1f}% "
+    assert covered.startswith(f"{start}(95% interval {interval}) for zrag and {100 * bm25['answer_coverage']:.1f}%")
+    assert covered.endswith("for bm25, the best of the other systems.")
+    assert f"{100 * zrag['recall_at_1']:.1f}%" in ranked
+    assert "offline (extractive stand-in)" in answered
+    assert f"{100 * zrag['f1']:.1f} from zrag, {100 * bm25['f1']:.1f} from bm25, " in answered
+    assert f"{100 * frame.loc['gold_evidence', 'f1']:.1f} from the gold evidence, the ceiling" in answered
+    assert refused == "Refused, as not held: 9 by zrag, 0 by zrag_free, 0 by bm25."
+
+
+def test_refusals_are_told_by_split_and_always_where_they_are_wanted():
+    rows = pd.concat([question_rows(name).assign(answerable=True) for name in ("zrag", "bm25")])
+    frame = leaderboard().query("system in ['zrag', 'bm25']")
+    frame = pd.concat([frame, frame.assign(split="unanswerable")])
+    lines = told(read_page(report_html(evaluation(questions=rows, leaderboard=frame))))
+    assert [line for line in lines if "Refused" in line] == ["Refused, as not held: 0 by zrag, 0 by bm25."]

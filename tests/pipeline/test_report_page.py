@@ -59,7 +59,7 @@ def test_examples_are_rows_of_the_warehouse(page, lineage):
     warehouse = Warehouse(lineage.data / "warehouse.duckdb")
     for system in ("zrag", "bm25"):
         rows = warehouse.query(
-            "SELECT q.question, e.evidence, e.answerable, a.answer FROM evidence e JOIN questions q USING (question_id) "
+            "SELECT q.question, e.evidence, a.answer FROM evidence e JOIN questions q USING (question_id) "
             "JOIN answers a USING (system, question_id, budget) WHERE e.system = ? AND e.budget = 256",
             [system],
         ).set_index("question")

@@ -21,7 +21,8 @@ HOW_CHOSEN = (
     "0. Best and worst are the highest and the lowest scores among the questions that were not refused; among equals "
     "ROUGE-L decides, then a hash of the question's id, and no question is in both lists. Refused are those for which "
     "the system said that it does not hold the answer: first the ones that the corpus does answer, and of these the "
-    "most confident ones."
+    "most confident ones. Where a system gives a confidence and refused nothing, its least confident questions stand "
+    "in their place."
 )
 
 
@@ -88,6 +89,7 @@ class Examples:
 
     Attributes:
         n_questions, n_refused: how many were asked and refused in all.
+        unsure: the least confident questions where nothing was refused: what a threshold would refuse first.
     """
 
     system: str
@@ -96,10 +98,11 @@ class Examples:
     best: tuple[Example, ...]
     worst: tuple[Example, ...]
     refused: tuple[Example, ...]
+    unsure: tuple[Example, ...]
 
 
 def choose_examples(system: str, rows: pd.DataFrame, corpus: Corpus, limit: int) -> Examples:
-    """Choose a system's best, worst and refused questions, see `HOW_CHOSEN`.
+    """Choose a system's best, worst and refused (or least confident) questions, see `HOW_CHOSEN`.
 
     Args:
         system: its name.
@@ -127,6 +130,10 @@ def choose_examples(system: str, rows: pd.DataFrame, corpus: Corpus, limit: int)
         (example for example in found if not example.answerable),
         key=lambda e: (not in_corpus(e.question), -(e.confidence or 0.0), place[e.question.id]),
     )
+    sure = sorted(
+        (example for example in found if example.confidence is not None),
+        key=lambda e: (e.confidence, place[e.question.id]),
+    )
     return Examples(
         system,
         n_questions=len(found),
@@ -134,6 +141,7 @@ def choose_examples(system: str, rows: pd.DataFrame, corpus: Corpus, limit: int)
         best=tuple(scored[: min(limit, len(scored) - n_worst)]),
         worst=tuple(reversed(scored[len(scored) - n_worst :])),
         refused=tuple(refused[:limit]),
+        unsure=() if refused else tuple(sure[:limit]),
     )
 
 

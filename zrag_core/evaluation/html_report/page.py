@@ -107,16 +107,18 @@ def report_html(evaluation: Evaluation) -> str:
     """
     sections = list(leaderboard_sections(evaluation.leaderboard, evaluation.systems))
     examples = list(_examples(evaluation))
+    split_of = {question.id: question.split for question in evaluation.corpus.questions}
     told = {"budget": evaluation.budget, "confidence": evaluation.confidence}
+    questions = evaluation.questions.assign(split=evaluation.questions["question_id"].map(split_of))
     script = _source("sort.js")
     return _template().render(
         evaluation=evaluation,
-        splits=_split_sizes(evaluation),
+        splits=_split_sizes(split_of, questions),
         summary=[
             sentence
             for section in sections
             if section.question_type == ALL_TYPES
-            for sentence in summary_sentences(section, examples, **told)
+            for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
         ],
         leaderboard=[leaderboard_tables(section) for section in sections],
         comparisons=list(comparison_tables(evaluation.comparisons)),
@@ -139,10 +141,9 @@ def _examples(evaluation: Evaluation) -> Iterator[Examples]:
         yield choose_examples(name, rows[rows["system"] == name], evaluation.corpus, limit)
 
 
-def _split_sizes(evaluation: Evaluation) -> list[tuple[str, int, int]]:
+def _split_sizes(split_of: Mapping[str, str], questions: pd.DataFrame) -> list[tuple[str, int, int]]:
     """Split, its questions, and how many of them were evaluated."""
-    split_of = {question.id: question.split for question in evaluation.corpus.questions}
-    asked = Counter(split_of[name] for name in evaluation.questions["question_id"].unique())
+    asked = Counter(split_of[name] for name in questions["question_id"].unique())
     return [(split, size, asked[split]) for split, size in Counter(split_of.values()).items()]
 
 

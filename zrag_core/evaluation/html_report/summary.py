@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from zrag_core.evaluation.html_report.examples import Examples
 from zrag_core.evaluation.html_report.tables import REFERENCES
 from zrag_core.evaluation.report import LeaderboardSection, reader_label
 
+UNANSWERABLE = "unanswerable"  # the split whose questions ought to be refused
+
 
 def summary_sentences(
-    section: LeaderboardSection, examples: Sequence[Examples], *, budget: int, confidence: float
+    section: LeaderboardSection, answerable: pd.DataFrame, *, budget: int, confidence: float
 ) -> list[str]:
     """Tell one split's headline figures.
 
     Args:
         section: all question types of a split together.
-        examples: of the systems, for the refusals.
+        answerable: a row per system and question of this split, columns system and answerable.
         budget: the evidence budget to speak of.
         confidence: level of the intervals.
     """
@@ -53,9 +54,10 @@ def summary_sentences(
             shares.append(f"{100 * ceiling:.1f} from the gold evidence, the ceiling")
         if shares:
             told.append(f"Answers by {reader_label(reader)} reach an F1 of {', '.join(shares)}.")
-    refusing = [f"{item.system} {item.n_refused} of {item.n_questions:,}" for item in examples if item.n_refused]
-    if refusing:
-        told.append(f"Refused, as not in the memory: {', '.join(refusing)} (all splits of this page together).")
+    counts = [(name, answerable.loc[answerable["system"] == name, "answerable"]) for name in rivals]
+    refused = {name: int((~own.astype(bool)).sum()) for name, own in counts if len(own)}
+    if any(refused.values()) or (refused and section.split == UNANSWERABLE):
+        told.append(f"Refused, as not held: {', '.join(f'{count:,} by {name}' for name, count in refused.items())}.")
     return told
 
 
