@@ -410,7 +410,7 @@ def _variable_name(name: str | None) -> str | None:
 class JudgeSettings(Section):
     """An LLM that compares answers with the golden ones; its cost counts against `max_cost_usd` too."""
 
-    model: str | None = Field(None, description="model name sent to the server; left out: nothing is judged")
+    model: str | None = Field(None, description="judges the answers at answers.budget; left out: nothing is judged")
     base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: the one that answers")
     api_key_env: str | None = Field(
         None, description="environment variable that holds the judge's key; left out: that of the answers"

@@ -86,6 +86,7 @@ def print_places() -> None:
     print(f"warehouse:    {paths.warehouse_file()}  (tables and views, DuckDB)")
     print(f"checkpoints:  {paths.checkpoints_dir()}")
     print(f"DAGSTER_HOME: {home}")
+    print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
     print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")
 

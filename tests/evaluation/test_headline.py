@@ -73,6 +73,17 @@ def test_every_system_meets_both_references_in_every_family():
     assert found["reference"].iloc[0] == "bm25_sentence", "the main reference comes first"
 
 
+def test_verdicts_of_a_judge_are_compared_where_there_are_any():
+    answered = scores(reader="offline", budgets=(256,))
+    assert "judged_correct" not in set(compared(answered.assign(judged_correct=None))["measure"])
+    found = compared(answered.assign(judged_correct=answered["em"]))
+    rows = {measure: own.drop(columns="measure") for measure, own in found.groupby("measure")}
+    assert set(rows) == {"f1", "em", "judged_correct"}
+    pd.testing.assert_frame_equal(*(rows[name].reset_index(drop=True) for name in ("em", "judged_correct")))
+    assert rows["judged_correct"]["mcnemar_p"].notna().all(), "a verdict is a yes/no measure"
+    assert "judged correct at 256, offline" in comparisons_markdown(found)
+
+
 def test_rows_are_the_comparisons_in_shares():
     frame = scores()
     found = compared(frame, seed=3, confidence=0.9)

@@ -169,7 +169,9 @@ def test_routing_scales_are_finite_wherever_the_search_steps():
         known = torch.arange(60)[gold < 40]
         parts[0, known, gold[known]] += 3
         parts[1, known, gold[known]] += 20
-        scales, null = fit_routing(parts, one_hot(gold, parts.shape[2] + 1).bool(), torch.tensor([-1.0, -2.3, -1.0, 0.0]))
+        scales, null = fit_routing(
+            parts, one_hot(gold, parts.shape[2] + 1).bool(), torch.tensor([-1.0, -2.3, -1.0, 0.0])
+        )
         assert scales.isfinite().all()
         assert null.isfinite()
 

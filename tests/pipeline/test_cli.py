@@ -90,6 +90,12 @@ def test_where_names_the_places(zrag, tmp_path, monkeypatch):
         assert str(place) in out
 
 
+def test_where_names_the_newest_report(zrag, lineage, tmp_path):
+    assert "report:       none yet" in zrag(tmp_path / "data", "where")[1]
+    (report,) = (lineage.data / "reports").iterdir()
+    assert f"report:       {report}\n" in zrag(lineage.data, "where")[1]
+
+
 def test_a_data_folder_that_cannot_be_used_is_one_line(zrag, tmp_path):
     (tmp_path / "data").write_text("a file")
     code, _, err = zrag(tmp_path / "data", "where")

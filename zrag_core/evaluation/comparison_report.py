@@ -11,6 +11,7 @@ from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.report import MISSING, markdown_table
 
 _LABELS = {"recall_at_1": "recall@1", "recall_at_10": "recall@10", COVERAGE: "coverage", "f1": "F1", "em": "EM"}
+_LABELS |= {"judged_correct": "judged correct"}
 # Told in whole sentences too, and what a terminal has room for.
 _TOLD = (COVERAGE, "f1")
 _SHORT = ("recall_at_1", COVERAGE, "f1")

@@ -18,7 +18,7 @@ SPLITS = ("test", "new_documents")
 TYPES = (ALL_TYPES, "single")
 RANKING = ("recall_at_1", "recall_at_10")
 COVERAGE = "answer_coverage"
-ANSWERS = ("f1", "em")
+ANSWERS = ("f1", "em", "judged_correct")
 COLUMNS = (
     "corpus_version",
     "split",
@@ -71,9 +71,9 @@ def headline_comparisons(
     """Compare every system with the references, on the held-out questions.
 
     Evidence (reader `none`) is compared by what is found at ranks 1 and 10, which no budget changes, so once, under
-    the answered budget; and by answer coverage at the answered and the smallest budget. Answers are compared by F1
-    and exact match at the answered budget. Systems that were not asked there, or share no question with a reference,
-    are left out.
+    the answered budget; and by answer coverage at the answered and the smallest budget. Answers are compared at the
+    answered budget by F1, exact match and, where a judge was asked, what it found correct. Systems that were not
+    asked there, or share no question with a reference, are left out.
 
     Args:
         scores: rows of the table `scores`.
@@ -108,9 +108,9 @@ def _families(scores: pd.DataFrame, answer_budget: int) -> Iterator[tuple[dict[s
     """What is compared together: constant columns, the rows, their budget and the measure."""
     rows = scores[scores["split"].isin(SPLITS)]
     for (version, split, reader), group in rows.groupby(["corpus_version", "split", "reader"], sort=False):
-        answered = bool(group[list(ANSWERS)].notna().any(axis=None))
+        answered = [measure for measure in ANSWERS if measure in group and group[measure].notna().any()]
         smallest = int(group["budget"].min())
-        wanted = [(answer_budget, measure) for measure in (ANSWERS if answered else RANKING)]
+        wanted = [(answer_budget, measure) for measure in (answered or RANKING)]
         if not answered:
             wanted += [(budget, COVERAGE) for budget in sorted({smallest, answer_budget})]
         for kind in TYPES:

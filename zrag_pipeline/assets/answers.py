@@ -121,7 +121,7 @@ def answer_runs(
     kinds={"duckdb", "mlflow"},
     code_version="2",
     description="Exact match and F1 of the answers (SQuAD and KorQuAD rules), and the share that the judge found "
-    "correct, beside the evidence measures; the leaderboard with all of them.",
+    "correct, beside the evidence measures; the leaderboard, the comparisons and the HTML page with all of them.",
 )
 def answer_scores(
     context: dg.AssetExecutionContext,
@@ -142,6 +142,7 @@ def answer_scores(
         publish_comparisons,
         store_leaderboard,
     )
+    from zrag_pipeline.report_page import publish_report
     from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
@@ -168,6 +169,7 @@ def answer_scores(
         )
         metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
         metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, answer_runs["model"]))
     return dg.MaterializeResult(
         value={"corpus_version": version},

@@ -181,7 +181,7 @@ def evidence_scores(
     kinds={"duckdb", "matplotlib"},
     code_version="1",
     description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
-    "a Markdown report, which differences are shown, and plots.",
+    "a Markdown report, which differences are shown, plots, and an HTML page with examples.",
     check_specs=[
         dg.AssetCheckSpec(
             "memory_routes_like_bm25",
@@ -200,6 +200,7 @@ def leaderboard(
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
     from zrag_pipeline.comparisons import load_comparisons
     from zrag_pipeline.publishing import load_leaderboard, publish, publish_comparisons, routing_check
+    from zrag_pipeline.report_page import publish_report
     from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
@@ -210,6 +211,7 @@ def leaderboard(
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
         metadata = publish(frame, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
     return dg.MaterializeResult(
         value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
