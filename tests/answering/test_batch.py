@@ -142,6 +142,28 @@ def test_a_reply_that_is_lost_after_the_deed_makes_no_second_batch(cache, call):
     assert {a.error for a in answers} == {None}
 
 
+def test_a_run_that_never_heard_of_its_batch_leaves_it_to_the_next(cache):
+    with serving_batches(after_doing={"create"}, first={"list": [503] * 3}) as server:
+        with pytest.raises(AnsweringError, match="HTTP 503"):
+            reader_for(server, cache).answer(ask(3))
+        assert json.loads(records(cache)[0].read_text())["batch_id"] is None
+        answers = reader_for(server, cache).answer(ask(3))
+        assert len(server.batches) == 1
+    assert {(a.error, a.cached) for a in answers} == {(None, False)}
+    assert records(cache) == []
+
+
+def test_a_run_killed_before_the_server_had_its_batch_submits_it_anew(cache):
+    with serving_batches(first={"create": [503] * 4}) as server:
+        with pytest.raises(AnsweringError, match="HTTP 503"):
+            reader_for(server, cache).answer(ask(3))
+        assert len(records(cache)) == 1
+        answers = reader_for(server, cache).answer(ask(3))
+        assert len(server.batches) == 1
+    assert {a.error for a in answers} == {None}
+    assert records(cache) == []
+
+
 @pytest.mark.parametrize("mangle", [lambda content: content[:-40], lambda _: b"<html>proxy</html>", lambda _: b"[]\n"])
 def test_a_mangled_download_is_fetched_again(cache, mangle):
     with serving_batches(mangle=mangle) as server:
