@@ -107,8 +107,10 @@ def comparison_rows():
     common = {"run_id": "r", "corpus_version": "c0ffee", "split": "test", "budget": 256, "reader": "none"}
     common |= {"measure": "answer_coverage", "system": "zrag", "reference": "bm25", "difference": 0.041}
     common |= {"low": 0.02, "high": 0.062, "p_value": 0.0001, "p_adjusted": 0.0002, "mcnemar_p": None}
-    common |= {"n_questions": 203, "n_documents": 64, "verdict": "zrag above bm25 by 4.1 points"}
-    return pd.DataFrame([common | {"question_type": "all"}, common | {"question_type": "single", "low": None}])
+    common |= {"n_questions": 203, "n_documents": 64, "verdict": "zrag above bm25 by 4.1 points", "confidence": 0.95}
+    at_64 = {"budget": 64, "difference": -0.01, "p_adjusted": 0.4, "verdict": "no difference shown"}
+    single = {"question_type": "single", "low": None, "n_questions": 100}
+    return pd.DataFrame([common | {"question_type": "all"}, common | {"question_type": "all"} | at_64, common | single])
 
 
 @functools.cache
@@ -352,22 +354,60 @@ def test_comparisons_are_shown_where_there_are_any(page):
     with_some = read_page(html)
     assert_sound(with_some)
     (section,) = with_some.all("section", id="differences")
-    first, second = section.all("tbody")
-    cells = [" ".join(cell.text.split()) for cell in first.all() if cell.tag in ("td", "th")]
-    assert cells == [
-        "zrag",
-        "bm25",
-        "answer_coverage",
-        "256",
-        "zrag above bm25 by 4.1 points",
-        "+4.1 2.0 to 6.2",
-        "< 0.001",
-        "-",
-        "203",
-        "64",
+    groups = section.all("details")
+    assert [group.all("h3")[0].text for group in groups] == [
+        f"test{kind}" for kind in (", 203 questions", ", 203 questions, in words", *SINGLE_TITLES)
     ]
-    assert "+4.1" in second.text
-    assert "nan" not in second.text
+    assert ["open" in group.attributes for group in groups] == [True, False, False, False]
+    at_a_glance, in_words, of_type, _ = (rows_of(body) for body in section.all("tbody"))
+    assert at_a_glance == [["zrag", "-1.0 2.0 to 6.2", "+4.1 2.0 to 6.2"]]
+    shown = [cell.text.split()[0] for cell in groups[0].all("td") if cell.has(class_="best")]
+    assert shown == ["+4.1"], "what is not shown is not marked"
+    assert in_words == [
+        ["zrag", "coverage at 64", "no difference shown", "0.400", "-", "203", "64"],
+        ["zrag", "coverage at 256", "zrag above bm25 by 4.1 points", "< 0.001", "-", "203", "64"],
+    ]
+    assert of_type == [["zrag", "+4.1"]]
+
+
+SINGLE_TITLES = (", single, 100 questions", ", single, 100 questions, in words")
+
+
+def rows_of(body):
+    """Texts of the cells of a table's body."""
+    return [[" ".join(cell.text.split()) for cell in row.all() if cell.tag in ("td", "th")] for row in body.all("tr")]
+
+
+def test_answers_at_several_budgets_are_told_at_the_answered_one_and_as_f1_by_budget():
+    frame = leaderboard()
+    both = frame.assign(**dict.fromkeys(("em", "f1"), frame["answer_coverage"]))
+    tables = {table.all("caption")[0].text: table for table in tables_of(both)}
+    assert [row[2] for row in rows_of(tables["Answers"].all("tbody")[0])] == ["256"] * len(SYSTEMS)
+    curve = tables["F1 by evidence budget, offline (extractive stand-in)"].all("tbody")[0]
+    of_zrag = both.query("question_type == 'all' and system == 'zrag'").sort_values("budget")["f1"]
+    assert [cell.split()[0] for cell in rows_of(curve)[0]] == ["zrag", *(f"{100 * value:.1f}" for value in of_zrag)]
+    elsewhere = {table.all("caption")[0].text: table for table in tables_of(both, budget=128)}
+    assert len(rows_of(elsewhere["Answers"].all("tbody")[0])) == 2 * len(SYSTEMS)
+
+
+def tables_of(frame, **changes):
+    """The tables of all questions of a page about this leaderboard."""
+    return (
+        read_page(report_html(evaluation(leaderboard=frame, **changes))).all("details", class_="group")[0].all("table")
+    )
+
+
+def test_a_judge_has_columns_of_its_own_where_one_was_asked():
+    judged = leaderboard().assign(
+        judged_correct=0.5, judged_correct_low=0.4, judged_correct_high=0.6, judge_cost_usd=0.01
+    )
+    (answers,) = (table for table in tables_of(judged) if table.all("caption")[0].text == "Answers")
+    header = [cell.text for cell in answers.all("thead")[0].all("th")]
+    assert header[4:] == ["EM", "F1", "judged correct", "evidence tokens", "cost, USD", "judge, USD"]
+    assert rows_of(answers.all("tbody")[0])[0][6:] == ["50.0 40.0–60.0", "256", "0.0000", "0.0100"]
+    assert "judge" not in " ".join(cell.text for table in tables_of(leaderboard()) for cell in table.all("th"))
+    html = report_html(evaluation(questions=question_rows().assign(verdict="not_attempted")))
+    assert ", judged not attempted</small>" in html
 
 
 @pytest.mark.parametrize("what", ["nothing", "no answers", "no plots"])
@@ -408,7 +448,7 @@ def page_with(text):
             corpus=Corpus(text, (document,), (question,), notes=(text,)),
             questions=pd.DataFrame([row, row | {"system": "zrag", "evidence": text + "!", "error": text}]),
             leaderboard=leaderboard().assign(reader=text),
-            comparisons=comparison_rows().assign(verdict=text, measure=text),
+            comparisons=comparison_rows().assign(verdict=text),
             facts={text: text},
             settings={text: {text: [text, text]}},
             stand_ins=[text],

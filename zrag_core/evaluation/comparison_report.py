@@ -27,8 +27,8 @@ def comparisons_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = ()) ->
         systems: their order; left out, the order of appearance.
     """
     blocks = []
-    for title, reference, rows in _sections(frame):
-        columns, named = _columns(rows), _in_order(rows["system"].unique(), systems)
+    for title, reference, rows in comparison_sections(frame):
+        columns, named = measure_columns(rows), _in_order(rows["system"].unique(), systems)
         blocks.append(f"### Against `{reference}`: {title}")
         blocks.append(
             f"Differences in points on the same questions; in brackets their {_level(rows)} intervals from a bootstrap "
@@ -59,16 +59,50 @@ def comparisons_text(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str
         where nothing was compared.
     """
     blocks: dict[tuple[str, str], str] = {}
-    for title, reference, rows in _sections(frame[frame["question_type"] == ALL_TYPES]):
+    for title, reference, rows in comparison_sections(frame[frame["question_type"] == ALL_TYPES]):
         key = (rows["corpus_version"].iloc[0], rows["split"].iloc[0])
         if key not in blocks:
             blocks[key] = _text_block(title, reference, rows, systems)
     return "\n\n".join(blocks.values()) + "\n" if blocks else ""
 
 
+def comparison_sections(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Take the table `comparisons` apart.
+
+    Yields:
+        For each split, question type and reference: a title without the reference, the reference, its rows. A lone
+        question type is told of as all questions.
+    """
+    for (_, split), group in frame.groupby(["corpus_version", "split"], sort=False):
+        sizes = group.groupby("question_type")["n_questions"].max()
+        for kind in group["question_type"].unique():
+            if kind != ALL_TYPES and sizes[kind] == sizes.get(ALL_TYPES):
+                continue
+            title = f"{split}{'' if kind == ALL_TYPES else f', {kind}'}, {sizes[kind]:,} questions"
+            of_type = group[group["question_type"] == kind]
+            for reference in of_type["reference"].unique():
+                yield title, reference, of_type[of_type["reference"] == reference]
+
+
+def measure_columns(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Label -> rows with the system as index, for each measure, budget and reader of one section."""
+    columns = {}
+    for measure, label in _LABELS.items():
+        for (budget, reader), own in rows[rows["measure"] == measure].groupby(["budget", "reader"]):
+            at = "" if measure in RANKING else f" at {budget}"
+            by = f", {reader}" if measure in ANSWERS else ""
+            columns[f"{label}{at}{by}"] = own.set_index("system")
+    return columns
+
+
+def is_shown(row: pd.Series) -> bool:
+    """Whether a row's difference is shown at its confidence, all pairs of its measure considered."""
+    return bool(row["p_adjusted"] < 1 - row["confidence"])
+
+
 def _text_block(title: str, reference: str, rows: pd.DataFrame, systems: Sequence[str]) -> str:
     answered = rows[rows["budget"] == rows["budget"].max()]
-    columns = {label: own for label, own in _columns(answered).items() if own["measure"].iloc[0] in _SHORT}
+    columns = {label: own for label, own in measure_columns(answered).items() if own["measure"].iloc[0] in _SHORT}
     table = [
         [name, *(_text_cell(own, name) for own in columns.values())]
         for name in _in_order(rows["system"].unique(), systems)
@@ -88,30 +122,6 @@ def _text_block(title: str, reference: str, rows: pd.DataFrame, systems: Sequenc
     )
 
 
-def _sections(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Title, reference and rows for each split and question type; a lone type is told of as all questions."""
-    for (_, split), group in frame.groupby(["corpus_version", "split"], sort=False):
-        sizes = group.groupby("question_type")["n_questions"].max()
-        for kind in group["question_type"].unique():
-            if kind != ALL_TYPES and sizes[kind] == sizes.get(ALL_TYPES):
-                continue
-            title = f"{split}{'' if kind == ALL_TYPES else f', {kind}'}, {sizes[kind]:,} questions"
-            of_type = group[group["question_type"] == kind]
-            for reference in of_type["reference"].unique():
-                yield title, reference, of_type[of_type["reference"] == reference]
-
-
-def _columns(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Label -> rows by system, for each measure, budget and reader."""
-    columns = {}
-    for measure, label in _LABELS.items():
-        for (budget, reader), own in rows[rows["measure"] == measure].groupby(["budget", "reader"]):
-            at = "" if measure in RANKING else f" at {budget}"
-            by = f", {reader}" if measure in ANSWERS else ""
-            columns[f"{label}{at}{by}"] = own.set_index("system")
-    return columns
-
-
 def _in_order(names: Sequence[str], systems: Sequence[str]) -> list[str]:
     order = {system: rank for rank, system in enumerate(dict.fromkeys([*systems, *names]))}
     return sorted(names, key=order.__getitem__)
@@ -122,7 +132,7 @@ def _markdown_cell(own: pd.DataFrame, system: str) -> str:
     if system not in own.index:
         return MISSING
     row = own.loc[system]
-    if not _shown(row):
+    if not is_shown(row):
         return f"no difference shown, {100 * row['difference']:z.1f}{_interval(row)}"
     points = 100 * row["difference"]
     sign = 1 if points > 0 else -1
@@ -134,12 +144,8 @@ def _text_cell(own: pd.DataFrame, system: str) -> str:
     if system not in own.index:
         return MISSING
     row = own.loc[system]
-    word = ("above" if row["difference"] > 0 else "below") if _shown(row) else "="
+    word = ("above" if row["difference"] > 0 else "below") if is_shown(row) else "="
     return f"{word} {100 * row['difference']:+z.1f}{_interval(row)}"
-
-
-def _shown(row: pd.Series) -> bool:
-    return bool(row["p_adjusted"] < 1 - row["confidence"])
 
 
 def _interval(row: pd.Series, sign: int = 1) -> str:

@@ -75,7 +75,7 @@ class Evaluation:
         confidence: level of the intervals.
         leaderboard: as returned by `leaderboard.aggregate`.
         questions: one row per system and question at `budget`, see `examples.choose_examples`, with `system`.
-        comparisons: rows of the table `comparisons`; may be empty.
+        comparisons: as returned by `headline.headline_comparisons`, or rows of the table `comparisons`; may be empty.
         plots: in the order in which they are shown.
     """
 
@@ -120,7 +120,7 @@ def report_html(evaluation: Evaluation) -> str:
             if section.question_type == ALL_TYPES
             for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
         ],
-        leaderboard=[leaderboard_tables(section) for section in sections],
+        leaderboard=[leaderboard_tables(section, evaluation.budget) for section in sections],
         comparisons=list(comparison_tables(evaluation.comparisons)),
         examples=examples,
         how_chosen=HOW_CHOSEN,

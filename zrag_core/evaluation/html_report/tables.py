@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 import pandas as pd
 
+from zrag_core.evaluation.comparison_report import comparison_sections, is_shown, measure_columns
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.report import MISSING, LeaderboardSection, reader_label
 
@@ -21,13 +24,15 @@ class Cell:
         text: what is shown.
         interval: shown small beside it; "" for none.
         value: what the column is sorted by; None sorts last.
-        best: whether it is the best of its column.
+        best: whether it is the best of its column, or a difference that is shown.
+        words: whether it is a sentence, which takes a wide column.
     """
 
     text: str
     interval: str = ""
     value: float | str | None = None
     best: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,53 +54,63 @@ class TableGroup:
     tables: tuple[Table, ...]
 
 
-def leaderboard_tables(section: LeaderboardSection) -> TableGroup:
-    """Ranking, coverage by budget and, where there are any, answers of one section, in percent."""
+def leaderboard_tables(section: LeaderboardSection, answer_budget: int) -> TableGroup:
+    """Ranking, coverage by budget and, where there are any, answers of one section, in percent.
+
+    Args:
+        section: a split and question type.
+        answer_budget: which answers are told in full; where none were given at it, those at every budget.
+    """
     tables = [_ranking(section), _coverage(section)]
-    if not section.answered.empty:
-        tables.append(_answers(section))
+    answered = section.answered
+    at = answered[answered["budget"] == answer_budget]
+    if not answered.empty:
+        tables.append(_answers(answered if at.empty else at))
+    if answered["budget"].nunique() > 1 and not at.empty:
+        tables += [_by_budget(f"F1 by evidence budget, {reader_label(r)}", own, "f1") for r, own in _readers(answered)]
     return TableGroup(section.title, section.question_type == ALL_TYPES, tuple(tables))
 
 
 def comparison_tables(frame: pd.DataFrame) -> Iterator[TableGroup]:
-    """The table `comparisons`, a group for each split and question type.
+    """The table `comparisons`, for each split and question type the differences at a glance and every pair in words.
 
     Args:
-        frame: columns split, question_type, budget, reader, measure, system, reference, difference, low and high
-            (shares), p_adjusted, mcnemar_p, n_questions, n_documents and verdict; it may be empty.
+        frame: as returned by `headline.headline_comparisons`; it may be empty.
     """
     if frame.empty:
         return
-    for (split, kind), group in frame.groupby(["split", "question_type"], sort=False):
-        title = split if kind == ALL_TYPES else f"{split}, {kind}"
-        columns = (
-            "system",
-            "against",
-            "measure",
-            "budget",
-            "verdict",
-            "difference, points",
-            "p, corrected",
-            "p, McNemar",
-            "questions",
-            "documents",
+    for title, sections in groupby(comparison_sections(frame), key=itemgetter(0)):
+        of_reference = [(reference, measure_columns(rows)) for _, reference, rows in sections]
+        yield TableGroup(title, True, tuple(_differences(*section) for section in of_reference))
+        yield TableGroup(f"{title}, in words", False, tuple(_pairs(*section) for section in of_reference))
+
+
+def _differences(reference: str, columns: Mapping[str, pd.DataFrame]) -> Table:
+    """A line per system, a column per measure; what is shown is marked."""
+    systems = dict.fromkeys(system for own in columns.values() for system in own.index)
+    rows = tuple(
+        (_word(name), *(_points(own.loc[name]) if name in own.index else Cell(MISSING) for own in columns.values()))
+        for name in systems
+    )
+    return Table(f"Against {reference}, in points", ("system", *columns), rows)
+
+
+def _pairs(reference: str, columns: Mapping[str, pd.DataFrame]) -> Table:
+    header = ("system", "measure", "verdict", "p, corrected", "p, McNemar", "questions", "documents")
+    rows = tuple(
+        (
+            _word(system),
+            _word(label),
+            Cell(row["verdict"], value=row["verdict"], words=True),
+            _p_value(row["p_adjusted"]),
+            _p_value(row["mcnemar_p"]),
+            _count(row["n_questions"]),
+            _count(row["n_documents"]),
         )
-        rows = tuple(
-            (
-                _word(row["system"]),
-                _word(row["reference"]),
-                _word(row["measure"]),
-                _count(row["budget"]),
-                _word(row["verdict"]),
-                _points(row),
-                _p_value(row["p_adjusted"]),
-                _p_value(row["mcnemar_p"]),
-                _count(row["n_questions"]),
-                _count(row["n_documents"]),
-            )
-            for _, row in group.iterrows()
-        )
-        yield TableGroup(title, kind == ALL_TYPES, (Table("Paired differences", columns, rows, text_columns=5),))
+        for label, own in columns.items()
+        for system, row in own.iterrows()
+    )
+    return Table(f"Against {reference}", header, rows, text_columns=3)
 
 
 def _ranking(section: LeaderboardSection) -> Table:
@@ -115,18 +130,36 @@ def _ranking(section: LeaderboardSection) -> Table:
 
 
 def _coverage(section: LeaderboardSection) -> Table:
-    budgets = section.budgets
-    columns = ("system", *(f"{budget} tokens" for budget in budgets), f"ROUGE-L, {budgets[0]} tokens")
+    smallest = section.budgets[0]
+    at = section.by_budget[section.by_budget["budget"] == smallest].set_index("system")
+    rouge = {system: _share(row, "rouge_l") for system, row in at.iterrows()}
+    extra = {f"ROUGE-L, {smallest} tokens": rouge}
+    return _by_budget("Answer coverage by evidence budget", section.by_budget, "answer_coverage", extra)
+
+
+def _by_budget(
+    title: str, frame: pd.DataFrame, measure: str, extra: Mapping[str, Mapping[str, Cell]] | None = None
+) -> Table:
+    """A line per system, a column per budget; `extra`: further columns, their cells by system."""
+    budgets, further = sorted(frame["budget"].unique()), extra or {}
+    columns = ("system", *(f"{budget} tokens" for budget in budgets), *further)
     rows = []
-    for system, group in section.by_budget.groupby("system", sort=False):
+    for system, group in frame.groupby("system", sort=False):
         at = {row["budget"]: row for _, row in group.iterrows()}
-        cells = [_share(at.get(budget), "answer_coverage") for budget in budgets]
-        rows.append([_word(system), *cells, _share(at.get(budgets[0]), "rouge_l")])
-    return Table("Answer coverage by evidence budget", columns, _with_best(rows, range(1, len(columns))))
+        shares = [_share(at.get(budget), measure) for budget in budgets]
+        rows.append([_word(system), *shares, *(cells.get(system, Cell(MISSING)) for cells in further.values())])
+    return Table(title, columns, _with_best(rows, range(1, len(columns))))
 
 
-def _answers(section: LeaderboardSection) -> Table:
-    judged = "judged_correct" in section.answered and section.answered["judged_correct"].notna().any()
+def _readers(answered: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Readers that answered at several budgets, with their rows."""
+    for reader, own in answered.groupby("reader", sort=False):
+        if own["budget"].nunique() > 1:
+            yield reader, own
+
+
+def _answers(answered: pd.DataFrame) -> Table:
+    judged = "judged_correct" in answered and answered["judged_correct"].notna().any()
     shares = {"EM": "em", "F1": "f1"} | ({"judged correct": "judged_correct"} if judged else {})
     costs = {"cost, USD": "cost_usd"} | ({"judge, USD": "judge_cost_usd"} if judged else {})
     columns = ("system", "reader", "budget", "questions", *shares, "evidence tokens", *costs)
@@ -140,7 +173,7 @@ def _answers(section: LeaderboardSection) -> Table:
             _number(row["evidence_tokens"], "{:.0f}".format),
             *(_number(row[column], "{:.4f}".format) for column in costs.values()),
         ]
-        for _, row in section.answered.iterrows()
+        for _, row in answered.iterrows()
     ]
     return Table("Answers", columns, _with_best(rows, range(4, 4 + len(shares))), text_columns=2)
 
@@ -188,4 +221,5 @@ def _share(row: pd.Series | None, measure: str) -> Cell:
 def _points(row: pd.Series) -> Cell:
     low, high = row["low"], row["high"]
     interval = "" if pd.isna(low) else f"{100 * low:z.1f} to {100 * high:z.1f}"
-    return Cell(f"{100 * row['difference']:+z.1f}", interval, float(row["difference"]))
+    text = f"{100 * row['difference']:+z.1f}"
+    return Cell(text, interval, float(row["difference"]), best=is_shown(row))
