@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -147,3 +149,25 @@ def test_what_is_refused_says_where_the_key_belongs():
 def test_plain_addresses_and_variable_names_are_taken(url):
     answers = load_settings({"answers": {"base_url": url, "api_key_env": "_My_Key2"}}).answers
     assert (answers.base_url, answers.api_key_env) == (url, "_My_Key2")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"evaluation": {"systems": ["zrag", "bm25"], "reference": "dense"}},
+            "evaluation: reference 'dense' is not one of systems",
+        ),
+        ({"evaluation": {"confidence": 0.999}}, "evaluation.confidence: Input should be less than or equal to 0.99"),
+        ({"answers": {"curve_budgets": [64, 96]}}, "answers.curve_budgets: 96 is not one of evaluation.budgets"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_the_run(values, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        load_settings(values)
+
+
+def test_a_reference_and_budgets_of_the_curve():
+    loaded = load_settings({"evaluation": {"reference": "bm25"}, "answers": {"curve_budgets": [64, 512]}})
+    assert loaded.evaluation.reference == "bm25"
+    assert loaded.answers.curve_budgets == (64, 512)

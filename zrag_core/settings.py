@@ -366,8 +366,13 @@ class EvaluationSettings(Section):
     budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), min_length=1, description="evidence tokens per question")
     limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
     bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
-    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.95, description="level of the intervals")
+    confidence: Annotated[float, Field(gt=0.0, le=0.99)] = Field(0.95, description="level of intervals and verdicts")
     seed: int = Field(0, description="seed of the sample and of the bootstrap")
+    reference: System | None = Field(
+        None,
+        description="system that the others are compared with, beside zrag; left out: bm25_sentence where it is "
+        "evaluated, else the first retrieval baseline",
+    )
 
     @field_validator("systems", "splits", "budgets")
     @classmethod
@@ -375,6 +380,12 @@ class EvaluationSettings(Section):
         if repeated := [str(value) for value, count in Counter(values).items() if count > 1]:
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return values
+
+    @model_validator(mode="after")
+    def _compares_with_what_is_evaluated(self) -> EvaluationSettings:
+        if self.reference is not None and self.reference not in self.systems:
+            raise ValueError(f"reference '{self.reference}' is not one of systems")
+        return self
 
 
 def _without_credentials(address: str | None) -> str | None:
@@ -399,7 +410,7 @@ def _variable_name(name: str | None) -> str | None:
 class JudgeSettings(Section):
     """An LLM that compares answers with the golden ones; its cost counts against `max_cost_usd` too."""
 
-    model: str | None = Field(None, description="model name sent to the server; left out: nothing is judged")
+    model: str | None = Field(None, description="judges the answers at answers.budget; left out: nothing is judged")
     base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: the one that answers")
     api_key_env: str | None = Field(
         None, description="environment variable that holds the judge's key; left out: that of the answers"
@@ -421,6 +432,9 @@ class AnswerSettings(Section):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     max_answer_tokens: Positive = Field(64, description="longest answer")
     budget: Positive = Field(256, description="evidence budget that is answered from")
+    curve_budgets: tuple[Positive, ...] = Field(
+        (), description="further evidence budgets to answer from, for F1 by evidence tokens; each costs as much again"
+    )
     concurrency: Positive = Field(8, description="requests in flight at once")
     timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds before a request is given up")
     max_retries: Annotated[int, Field(ge=0)] = Field(5, description="retries with exponential back-off")
@@ -497,6 +511,8 @@ class Settings(Section):
     def _answers_a_measured_budget(self) -> Settings:
         if self.answers.budget not in self.evaluation.budgets:
             raise ValueError(f"answers.budget {self.answers.budget} is not one of evaluation.budgets")
+        if unmeasured := [budget for budget in self.answers.curve_budgets if budget not in self.evaluation.budgets]:
+            raise ValueError(f"answers.curve_budgets: {unmeasured[0]} is not one of evaluation.budgets")
         return self
 
 

@@ -77,24 +77,29 @@ def answer_evidence(
     version = handle["corpus_version"]
     corpus = warehouse.load_corpus(version)
     refuse_other_questions(corpus, handle, "evidence")
-    requests = _requests(settings, warehouse, handle)
+    requests, budgets = _requests(settings, warehouse, handle)
     estimates = {"answers": str(reader.estimate(requests))}
     log(f"{len(requests):,} questions for reader '{reader.name}': {estimates['answers']}")
     began = time.monotonic()
     answers = reader.answer(requests, _progress("answered", log))
-    constants = {"run_id": run_id, "corpus_version": version, "budget": settings.answers.budget}
+    constants = {"run_id": run_id, "corpus_version": version}
     frame = pd.DataFrame([asdict(answer) for answer in answers]).assign(
-        **constants, evidence_run_id=handle["evidence_run_id"]
+        **constants, evidence_run_id=handle["evidence_run_id"], budget=budgets
     )
     warehouse.replace_rows("answers", frame, {"run_id": run_id, "reader": reader.name})
     judged: list[Judgement] = []
     if judge:
-        to_judge = _judge_requests(corpus, answers)
+        headline = [
+            answer
+            for answer, budget in zip(answers, budgets, strict=True)
+            if budget == settings.answers.budget  # verdicts on the curves' answers would multiply what the judge costs
+        ]
+        to_judge = _judge_requests(corpus, headline)
         estimates["verdicts"] = str(judge.estimate(to_judge))
         log(f"{len(to_judge):,} answers for the judge: {estimates['verdicts']}")
         judged = judge.judge(to_judge, _progress("judged", log))
     judgements = pd.DataFrame([asdict(item) for item in judged], columns=[f.name for f in fields(Judgement)])
-    judgements = judgements.assign(**constants, reader=reader.name)
+    judgements = judgements.assign(**constants, budget=settings.answers.budget, reader=reader.name)
     warehouse.replace_rows("judgements", judgements, {"run_id": run_id, "reader": reader.name})
     metrics = {
         **_metrics("", answers),
@@ -181,8 +186,8 @@ def score_answers(
         [answers_handle["answers_run_id"], answers_handle["reader"]],
     )
     scores = warehouse.query(
-        "SELECT * FROM scores WHERE run_id = ? AND reader = ? AND budget = ? ORDER BY rowid",
-        [scores_handle["scores_run_id"], NO_READER, int(answers["budget"].iloc[0])],
+        "SELECT * FROM scores WHERE run_id = ? AND reader = ? AND list_contains(?, budget) ORDER BY rowid",
+        [scores_handle["scores_run_id"], NO_READER, answers["budget"].unique().tolist()],
     )
     judgements = warehouse.query(
         "SELECT * FROM judgements WHERE run_id = ? AND reader = ?",
@@ -195,25 +200,32 @@ def score_answers(
     return rows, frame
 
 
-def _requests(settings: Settings, warehouse: Warehouse, handle: Mapping[str, Any]) -> list[AnswerRequest]:
+def _requests(
+    settings: Settings, warehouse: Warehouse, handle: Mapping[str, Any]
+) -> tuple[list[AnswerRequest], list[int]]:
+    """What is asked, and the evidence budget of each request."""
     answers = settings.answers
+    budgets = list(dict.fromkeys([answers.budget, *answers.curve_budgets]))
     rows = warehouse.query(
-        "SELECT e.system, e.question_id, e.evidence, q.question, q.language FROM evidence e "
-        "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND e.budget = ? ORDER BY e.rowid",
-        [handle["evidence_run_id"], answers.budget],
+        "SELECT e.system, e.budget, e.question_id, e.evidence, q.question, q.language FROM evidence e "
+        "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND list_contains(?, e.budget) "
+        # The headline's budget first, should the money not last.
+        "ORDER BY e.budget <> ?, e.rowid",
+        [handle["evidence_run_id"], budgets, answers.budget],
     )
-    if rows.empty:
+    if missing := sorted(set(budgets) - set(rows["budget"])):
         raise WarehouseError(
-            f"there is no evidence at a budget of {answers.budget} tokens to answer from",
-            where="answers.budget",
+            f"there is no evidence at a budget of {missing[0]} tokens to answer from",
+            where="answers.budget" if missing[0] == answers.budget else "answers.curve_budgets",
             remedy="use one of evaluation.budgets, or materialise system_evidence again",
         )
     if answers.limit_questions is not None:
         order = hash_order(rows["question_id"].unique(), settings.evaluation.seed, "answers")
         rows = rows[rows["question_id"].isin(order[: answers.limit_questions])]
-    return [
+    requests = [
         AnswerRequest(
             row.question_id, row.system, row.question, row.evidence, row.language, row.system == "closed_book"
         )
         for row in rows.itertuples()
     ]
+    return requests, rows["budget"].tolist()

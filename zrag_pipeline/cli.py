@@ -38,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
-    """Print the view `leaderboard` for one corpus version.
+    """Print the view `leaderboard` for one corpus version, and which differences are shown.
 
     Raises:
         WarehouseError: nothing has been evaluated yet.
     """
+    from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_text
     from zrag_core.settings import System
+    from zrag_pipeline.comparisons import newest_comparisons
     from zrag_pipeline.warehouse import Warehouse
 
     warehouse = Warehouse(paths.warehouse_file())
@@ -66,7 +68,15 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
             f"corpus version '{corpus_version}' has not been evaluated", remedy=f"known: {', '.join(known) or 'none'}"
         )
     order = typing.get_args(System)
-    print((leaderboard_markdown if markdown else leaderboard_text)(frame, systems=order))
+    compared = newest_comparisons(warehouse, corpus_version)
+    if markdown:
+        print(leaderboard_markdown(frame, systems=order))
+        print(comparisons_markdown(compared, systems=order))
+        return
+    # Answers are compared at the budget that the run was configured to be judged by.
+    budgets = compared.loc[compared["measure"] == "f1", "budget"]
+    print(leaderboard_text(frame, systems=order, answer_budget=None if budgets.empty else int(budgets.iloc[-1])))
+    print(comparisons_text(compared, systems=order), end="")
 
 
 def print_places() -> None:
@@ -76,6 +86,7 @@ def print_places() -> None:
     print(f"warehouse:    {paths.warehouse_file()}  (tables and views, DuckDB)")
     print(f"checkpoints:  {paths.checkpoints_dir()}")
     print(f"DAGSTER_HOME: {home}")
+    print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
     print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")
 

@@ -61,6 +61,21 @@ def handles_dir() -> Path:
     return _writable(data_dir() / "handles")
 
 
+def reports_dir() -> Path:
+    """Return the folder of the evaluations' HTML reports."""
+    return _writable(data_dir() / "reports")
+
+
+def report_file(corpus_version: str, evidence_run_id: str) -> Path:
+    """Return the path of the HTML report of one evaluation, which its answers share."""
+    return reports_dir() / f"{corpus_version}-{evidence_run_id.split('-')[0]}.html"
+
+
+def newest_report() -> Path | None:
+    """Return the HTML report that was written last; None before the first."""
+    return max(reports_dir().glob("*.html"), key=lambda path: path.stat().st_mtime, default=None)
+
+
 def answer_cache_file() -> Path:
     """Return the path of the SQLite cache of paid answers."""
     return data_dir() / "answer_cache.sqlite"

@@ -10,13 +10,20 @@ import pandas as pd
 
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.evaluation.answers import score_answer
-from zrag_core.evaluation.leaderboard import aggregate
+from zrag_core.evaluation.leaderboard import ALL_TYPES, LIST_COST, aggregate
 from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import EvidenceSystem, Retrieved, evidence_within
 from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.warehouse import Warehouse
 
 NO_READER = "none"
+# What MLflow holds of a system: single figures, and figures by evidence budget.
+_FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "latency_p50_ms", "latency_p95_ms")
+_FIGURES_BY_TYPE = ("recall_at_1", "recall_at_10", "mrr")
+_CURVES = ("answer_coverage", "rouge_l", "evidence_tokens", "em", "f1", "judged_correct", LIST_COST)
+_CURVES_BY_TYPE = ("answer_coverage", "em", "f1", "judged_correct")
+# Sums over the answered budgets.
+_COSTS = ("cost_usd", "judge_cost_usd")
 
 
 def evidence_rows(
@@ -107,24 +114,25 @@ def answer_score_rows(
     """Add EM, F1 and the judge's verdict to the evidence scores of the answers; failed answers stay unscored.
 
     Args:
-        scores: rows of the table `scores` with reader `none`, at the answered budget.
+        scores: rows of the table `scores` with reader `none`, at the answered budgets.
         answers: rows of the table `answers`.
         judgements: rows of the table `judgements`, where a judge was asked.
     """
     questions = {question.id: question for question in corpus.questions}
     judged = () if judgements is None else judgements.itertuples()
-    verdicts = {(row.system, row.question_id): row.verdict for row in judged}
-    by_key = {(row["system"], row["question_id"]): row for row in answers.to_dict("records")}
+    verdicts = {(row.system, row.budget, row.question_id): row.verdict for row in judged}
+    by_key = {(row["system"], row["budget"], row["question_id"]): row for row in answers.to_dict("records")}
     rows = []
     for row in scores.drop(columns=["created_at", "git_sha", "zrag_version"]).to_dict("records"):
-        answer = by_key.get((row["system"], row["question_id"]))
+        key = row["system"], row["budget"], row["question_id"]
+        answer = by_key.get(key)
         if answer is None:
             continue
         question = questions[row["question_id"]]
         em = f1 = None
         if not isinstance(answer["error"], str):
             em, f1 = score_answer(answer["answer"], question.golden_answers, question.language)
-        verdict = verdicts.get((row["system"], row["question_id"]))
+        verdict = verdicts.get(key)
         correct = float(verdict == "correct") if isinstance(verdict, str) else None
         added = {"run_id": run_id, "reader": answer["reader"], "em": em, "f1": f1, "judged_correct": correct}
         rows.append({**row, **added})
@@ -157,24 +165,39 @@ def leaderboard_rows(
     return aggregate(rows, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed)
 
 
-def system_metrics(frame: pd.DataFrame, system: str) -> dict[str, float]:
-    """Leaderboard numbers of one system as flat metrics, named alike for every system.
+def system_metrics(frame: pd.DataFrame, system: str) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
+    """Leaderboard numbers of one system, named alike for every system.
 
-    Measures that depend on the budget carry it (`answer_coverage_64`); splits other than `test` and
-    question types are prefixes (`dev/`, `two_hop/`).
+    Splits other than `test` and question types are prefixes (`dev/`, `two_hop/`); intervals have one of their own
+    (`interval/answer_coverage_64_low`), so that tables and charts are not full of them.
+
+    Args:
+        frame: leaderboard rows; where a reader answered, its rows come last and speak for the answers.
+
+    Returns:
+        Single figures (`recall_at_1`, `answer_coverage_64`) and, of all question types together, curves by evidence
+        budget (64: `answer_coverage`).
     """
-    metrics: dict[str, float] = {}
+    single: dict[str, float] = {}
+    curves: dict[int, dict[str, float]] = {}
     for row in frame[frame["system"] == system].to_dict("records"):
         prefix = "" if row["split"] == "test" else f"{row['split']}/"
-        prefix += "" if row["question_type"] == "all" else f"{row['question_type']}/"
-        for name in ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "latency_p50_ms", "latency_p95_ms"):
-            metrics[prefix + name] = row[name]
-        for name in ("answer_coverage", "rouge_l", "evidence_tokens"):
-            metrics[f"{prefix}{name}_{row['budget']}"] = row[name]
-            if name != "evidence_tokens" and row["question_type"] == "all":
-                metrics[f"{prefix}{name}_{row['budget']}_low"] = row[f"{name}_low"]
-                metrics[f"{prefix}{name}_{row['budget']}_high"] = row[f"{name}_high"]
-        for name in ("em", "f1", "cost_usd", "judged_correct", "judge_cost_usd"):
+        total = row["question_type"] == ALL_TYPES
+        if not total:
+            prefix += f"{row['question_type']}/"
+        budget = row["budget"]
+        for name in _FIGURES if total else _FIGURES_BY_TYPE:
+            single[prefix + name] = row[name]
+        for name in _CURVES if total else _CURVES_BY_TYPE:
+            if pd.isna(row.get(name)):
+                continue
+            single[f"{prefix}{name}_{budget}"] = row[name]
+            if total:
+                curves.setdefault(budget, {})[prefix + name] = row[name]
+            if total and f"{name}_low" in row:
+                for side in ("low", "high"):
+                    single[f"interval/{prefix}{name}_{budget}_{side}"] = row[f"{name}_{side}"]
+        for name in _COSTS if total else ():
             if pd.notna(row.get(name)):
-                metrics[prefix + name] = row[name]
-    return metrics
+                single[prefix + name] = single.get(prefix + name, 0.0) + row[name]
+    return single, curves

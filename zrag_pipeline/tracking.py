@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zrag_pipeline.mlflow_links import ui_url
 from zrag_pipeline.provenance import ZRAG_VERSION, git_sha
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "zrag"
-DEFAULT_URL = "http://127.0.0.1:5000"
 # MLflow's own limits (mlflow.utils.validation).
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
@@ -186,8 +186,7 @@ class TrackedRun:
     @property
     def url(self) -> str:
         """The run's page in the MLflow UI (`$ZRAG_MLFLOW_URL`, or where `make ui` serves it)."""
-        base = os.environ.get("ZRAG_MLFLOW_URL") or DEFAULT_URL
-        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{ui_url()}/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set tags that were not known when the run began; child runs take them over, None is left out."""

@@ -1,4 +1,8 @@
-"""EM and F1 against the official scripts of SQuAD 2.0 and KorQuAD 1.0, written down from their algorithms."""
+"""EM and F1 against the official scripts of SQuAD 1.1, SQuAD 2.0 and KorQuAD 1.0, written down from their algorithms.
+
+The two scripts of SQuAD normalise alike and take the best over the golden answers; where prediction or golden answer is
+empty after normalisation, 1.1 gives an F1 of 0 and 2.0 compares them. The product follows 2.0.
+"""
 
 import random
 import re
@@ -6,6 +10,8 @@ import string
 from collections import Counter
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from zrag_core.evaluation.answers import is_refusal, score_answer
 
@@ -25,6 +31,15 @@ def squad_f1(gold, prediction):
         return 0
     precision, recall = same / len(predicted_tokens), same / len(gold_tokens)
     return 2 * precision * recall / (precision + recall)
+
+
+def squad_v1_f1(gold, prediction):
+    gold_tokens, predicted_tokens = squad_normalize(gold).split(), squad_normalize(prediction).split()
+    same = sum((Counter(predicted_tokens) & Counter(gold_tokens)).values())
+    if same == 0:
+        return 0
+    precision, recall = 1.0 * same / len(predicted_tokens), 1.0 * same / len(gold_tokens)
+    return (2 * precision * recall) / (precision + recall)
 
 
 def korquad_normalize(text):
@@ -93,6 +108,40 @@ def test_a_thousand_korean_pairs():
         assert f1 == pytest.approx(expected)
         seen.add((em, 0 < f1 < 1))
     assert {(1.0, False), (0.0, True), (0.0, False)} <= seen
+
+
+ENGLISH = st.one_of(
+    st.lists(st.sampled_from("the The a an An Tarn tarn. lake-side U.S. 3.5 $12 'tis ... é".split()), max_size=8).map(
+        " ".join
+    ),
+    st.text(max_size=20),
+)
+KOREAN = st.lists(
+    st.sampled_from(["서울", "서울에서", "부산은", "1990년", "《", "》", "‘", "(", ")", ".", "-", " ", "IT", "의"]),
+    max_size=10,
+).map("".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(ENGLISH, st.lists(ENGLISH, min_size=1, max_size=3))
+@example("The", ["an", "Tarn"])  # both empty after normalisation
+@example("_", ["the _"])
+def test_english_agrees_with_both_versions_of_squad(prediction, golds):
+    em, f1 = score_answer(prediction, golds, "en")
+    assert em == max(float(squad_normalize(prediction) == squad_normalize(gold)) for gold in golds)
+    assert f1 == pytest.approx(max(squad_f1(gold, prediction) for gold in golds), abs=1e-12)
+    if squad_normalize(prediction):
+        assert f1 == pytest.approx(max(squad_v1_f1(gold, prediction) for gold in golds), abs=1e-12)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(KOREAN, st.lists(KOREAN, min_size=1, max_size=3))
+@example("《서울》", ["'서울'", "부산"])
+def test_korean_agrees_with_korquad(prediction, golds):
+    em, f1 = score_answer(prediction, golds, "ko")
+    assert em == max(float(korquad_normalize(prediction) == korquad_normalize(gold)) for gold in golds)
+    if korquad_normalize(prediction):
+        assert f1 == pytest.approx(max(korquad_f1(gold, prediction) for gold in golds), abs=1e-12)
 
 
 def test_by_hand():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zrag_core.evaluation import bootstrap
-from zrag_core.evaluation.bootstrap import bootstrap_interval, paired_difference
+from zrag_core.evaluation.bootstrap import bootstrap_interval
 
 
 def width(interval):
@@ -81,7 +81,7 @@ def test_lengths_must_agree():
 def test_blocks_do_not_change_the_result(monkeypatch):
     values, clusters = np.random.default_rng(6).random(50), np.arange(50).astype(str)
     whole = bootstrap_interval(values, clusters, samples=333)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 170)
+    monkeypatch.setattr(bootstrap, "BLOCK", 170)
     assert bootstrap_interval(values, clusters, samples=333) == pytest.approx(whole, abs=1e-12)
 
 
@@ -93,42 +93,3 @@ def test_memory_stays_bounded():
     tracemalloc.stop()
     bootstrap._draws.cache_clear()
     assert peak < 120e6  # 40 MB of draws, 32 MB a block; all at once as floats would be 160 MB
-
-
-def test_paired_difference_is_sharper_than_two_intervals():
-    generator = np.random.default_rng(8)
-    clusters = np.arange(400).astype(str)
-    base = generator.random(400)
-    better = base + 0.02 + generator.normal(0, 0.05, 400)
-    found = paired_difference(better, base, clusters, samples=2000)
-    assert found.difference == pytest.approx((better - base).mean())
-    assert 0 < found.low < found.difference < found.high
-    assert found.p_value < 0.01
-    assert found.n == 400
-    assert found.high - found.low < 0.3 * width(bootstrap_interval(base, clusters))
-    mirrored = paired_difference(base, better, clusters, samples=2000)
-    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-3)
-
-
-def test_equal_systems_do_not_differ():
-    values, clusters = np.random.default_rng(9).random(50), np.arange(50).astype(str)
-    same = paired_difference(values, values, clusters)
-    assert (same.difference, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_the_p_value_keeps_its_level():
-    """Two equally good systems differ at the 10% level in about 10% of the trials."""
-    generator = np.random.default_rng(10)
-    clusters = np.arange(60).astype(str)
-    p_values = [
-        paired_difference(generator.random(60), generator.random(60), clusters, samples=300, seed=trial).p_value
-        for trial in range(300)
-    ]
-    assert 0.05 < np.mean(np.array(p_values) < 0.1) < 0.16
-
-
-def test_pairs_with_a_gap_are_left_out():
-    found = paired_difference([1.0, np.nan, 0.5], [0.5, 1.0, np.nan], ["a", "b", "c"])
-    assert (found.n, found.difference) == (1, 0.5)
-    assert np.isnan([found.low, found.high, found.p_value]).all()
-    assert paired_difference([np.nan], [1.0], ["a"]).n == 0

@@ -216,9 +216,25 @@ def test_all_pairs_or_a_reference_with_each_other():
     assert found[2].verdict().startswith("bm25 below 메모리 by ")
     assert found[1].verdict().startswith("no difference shown between zrag and 메모리 (")
 
-    by_reference = compare(values, clusters, measure="em", reference="메모리")
-    assert [(c.system, c.other) for c in by_reference] == [("메모리", "zrag"), ("메모리", "bm25")]
-    assert (by_reference[0].p, by_reference[0].difference) == (found[1].p, pytest.approx(-found[1].difference))
+
+def test_each_other_system_against_the_references_and_no_pair_twice():
+    values, clusters = family()
+    all_pairs = compare(values, clusters, measure="em")
+    by_reference = compare(values, clusters, measure="em", references=["메모리"])
+    assert [(c.system, c.other) for c in by_reference] == [("zrag", "메모리"), ("bm25", "메모리")]
+    assert (by_reference[0].p, by_reference[0].difference) == (all_pairs[1].p, all_pairs[1].difference)
+    two = compare(values, clusters, measure="em", references=["메모리", "zrag"])
+    assert [(c.system, c.other) for c in two] == [("zrag", "메모리"), ("bm25", "메모리"), ("bm25", "zrag")]
+    assert [c.p_holm for c in two] == holm([c.p for c in two])
+
+
+def test_a_mirrored_comparison_tells_the_same_of_the_other_system():
+    found = comparison(difference=4.12, low=0.0, high=6.24, p_mcnemar=0.02)
+    other = found.mirrored()
+    assert other.verdict() == "bm25 below zrag by 4.1 points, 95% interval 0.0 to 6.2"
+    assert (other.difference, other.low, other.high) == (-4.12, -6.24, 0.0)
+    assert (other.p_holm, other.p_mcnemar, other.n_documents) == (0.011, 0.02, 60)
+    assert other.mirrored() == found
 
 
 def test_one_system_has_nothing_to_be_compared_with():
@@ -296,7 +312,7 @@ def test_systems_without_a_common_question_are_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reference": "lsa"}, "'lsa' is not among the systems: zrag, bm25, 메모리"),
+        ({"references": ["bm25", "lsa"]}, "'lsa' is not among the systems: zrag, bm25, 메모리"),
         ({"confidence": 95}, "between 0 and 1, not 95"),
         ({"samples": 50}, "50 samples cannot show any difference among 3 pairs"),
         ({"clusters": {"q0": "d"}}, "149 questions have no cluster, 'q1' first"),

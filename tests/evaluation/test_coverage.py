@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zrag_core.corpus.types import Document
-from zrag_core.evaluation.coverage import answer_coverage, grounded
+from zrag_core.evaluation.coverage import answer_coverage, answer_spans, grounded
 from zrag_core.evidence import Retrieved, Segment, fill_budget
 
 
@@ -128,3 +128,34 @@ def test_verbatim_segments_are_grounded_at_every_budget(budget):
     segments = tuple(Segment(d.id, 0, len(d.text), d.text, 1.0) for d in documents)
     text = fill_budget(Retrieved("q", segments=segments), budget).text
     assert grounded(text, DOCUMENTS) in (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "golds", "language", "marked"),
+    [
+        ("It was founded by Ilse Maar in 1412.", ["ilse maar", "1412"], "en", ["Ilse Maar", "1412"]),
+        ("Ship of the line", ["ship of line"], "en", ["Ship of the line"]),
+        ("Maar, and Maar's sister", ["Maar"], "en", ["Maar", "Maar"]),
+        ("about 26,000 weavers", ["26000"], "en", ["26,000"]),
+        ("the ﬁrst STRASSE, or Straße", ["first", "straße"], "en", ["ﬁrst", "STRASSE", "Straße"]),
+        ("x + y + z", ["+"], "en", ["+", "+"]),
+        ("Vitamin A helps a bit", ["A"], "en", ["A", "a"]),
+        ("그는 서울에서, 또 서울대학교에서 살았다.", ["서울"], "ko", ["서울"]),
+        ("1,000에서 시작", ["1000"], "ko", ["1,000"]),
+        ("yes, it is", ["Yes"], "en", []),
+        ("anything", ["", " "], "en", []),
+    ],
+)
+def test_spans_are_the_answers_own_characters(text, golds, language, marked):
+    assert [text[start:end] for start, end in answer_spans(text, golds, language)] == marked
+
+
+@given(
+    st.text(alphabet="Aa the한국이에1,0.5 ﬁß+\n", max_size=30),
+    st.lists(st.text("Aa the한국1,0.5+", max_size=6), max_size=3),
+)
+def test_an_answer_has_a_span_exactly_where_it_is_covered(text, golds):
+    for language in ("en", "ko"):
+        spans = answer_spans(text, golds, language)
+        assert bool(spans) == bool(answer_coverage(text, golds, language))
+        assert all(0 <= start < end <= len(text) for start, end in spans)

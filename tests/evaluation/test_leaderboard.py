@@ -12,7 +12,7 @@ from PIL import Image
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.leaderboard import COLUMNS, KEYS, aggregate
-from zrag_core.evaluation.plots import _spread_out, leaderboard_plots
+from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_sections, leaderboard_text
 from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import Retrieved
@@ -229,11 +229,23 @@ def test_text_says_what_the_numbers_are():
     assert "90% intervals: up to +/-" in text
 
 
+def test_answers_at_several_budgets():
+    """The table shows those at the wanted budget, or at the largest."""
+    frame = pd.concat([rows(("bm25", "dense"), answered=budget) for budget in (64, 256)])
+    frame = frame[frame["reader"].notna()]
+    frame["f1"] = frame["budget"] / 512
+    board = aggregate(frame, samples=20)
+    for wanted, budget, f1 in ((64, 64, "12.5"), (None, 256, "50.0"), (512, 256, "50.0")):
+        text = leaderboard_text(board, answer_budget=wanted)
+        assert f"EM and F1 at {budget} evidence tokens" in text
+        assert next(line for line in text.splitlines() if line.startswith("dense")).split()[-2] == f1
+
+
 def test_a_leaderboard_without_answers():
     board = aggregate(rows(answered=None), samples=20)
     assert "**Answers**" not in leaderboard_markdown(board)
     assert "F1" not in leaderboard_text(board)
-    assert set(leaderboard_plots(board, "test")) == {"coverage_curve.png", "recall.png"}
+    assert set(leaderboard_plots(board, "test")) == {"coverage_curve.png", "recall.png", "question_types.png"}
 
 
 def test_the_fullest_row_speaks_for_a_system():
@@ -251,7 +263,8 @@ def test_plots_are_images_of_their_values():
     before = dict(mpl.rcParams)
     plots = leaderboard_plots(board, "test", systems=SYSTEMS)
     assert dict(mpl.rcParams) == before
-    assert set(plots) == {"coverage_curve.png", "recall.png", "answers.png"}
+    names = {"coverage_curve.png", "recall.png", "answers.png", "f1_curve.png", "question_types.png"}
+    assert set(plots) == names, "nothing was paid, so that nothing is drawn against dollars"
     for content in plots.values():
         image = Image.open(io.BytesIO(content)).convert("RGB")
         assert image.width > 1000
@@ -265,7 +278,7 @@ def test_plots_are_images_of_their_values():
 def test_plots_of_small_leaderboards():
     """One system, one budget, one document: no interval, still a picture."""
     frame = rows(systems=("한국어",), budgets=(256,), n=2).assign(system="bm25", cluster="d")
-    assert len(leaderboard_plots(aggregate(frame, samples=5), "test")) == 3
+    assert len(leaderboard_plots(aggregate(frame, samples=5), "test")) == 5
 
 
 def test_plots_of_the_wrong_split():
@@ -274,13 +287,3 @@ def test_plots_of_the_wrong_split():
         leaderboard_plots(board, "dev")
     with pytest.raises(ValueError, match="2 times"):
         leaderboard_plots(board, "test")
-
-
-def test_labels_keep_their_distance_and_their_order():
-    heights = [0.5, 0.5, 0.9, 0.52, 0.0, 1.0, 0.99]
-    placed = _spread_out(heights, gap=0.05)
-    assert np.diff(sorted(placed)).min() >= 0.05 - 1e-9
-    assert np.argsort(placed, kind="stable").tolist() == np.argsort(heights, kind="stable").tolist()
-    assert min(placed) >= 0
-    assert max(placed) <= 1 + 1e-9
-    assert _spread_out([0.2, 0.8], gap=0.05) == pytest.approx([0.2, 0.8])

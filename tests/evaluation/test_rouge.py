@@ -4,7 +4,7 @@ import random
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -25,6 +25,7 @@ def test_a_thousand_random_pairs_of_sentences():
         assert rouge_l(prediction, reference) == pytest.approx(oracle(prediction, reference), abs=1e-12)
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.text(string.printable, max_size=60), st.text(string.printable, max_size=60))
 def test_all_ascii_text(prediction, reference):
     assert rouge_l(prediction, reference) == pytest.approx(oracle(prediction, reference), abs=1e-12)

@@ -41,7 +41,7 @@ SETTINGS = {
     "training": {"steps": 8, "batch_size": 4, "threads": 1},
     "decoding": {"routed_documents": 2, "max_new_tokens": 8},
     "evaluation": {"systems": list(typing.get_args(System)), "limit_questions": 12, "bootstrap_samples": 50},
-    "answers": {"reader": "offline"},
+    "answers": {"reader": "offline", "curve_budgets": [64]},
 }
 
 

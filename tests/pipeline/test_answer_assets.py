@@ -1,6 +1,7 @@
 """Answer runs at a model: answers, verdicts, costs and traces, in DuckDB, MLflow and Dagster."""
 
 import json
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,6 +14,7 @@ from zrag_pipeline.warehouse import Warehouse
 KEY = "sk-a-very-secret-key"
 SYSTEMS = ["bm25", "gold_evidence", "closed_book"]
 QUESTIONS = 4
+BUDGETS = (256, 64)  # the one whose answers are judged, and one for the curves
 EACH = {"gpt-4o": (50 * 2.5 + 3 * 10) / 1e6, "gpt-4o-mini": (50 * 0.15 + 3 * 0.6) / 1e6}
 
 
@@ -24,7 +26,7 @@ def behave(prompt, _before):
 
 @pytest.fixture
 def answered(own_lineage, monkeypatch):
-    """Answers from the newest evidence, with a judge; closed-book requests are refused by the server."""
+    """Answers at two budgets from the newest evidence, with a judge; closed-book requests are refused."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     fewer = {"systems": SYSTEMS, "limit_questions": QUESTIONS}
     with serving(behave) as server, dg.DagsterInstance.ephemeral() as instance:
@@ -39,14 +41,24 @@ def answered(own_lineage, monkeypatch):
 def test_answers_verdicts_costs_and_traces(answered, capfd):
     data, run = answered
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    given = warehouse.query(
+        "SELECT system, budget, count(*) AS n FROM answers WHERE run_id = ? GROUP BY ALL", [run.run_id]
+    )
+    given = given.set_index(["system", "budget"])["n"].to_dict()
+    assert given == {(system, budget): QUESTIONS for system in SYSTEMS for budget in BUDGETS}
     rows = warehouse.query("SELECT * FROM judgements WHERE run_id = ?", [run.run_id])
+    assert set(rows["budget"]) == {BUDGETS[0]}, "only the headline's answers are worth a verdict each"
+    assert len(rows) == 2 * QUESTIONS
     assert set(rows["system"]) == {"bm25", "gold_evidence"}, "what was not answered is not judged"
     assert set(rows["verdict"]) == {"correct"}
     assert set(rows["judge_model"]) == {"gpt-4o-mini"}
     total = {"bm25": QUESTIONS, "gold_evidence": QUESTIONS}
     board = warehouse.query(
         "SELECT * FROM leaderboard WHERE run_id = ? AND question_type = 'all' AND reader = 'openai'", [run.run_id]
-    ).set_index("system")
+    )
+    curve, board = (board[board["budget"] == budget].set_index("system") for budget in reversed(BUDGETS))
+    assert curve[["judged_correct", "judge_cost_usd"]].isna().all(axis=None)
+    assert curve.loc["bm25", "f1"] >= 0
     for system, n in total.items():
         assert board.loc[system, "judged_correct"] == 1.0
         assert board.loc[system, "judged_correct_low"] == 1.0
@@ -62,7 +74,7 @@ def test_answers_verdicts_costs_and_traces(answered, capfd):
     metrics = by_name["answer_runs"].data.metrics
     assert metrics["judge_cost_usd"] == pytest.approx(rows["cost_usd"].sum())
     assert metrics["judged_correct"] == 1.0
-    assert metrics["errors"] == QUESTIONS
+    assert metrics["errors"] == len(BUDGETS) * QUESTIONS
     assert by_name["answer_runs"].data.params["judge_model"] == "gpt-4o-mini"
     assert by_name["bm25"].data.metrics["judged_correct"] == 1.0
 
@@ -71,7 +83,7 @@ def test_answers_verdicts_costs_and_traces(answered, capfd):
         run_id=by_name["answer_runs"].info.run_id,
         max_results=100,
     )
-    assert len(traces) == metrics["traces"] == len(SYSTEMS) * QUESTIONS + 2 * QUESTIONS
+    assert len(traces) == metrics["traces"] == len(BUDGETS) * len(SYSTEMS) * QUESTIONS + 2 * QUESTIONS
     assert {trace.info.tags["mlflow.traceName"] for trace in traces} == {"answer", "judge"}
     failed = [trace for trace in traces if trace.info.state == "ERROR"]
     assert {trace.info.tags["zrag.system"] for trace in failed} == {"closed_book"}
@@ -91,6 +103,12 @@ def test_answers_verdicts_costs_and_traces(answered, capfd):
     assert not checks["no_errors"].passed
     (made,) = run.asset_materializations_for_node("answer_scores")
     assert "judged correct" in made.metadata["leaderboard"].value
+    assert "judged correct at 256, openai" in made.metadata["comparisons"].value
+    assert {"f1_cost (test)", "coverage_cost (test)"} <= set(made.metadata)
+    page = Path(made.metadata["report"].path).read_text("utf-8")
+    assert "judged correct</th>" in page
+    assert ", judged correct</small>" in page
+    assert "F1 cost (test)" in page
 
     text = capfd.readouterr()
     stored = json.dumps([trace.to_dict() for trace in traces], default=str) + text.out + text.err

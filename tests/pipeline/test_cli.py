@@ -5,9 +5,11 @@ import typing
 
 import pytest
 
+from zrag_core.evaluation.comparison_report import comparisons_markdown
 from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.settings import System
 from zrag_pipeline.cli import main
+from zrag_pipeline.comparisons import newest_comparisons
 from zrag_pipeline.warehouse import Warehouse
 
 SYSTEMS = typing.get_args(System)
@@ -35,11 +37,17 @@ def test_before_any_run_one_line_says_what_to_do(zrag, tmp_path):
 def test_the_table_holds_every_system(zrag, lineage):
     code, out, err = zrag(lineage.data, "leaderboard")
     assert (code, err) == (0, "")
-    first_table = out.split("\n\n")[0].splitlines()
+    *tables, compared = out.strip().split("\n\n")
+    first_table = tables[0].splitlines()
     rows = [line.split()[0] for line in first_table if line.split()[0] in SYSTEMS]
     assert tuple(rows) == SYSTEMS
     assert "offline (extractive stand-in)" in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 110
+    assert compared.startswith("Against bm25_sentence: test, 12 questions")
+    named = [line.split()[0] for line in compared.splitlines()[3:-1]]
+    assert named == [s for s in SYSTEMS if s not in ("bm25_sentence", "closed_book", "gold_evidence")]
+    assert "F1 at 256, offline" in compared
+    assert "EM and F1 at 256 evidence tokens" in out, "the budget that the run is judged by, not the largest"
 
 
 def test_markdown_is_the_report_of_the_view(zrag, lineage):
@@ -48,7 +56,10 @@ def test_markdown_is_the_report_of_the_view(zrag, lineage):
     )
     code, out, _ = zrag(lineage.data, "leaderboard", "--markdown")
     assert code == 0
-    assert out.strip() == leaderboard_markdown(frame, systems=SYSTEMS).strip()
+    compared = newest_comparisons(Warehouse(lineage.data / "warehouse.duckdb"), frame["corpus_version"][0])
+    expected = [leaderboard_markdown(frame, systems=SYSTEMS), comparisons_markdown(compared, systems=SYSTEMS)]
+    assert out.split() == "\n".join(expected).split()
+    assert "### Against `zrag`: test, 12 questions" in out
     assert "95% interval" in out
 
 
@@ -77,6 +88,12 @@ def test_where_names_the_places(zrag, tmp_path, monkeypatch):
     assert code == 0
     for place in (tmp_path / "자료" / "warehouse.duckdb", tmp_path / "자료" / "checkpoints", tmp_path / "home"):
         assert str(place) in out
+
+
+def test_where_names_the_newest_report(zrag, lineage, tmp_path):
+    assert "report:       none yet" in zrag(tmp_path / "data", "where")[1]
+    (report,) = (lineage.data / "reports").iterdir()
+    assert f"report:       {report}\n" in zrag(lineage.data, "where")[1]
 
 
 def test_a_data_folder_that_cannot_be_used_is_one_line(zrag, tmp_path):

@@ -143,7 +143,7 @@ def test_the_readmes_examples_of_rows_are_a_corpus(readme, tmp_path):
     assert corpus.questions[0].evidence in corpus.documents[0].text
 
 
-@readmes
+@pytest.mark.parametrize("readme", [*READMES, CHECKOUT / "docs" / "comparing.md"], ids=lambda path: path.name)
 def test_the_readmes_queries_run(readme, lineage):
     warehouse = Warehouse(lineage.data / "warehouse.duckdb")
     queries = blocks(readme, "sql")

@@ -2,11 +2,13 @@
 
 import json
 import typing
+import urllib.parse
 import uuid
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pytest
 from pipeline_runs import SETTINGS, config, execute
 
@@ -30,6 +32,7 @@ SHAPES = {
 }
 BUDGETS = EvaluationSettings().budgets
 ANSWERED = 256
+ANSWER_BUDGETS = (256, 64)
 QUESTIONS = 12
 EVERY = {(system, budget): QUESTIONS for system in SYSTEMS for budget in BUDGETS}
 
@@ -82,7 +85,7 @@ def test_every_system_has_evidence_scores_and_answers_for_the_same_questions(lin
     run = lineage.run_id
     assert counts(warehouse, "evidence", "run_id = ?", run) == EVERY
     assert counts(warehouse, "scores", "run_id = ? AND reader = 'none'", run) == EVERY
-    answered = {(system, ANSWERED): QUESTIONS for system in SYSTEMS}
+    answered = {(system, budget): QUESTIONS for system in SYSTEMS for budget in ANSWER_BUDGETS}
     assert counts(warehouse, "answers", "run_id = ? AND reader = 'offline' AND error IS NULL", run) == answered
     assert counts(warehouse, "scores", "run_id = ? AND reader = 'offline' AND em IS NOT NULL", run) == answered
     assert counts(warehouse, "leaderboard_entries", "question_type = 'all' AND reader = 'none'") == dict.fromkeys(
@@ -210,8 +213,38 @@ def test_leaderboard_views_hold_one_row_for_each_key(warehouse, view):
     assert (parts == QUESTIONS).all()
 
 
+def test_systems_are_compared_with_the_reference_and_with_zrag(lineage, warehouse):
+    rows = warehouse.query("SELECT * FROM comparisons")
+    assert set(rows["run_id"]) == {lineage.run_id}
+    families = {("none", measure, ANSWERED) for measure in ("recall_at_1", "recall_at_10", "answer_coverage")}
+    families |= {("none", "answer_coverage", 64), ("offline", "f1", ANSWERED), ("offline", "em", ANSWERED)}
+    found = set(rows[["reader", "measure", "budget"]].itertuples(index=False, name=None))
+    assert found == families
+    everything = rows[rows["question_type"] == "all"]
+    for _, family in everything.groupby(["reader", "measure", "budget", "reference"]):
+        (reference,) = set(family["reference"])
+        assert set(family["system"]) == SYSTEMS - {reference}
+    assert set(everything["reference"]) == {"bm25_sentence", "zrag"}
+    board = warehouse.query("SELECT * FROM leaderboard_entries WHERE question_type = 'all'")
+    means = board.set_index(["reader", "budget", "system"])
+    for row in everything.itertuples():
+        of, against = (means.loc[(row.reader, row.budget, name), row.measure] for name in (row.system, row.reference))
+        assert row.difference == pytest.approx(of - against)
+        assert row.system in row.verdict
+        assert row.reference in row.verdict
+
+
 def test_every_row_says_which_code_wrote_it(warehouse):
-    for table in ("documents", "questions", "evidence_targets", "evidence", "scores", "answers", "leaderboard_entries"):
+    for table in (
+        "documents",
+        "questions",
+        "evidence_targets",
+        "evidence",
+        "scores",
+        "answers",
+        "leaderboard_entries",
+        "comparisons",
+    ):
         frame = warehouse.query(f"SELECT zrag_version, created_at FROM {table}")
         assert len(frame) > 0, table
         assert frame.notna().all().all(), table
@@ -248,7 +281,7 @@ def test_each_materialisation_is_a_run_that_leads_back_to_dagster(lineage, wareh
 
 
 @pytest.mark.parametrize("parent", ["evidence_scores", "answer_scores"])
-def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
+def test_systems_are_child_runs_with_the_same_metrics(lineage, runs, parent):
     (above,) = (run for run in runs if run.info.run_name == parent)
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id}
     assert set(children) == SYSTEMS
@@ -258,6 +291,15 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
     expected |= {f"{name}_{budget}" for name in ("answer_coverage", "rouge_l", "evidence_tokens") for budget in BUDGETS}
     expected |= {"em", "f1", "cost_usd"} if parent == "answer_scores" else set()
     assert expected <= names["bm25"]
+    client = Tracking(lineage.data).client
+    for name in ("answer_coverage", "rouge_l", "evidence_tokens"):
+        curve = client.get_metric_history(children["bm25"].info.run_id, name)
+        single = children["bm25"].data.metrics
+        assert {point.step: point.value for point in curve} == {b: single[f"{name}_{b}"] for b in BUDGETS}
+    if parent == "answer_scores":
+        curve = client.get_metric_history(children["bm25"].info.run_id, "f1")
+        assert sorted(point.step for point in curve) == sorted(ANSWER_BUDGETS)
+        assert children["bm25"].data.metrics["usd_per_1000"] == 0
     for system, decode, policy in (
         ("zrag", "constrained", "separated"),
         ("zrag_free", "free", "separated"),
@@ -278,6 +320,47 @@ def test_systems_are_child_runs_with_the_same_metrics(runs, parent):
     expected = {"memorag_memory": "z", "retriever": "bm25", "passages_per_clue": "3", "bm25_k1": "1.5", "rrf_k": "60"}
     assert expected.items() <= params.items()
     assert params["checkpoint_id"] == children["zrag"].data.params["checkpoint_id"]
+    units = {name: children[name].data.params["evidence_from"] for name in ("bm25", "bm25_sentence", "closed_book")}
+    assert units == {"bm25": "passages", "bm25_sentence": "sentences", "closed_book": "nothing"}
+
+
+@pytest.mark.parametrize("asset", ["leaderboard", "answer_scores"])
+def test_comparisons_and_curves_are_shown(lineage, warehouse, runs, materialisations, asset):
+    metadata = materialisations[asset].metadata
+    compared = metadata["comparisons"].value
+    verdict = warehouse.query(
+        "SELECT verdict FROM comparisons WHERE measure = 'answer_coverage' AND budget = 64 AND question_type = 'all' "
+        "AND system = 'bm25' AND reference = 'bm25_sentence'"
+    )["verdict"][0]
+    assert verdict in compared
+    assert ("F1 at 256, offline" in compared) == (asset == "answer_scores")
+    (run,) = (run for run in runs if run.info.run_name == asset)
+    folder = lineage.data / "mlartifacts" / run.info.run_id / "artifacts"
+    assert (folder / "comparisons.md").read_text("utf-8") == compared
+    table = pd.read_csv(folder / "comparisons.csv")
+    assert len(table) == warehouse.query("SELECT count(*) AS n FROM comparisons")["n"][0] - (
+        0
+        if asset == "answer_scores"
+        else warehouse.query("SELECT count(*) AS n FROM comparisons WHERE reader <> 'none'")["n"][0]
+    )
+    plots = {"coverage_curve", "recall", "question_types"} | (
+        {"answers", "f1_curve"} if asset == "answer_scores" else set()
+    )
+    assert {path.stem for path in (folder / "plots" / "test").iterdir()} == plots
+    assert all(metadata[f"{name} (test)"].value.startswith("![") for name in plots)
+    if asset == "answer_scores":
+        assert "offline extractive stand-in, which costs nothing" in metadata["answering_cost"].value
+
+
+@pytest.mark.parametrize("asset", ["evidence_scores", "answer_scores"])
+def test_links_lead_to_the_comparison_of_all_systems(runs, materialisations, asset):
+    (above,) = (run for run in runs if run.info.run_name == asset)
+    children = {run.info.run_id for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id}
+    for name, page in (("mlflow_compare", "compare-runs"), ("mlflow_curves", "metric")):
+        url = materialisations[asset].metadata[name].url
+        assert f"/#/{page}?" in url
+        query = urllib.parse.parse_qs(url.partition("?")[2])
+        assert set(json.loads(query["runs"][0])) == children
 
 
 @pytest.mark.parametrize(
@@ -398,7 +481,7 @@ def test_parts_go_on_from_the_newest_handles_and_repeating_a_run_replaces_its_ro
 
     for limit in (3, 2):
         run("answers", answered, evaluation=fewer, answers={"limit_questions": limit})
-        expected = {(system, ANSWERED): limit for system in fewer["systems"]}
+        expected = {(system, budget): limit for system in fewer["systems"] for budget in ANSWER_BUDGETS}
         assert counts(warehouse, "answers", "run_id = ? AND evidence_run_id = ?", answered, evaluated) == expected
         assert counts(warehouse, "scores", "run_id = ? AND evidence_run_id = ?", answered, evaluated) == expected
     newest = warehouse.query(

@@ -199,8 +199,10 @@ def test_the_judge_adds_the_share_it_found_correct_and_a_cost_of_its_own(warehou
     assert total["judged_correct"] == 0.5
     assert 0.0 <= total["judged_correct_low"] <= 0.5 <= total["judged_correct_high"] <= 1.0
     assert (total["cost_usd"], total["judge_cost_usd"]) == (0.75, 1.5)
-    metrics = system_metrics(frame, "good")
-    assert (metrics["judged_correct"], metrics["judge_cost_usd"]) == (0.5, 1.5)
+    metrics, curves = system_metrics(frame, "good")
+    assert (metrics["judged_correct_64"], metrics["judge_cost_usd"]) == (0.5, 1.5)
+    assert metrics["interval/judged_correct_64_low"] == total["judged_correct_low"]
+    assert curves[64]["judged_correct"] == 0.5
     assert "judged correct" in leaderboard_markdown(frame)
     skipped = verdicts(q1="not_attempted")
     rows = answer_score_rows(at_64, given, CORPUS, run_id="a1", judgements=skipped)
@@ -212,7 +214,8 @@ def test_without_a_judge_its_columns_are_empty(warehouse, scores):
     rows = pd.DataFrame(answer_score_rows(scores[scores["budget"] == 64], given, CORPUS, run_id="a1"))
     frame = leaderboard_rows(rows, evidence, SETTINGS, costs=given)
     assert frame[["judged_correct", "judged_correct_low", "judge_cost_usd"]].isna().all(axis=None)
-    assert "judged_correct" not in system_metrics(frame, "good")
+    single, curves = system_metrics(frame, "good")
+    assert not any("judge" in name for name in (*single, *curves[64]))
     assert "judge" not in leaderboard_markdown(frame)
 
 
@@ -240,13 +243,55 @@ def test_leaderboard_rows_join_tokens_latency_and_cost(warehouse, scores):
 
 def test_metrics_have_the_same_names_for_every_system(warehouse, scores):
     frame = leaderboard_rows(scores, load_evidence(warehouse, "e1"), SETTINGS)
-    good, bad = (system_metrics(frame, name) for name in ("good", "bad"))
+    (good, curves), (bad, other_curves) = (system_metrics(frame, name) for name in ("good", "bad"))
     assert set(good) == set(bad)
     assert good["answer_coverage_64"] == 1.0
-    assert {"recall_at_1", "two_hop/answer_coverage_8", "unanswerable/evidence_tokens_64", "rouge_l_8_low"} <= set(good)
-    assert not {"em", "f1"} & set(good), "nothing was answered"
+    assert {"recall_at_1", "two_hop/answer_coverage_8", "unanswerable/evidence_tokens_64"} <= set(good)
+    assert {"interval/rouge_l_8_low", "interval/answer_coverage_64_high"} <= set(good)
+    assert not any(name.startswith(("em", "f1")) for name in good), "nothing was answered"
     assert good["recall_at_1"] == pytest.approx(2 / 3)
     assert bad["recall_at_1"] == pytest.approx(1 / 3)
+    assert set(curves) == set(other_curves) == {8, 64}
+    for budget in (8, 64):
+        assert {name for name in curves[budget] if "/" not in name} == {
+            "answer_coverage",
+            "rouge_l",
+            "evidence_tokens",
+        }
+        for name in ("answer_coverage", "rouge_l", "evidence_tokens", "unanswerable/evidence_tokens"):
+            assert curves[budget][name] == good[f"{name}_{budget}"]
+
+
+def test_answers_at_several_budgets_are_scored_each_and_their_costs_add_up(warehouse, scores):
+    given = pd.concat([answers(q1="Ilse Maar"), answers(q1="Nobody").assign(budget=8)])
+    rows = pd.DataFrame(answer_score_rows(scores, given, CORPUS, run_id="a1"))
+    em = rows.set_index(["system", "budget"])["em"]
+    assert em.to_dict() == {("good", 8): 0, ("bad", 8): 0, ("good", 64): 1, ("bad", 64): 1}
+    frame = leaderboard_rows(rows, load_evidence(warehouse, "e1"), SETTINGS, costs=given)
+    single, curves = system_metrics(frame, "good")
+    assert (single["em_8"], single["em_64"], single["cost_usd"]) == (0, 1, 0.5)
+    assert {budget: figures["em"] for budget, figures in curves.items()} == {8: 0, 64: 1}
+
+
+def test_a_verdict_speaks_for_the_answer_at_its_own_budget_alone(warehouse, scores):
+    given = pd.concat([answers(q1="Ilse Maar", q2="남쪽"), answers(q1="Nobody", q2="북쪽").assign(budget=8)])
+    found = verdicts(q1="correct", q2="incorrect")
+    rows = pd.DataFrame(answer_score_rows(scores, given, CORPUS, run_id="a1", judgements=found))
+    judged = rows[rows["system"] == "good"].set_index(["budget", "question_id"])["judged_correct"]
+    assert judged[64].to_dict() == {"q1": 1.0, "q2": 0.0}
+    assert judged[8].isna().all()
+    evidence = load_evidence(warehouse, "e1")
+    frame = leaderboard_rows(rows, evidence, SETTINGS, costs=given, judge_costs=found)
+    total = frame[frame["question_type"] == "all"].set_index(["system", "budget"])
+    assert total["judge_cost_usd"].fillna(0).to_dict() == {
+        ("good", 8): 0,
+        ("bad", 8): 0,
+        ("good", 64): 1.0,
+        ("bad", 64): 1.0,
+    }
+    single, curves = system_metrics(frame, "good")
+    assert (single["judge_cost_usd"], single["cost_usd"]) == (1.0, 1.0)
+    assert {budget: "judged_correct" in figures for budget, figures in curves.items()} == {8: False, 64: True}
 
 
 def test_scores_of_other_evidence_than_the_answers_are_refused(warehouse, scores):

@@ -10,6 +10,7 @@ import pytest
 from mlflow.entities import ViewType
 
 from zrag_core.settings import Settings
+from zrag_pipeline.mlflow_links import compare_url
 from zrag_pipeline.provenance import ZRAG_VERSION
 from zrag_pipeline.tracking import Tracking, dagster_tags
 
@@ -143,6 +144,17 @@ def test_url_leads_to_the_ui(tracking, monkeypatch):
     assert run.url == f"http://127.0.0.1:5000{page}"
     monkeypatch.setenv("ZRAG_MLFLOW_URL", "https://mlflow.example.org/")
     assert run.url == f"https://mlflow.example.org{page}"
+
+
+def test_urls_of_comparisons(monkeypatch):
+    monkeypatch.setenv("ZRAG_MLFLOW_URL", "https://mlflow.example.org/")
+    table, curves = compare_url("7", ["r1", "r2"]), compare_url("7", ["r1", "r2"], "f1")
+    runs = "runs=%5B%22r1%22%2C%20%22r2%22%5D&experiments=%5B%227%22%5D"
+    assert table == f"https://mlflow.example.org/#/compare-runs?{runs}"
+    assert curves.startswith(
+        f"https://mlflow.example.org/#/metric?{runs}&metric=%22f1%22&plot_metric_keys=%5B%22f1%22%5D"
+    )
+    assert "x_axis=step" in curves
 
 
 def test_a_deleted_experiment_comes_back(tracking):

@@ -38,6 +38,8 @@ CONTRACT = {
     "memory_checks": "run_id, checkpoint_id, check_name, parameter, value, threshold, passed",
     "benchmarks": "run_id, corpus_version, benchmark, system, n_documents, metric, value, unit",
     "leaderboard_entries": "run_id, notes, judged_correct, judged_correct_low, judged_correct_high, judge_cost_usd",
+    "comparisons": "run_id, corpus_version, split, question_type, budget, reader, measure, system, reference, "
+    "difference, low, high, p_value, p_adjusted, mcnemar_p, n_questions, n_documents, verdict",
 }
 LEADERBOARD = (
     "corpus_version, split, question_type, system, reader, budget, n_questions, recall_at_1, recall_at_5, "

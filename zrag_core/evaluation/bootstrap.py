@@ -7,31 +7,12 @@ replacement, and the mean of a resample is the ratio of its sum to its number of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-# Resamples turned into floats at once, times clusters: 32 MB.
-_BLOCK = 4_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Difference of two systems' means over the same questions.
-
-    Attributes:
-        difference: mean of a minus mean of b.
-        low, high: interval of the difference.
-        p_value: two-sided, the share of resamples on the other side of zero, doubled.
-        n: questions that both systems have a value for.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
+BLOCK = 4_000_000
+"""Numbers (resamples times clusters) that are turned into floats at once: 32 MB."""
 
 
 def bootstrap_interval(
@@ -58,30 +39,6 @@ def bootstrap_interval(
     return _percentiles(means, confidence)
 
 
-def paired_difference(
-    a: Sequence[float] | np.ndarray,
-    b: Sequence[float] | np.ndarray,
-    clusters: Sequence[str] | np.ndarray,
-    *,
-    samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> PairedDifference:
-    """Compare two systems on the same questions, aligned by position; NaN in either leaves the pair out."""
-    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    valid = differences[~np.isnan(differences)]
-    if not len(valid):
-        return PairedDifference(np.nan, np.nan, np.nan, np.nan, 0)
-    means = _resampled_means(*_cluster_sums(differences, clusters), samples, seed)
-    low, high = _percentiles(means, confidence)
-    p_value = np.nan
-    if len(means):
-        # One is added on both sides, so that no finite number of resamples claims certainty.
-        tail = min((means <= 0).sum(), (means >= 0).sum())
-        p_value = min(1.0, 2 * (tail + 1) / (samples + 1))
-    return PairedDifference(float(valid.mean()), low, high, float(p_value), len(valid))
-
-
 def _cluster_sums(
     values: Sequence[float] | np.ndarray, clusters: Sequence[str] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +57,7 @@ def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: i
     if len(sums) < 2:
         return np.empty(0)
     draws = _draws(len(sums), samples, seed)
-    step = max(1, _BLOCK // len(sums))
+    step = max(1, BLOCK // len(sums))
     totals = np.stack((sums, counts), axis=1)
     blocks = [draws[first : first + step].astype(float) @ totals for first in range(0, samples, step)]
     resampled = np.concatenate(blocks)

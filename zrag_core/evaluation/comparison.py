@@ -13,10 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from zrag_core.errors import ZragError
-from zrag_core.evaluation.bootstrap import bootstrap_interval
+from zrag_core.evaluation.bootstrap import BLOCK, bootstrap_interval
 
-# Random signs turned into floats at once: 32 MB.
-_BLOCK = 4_000_000
 # Sums closer than this share of the whole are ties that rounding broke.
 _ROUNDING = 1e-9
 _REMEDY = "compare systems that were evaluated on the same questions with this measure"
@@ -71,6 +69,11 @@ class Comparison:
             relation, by, interval = "below", -self.difference, self._interval(-self.high, -self.low)
         return f"{self.system} {relation} {self.other} by {by:.1f} points, {interval}{self._notes()}"
 
+    def mirrored(self) -> Comparison:
+        """The same comparison, told of `other`; the tests are two-sided, so that their p-values stay."""
+        turned = {"difference": 0.0 - self.difference, "low": 0.0 - self.high, "high": 0.0 - self.low}
+        return replace(self, system=self.other, other=self.system, **turned)
+
     def _interval(self, low: float, high: float) -> str:
         if np.isnan(low):
             return "no interval from a single document"
@@ -91,7 +94,7 @@ def compare(
     clusters: Mapping[str, str],
     *,
     measure: str,
-    reference: str | None = None,
+    references: Sequence[str] | None = None,
     samples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -106,21 +109,21 @@ def compare(
             defined there. Order decides the order of the pairs.
         clusters: question id -> the document whose questions belong together.
         measure: name of the measure, for the result.
-        reference: compare this system with each other one; left out, all pairs.
+        references: compare each other system with each of these, no pair twice; left out, all pairs.
         samples: resamples behind each interval and each p-value. No p-value falls below 1 / (samples + 1), and
             Holm's correction multiplies the smallest by the number of pairs.
         confidence: level of the intervals and of the verdicts, in (0, 1).
         seed: same seed and same data give the same result, in whatever order the questions come.
 
     Returns:
-        One comparison per pair: the reference with each other system, or each system with those after it.
+        One comparison per pair: each system with a reference, or each system with those after it.
 
     Raises:
         ZragError: two systems have no question in common.
-        ValueError: a question has no cluster, the reference is not among the systems, confidence is not in
+        ValueError: a question has no cluster, a reference is not among the systems, confidence is not in
             (0, 1), or there are too few samples to show any difference among so many pairs.
     """
-    pairs = _pairs(list(values), reference)
+    pairs = _pairs(list(values), references)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     if len(pairs) / (samples + 1) >= 1 - confidence:
@@ -201,7 +204,7 @@ def bootstrap_p_value(
     total = sums.sum()
     threshold = abs(total) - _ROUNDING * np.abs(sums).sum()
     generator = np.random.default_rng(seed)
-    step = max(1, _BLOCK // len(sums))
+    step = max(1, BLOCK // len(sums))
     extreme = 0
     for first in range(0, samples, step):
         kept = generator.integers(2, size=(min(step, samples - first), len(sums)), dtype=np.int8)
@@ -254,9 +257,12 @@ def _widened(confidence: float, clusters: int) -> float:
     return float(1 - 2 * norm.sf(quantile))
 
 
-def _pairs(systems: list[str], reference: str | None) -> list[tuple[str, str]]:
-    if reference is None:
+def _pairs(systems: list[str], references: Sequence[str] | None) -> list[tuple[str, str]]:
+    if references is None:
         return list(combinations(systems, 2))
-    if reference not in systems:
-        raise ValueError(f"the reference {reference!r} is not among the systems: {', '.join(systems)}")
-    return [(reference, system) for system in systems if system != reference]
+    if missing := [reference for reference in references if reference not in systems]:
+        raise ValueError(f"the reference {missing[0]!r} is not among the systems: {', '.join(systems)}")
+    pairs: list[tuple[str, str]] = []
+    for place, reference in enumerate(references):
+        pairs += [(system, reference) for system in systems if system not in references[: place + 1]]
+    return pairs

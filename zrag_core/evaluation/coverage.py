@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from zrag_core.text import has_hangul, split_sentences
@@ -71,6 +71,37 @@ def answer_coverage(evidence: str, golden_answers: Sequence[str], language: str)
     return False
 
 
+def answer_spans(text: str, golden_answers: Sequence[str], language: str) -> list[tuple[int, int]]:
+    """Where golden answers stand in a text, by the rules of `answer_coverage`.
+
+    Args:
+        text: evidence or a document.
+        golden_answers: accepted answers; all of them are looked for.
+        language: of the question.
+
+    Returns:
+        Characters (start, end) of each occurrence, in order, without particles behind it; they may overlap. Empty for
+        yes/no questions, whose answer is not in any text.
+    """
+    if any(_is_yes_no(answer) for answer in golden_answers):
+        return []
+    normal, origin = _normal_with_origin(text)
+    places = [(match.start(), match.end(), match.group().replace(",", "")) for match in _TOKEN.finditer(normal)]
+    bare = [place for place in places if language == "ko" or place[2] not in _ARTICLES]
+    found: set[tuple[int, int]] = set()
+    for answer in golden_answers:
+        wanted = _tokens(answer)
+        content = _without_articles(wanted) if language != "ko" else wanted
+        if not wanted and (signs := answer.strip()):
+            found.update((match.start(), match.end()) for match in re.finditer(re.escape(signs), text))
+        elif wanted:
+            within, sought = (bare, content) if content else (places, wanted)
+            for end, particle in _occurrences([token for *_, token in within], sought):
+                first, last = within[end - len(sought) + 1], within[end]
+                found.add((origin[first[0]], origin[last[1] - len(particle) - 1] + 1))
+    return sorted(found)
+
+
 def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
     """Share of the evidence's sentences that stand verbatim in the named documents.
 
@@ -113,13 +144,27 @@ def _is_yes_no(answer: str) -> bool:
 
 def _contains(tokens: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether `wanted` is a run of `tokens`, the last of which may carry a particle."""
+    return next(_occurrences(tokens, wanted), None) is not None
+
+
+def _occurrences(tokens: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Index of the last token of each run of `tokens` that is `wanted`, and the particle that it carries, if any."""
     *before, last = wanted
     for end in range(len(before), len(tokens)):
         if tokens[end].startswith(last) and list(tokens[end - len(before) : end]) == before:
             rest = tokens[end][len(last) :]
             if not rest or (has_hangul(rest) and rest in _FOLLOWING[_ends_in_consonant(last, rest)]):
-                return True
-    return False
+                yield end, rest
+
+
+def _normal_with_origin(text: str) -> tuple[str, list[int]]:
+    """The text as `_tokens` reads it, and for each of its characters the one of `text` that it comes from.
+
+    Characters are normalised one by one, so that signs that compose with the one before (half-width Kana) stay apart;
+    corpus texts are composed already.
+    """
+    pieces = [unicodedata.normalize("NFKC", character).casefold() for character in text]
+    return "".join(pieces), [position for position, piece in enumerate(pieces) for _ in piece]
 
 
 def _ends_in_consonant(word: str, particle: str) -> bool | None:

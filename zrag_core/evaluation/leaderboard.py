@@ -26,6 +26,8 @@ MEANS = {
 # Means without intervals.
 PLAIN_MEANS = ("recall_all_at_10", "grounded")
 ALL_TYPES = "all"
+LIST_COST = "usd_per_1000"
+"""Column that the leaderboard may carry beside: US dollars per 1,000 questions answered, at list prices."""
 _STAND_IN = "offline reader: extractive stand-in"
 _ONE_DOCUMENT = "intervals need at least two documents"
 # Columns that only runs with a judge have.

@@ -6,97 +6,59 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from scipy.optimize import isotonic_regression
 
-from zrag_core.evaluation.figures import INK, PALETTE, new_figure, percent_axis, png
+from zrag_core.evaluation.cost_curves import TOKENS, cost_curve
+from zrag_core.evaluation.figures import INK, new_figure, percent_axis, png
+from zrag_core.evaluation.leaderboard import ALL_TYPES, LIST_COST
 from zrag_core.evaluation.report import LeaderboardSection, leaderboard_sections, reader_label
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_REFERENCES = {"closed_book": ("#555555", "x"), "gold_evidence": ("#555555", "*")}
 # One hue in three strengths for ranks, two hues for coverage and F1.
 _RANK_COLOURS = ("#2166AC", "#6AA6D8", "#C2DBF0")
 _ANSWER_COLOURS = ("#0072B2", "#E69F00")
+_TYPE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
-def leaderboard_plots(frame: pd.DataFrame, split: str, *, systems: Sequence[str] = ()) -> dict[str, bytes]:
-    """Draw the leaderboard of one split, all question types together.
+def leaderboard_plots(
+    frame: pd.DataFrame, split: str, *, systems: Sequence[str] = (), budget: int | None = None
+) -> dict[str, bytes]:
+    """Draw the leaderboard of one split.
 
     Args:
-        frame: as returned by `leaderboard.aggregate`, of one corpus version.
+        frame: as returned by `leaderboard.aggregate`, of one corpus version; with a column `usd_per_1000` (US dollars
+            per 1,000 questions answered) also the curves against it, where anything was paid.
         split: which split.
         systems: their order; left out, the order of appearance.
+        budget: evidence tokens at which question types are compared; left out, the largest.
 
     Returns:
-        File name to PNG: `coverage_curve.png`, `recall.png` and `answers.png`; what has no values in
-        the frame is left out.
+        File name to PNG: `coverage_curve.png`, `recall.png`, `answers.png`, `f1_curve.png`, `coverage_cost.png`,
+        `f1_cost.png` and `question_types.png`; what has no values in the frame is left out.
 
     Raises:
         ValueError: the split is not in the frame, or stands there for several corpus versions.
     """
-    sections = [s for s in leaderboard_sections(frame, systems) if s.split == split and s.question_type == "all"]
-    if len(sections) != 1:
-        raise ValueError(f"split '{split}' stands in the leaderboard {len(sections)} times, once is needed")
-    section = sections[0]
-    drawings: dict[str, tuple[bool, Callable[[LeaderboardSection], bytes]]] = {
-        "coverage_curve.png": (section.by_budget["answer_coverage"].notna().any(), coverage_curve),
-        "recall.png": (section.by_system["recall_at_1"].notna().any(), recall_bars),
-        "answers.png": (not section.answered.empty, answer_bars),
+    sections = [s for s in leaderboard_sections(frame, systems) if s.split == split]
+    totals = [section for section in sections if section.question_type == ALL_TYPES]
+    if len(totals) != 1:
+        raise ValueError(f"split '{split}' stands in the leaderboard {len(totals)} times, once is needed")
+    total, types = totals[0], [section for section in sections if section.question_type != ALL_TYPES]
+    answered, whose = _by_reader(total.answered)
+    paid = LIST_COST in answered and bool((answered[LIST_COST] > 0).any())
+    at = total.budgets[-1] if budget is None else budget
+    # What is drawn, and whether there are values to draw.
+    drawings: dict[str, tuple[bool, Callable[[], bytes]]] = {
+        "coverage_curve.png": (
+            total.by_budget["answer_coverage"].notna().any(),
+            lambda: _curve(total.by_budget, "answer_coverage", TOKENS, total.title),
+        ),
+        "recall.png": (total.by_system["recall_at_1"].notna().any(), lambda: recall_bars(total)),
+        "answers.png": (not answered.empty, lambda: answer_bars(total, budget)),
+        "f1_curve.png": (not answered.empty, lambda: _curve(answered, "f1", TOKENS, f"{total.title}; {whose}")),
+        "coverage_cost.png": (paid, lambda: _curve(answered, "answer_coverage", LIST_COST, f"{total.title}; {whose}")),
+        "f1_cost.png": (paid, lambda: _curve(answered, "f1", LIST_COST, f"{total.title}; {whose}")),
+        "question_types.png": (bool(types), lambda: type_bars(types, at)),
     }
-    return {name: draw(section) for name, (has_values, draw) in drawings.items() if has_values}
-
-
-def coverage_curve(section: LeaderboardSection) -> bytes:
-    """Answer coverage against the evidence budget, one line per system with interval bars."""
-    figure, axes = new_figure(8.6, 5.0)
-    rows = section.by_budget.dropna(subset=["answer_coverage"])
-    names = list(dict.fromkeys(rows["system"]))
-    styles = _styles(names)
-    last: dict[str, float] = {}
-    for position, name in enumerate(names):
-        line = rows[rows["system"] == name].sort_values("budget")
-        colour, marker, dashes = styles[name]
-        # Lines are moved apart a little on the logarithmic axis, so that their bars do not overlap.
-        shift = 2 ** ((position - (len(names) - 1) / 2) * 0.035)
-        axes.errorbar(
-            line["budget"] * shift,
-            line["answer_coverage"],
-            yerr=_error(line, "answer_coverage"),
-            color=colour,
-            marker=marker,
-            linestyle=dashes,
-            linewidth=2.2 if name.startswith("zrag") else 1.4,
-            markersize=6,
-            elinewidth=1,
-            capsize=2,
-        )
-        last[name] = float(line["answer_coverage"].iloc[-1])
-    budgets = section.budgets
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(budgets[0] / 1.25, budgets[-1] * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(budgets))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.set_xlabel("evidence budget, tokens (UTF-8 bytes / 4)")
-    axes.set_ylabel("answer stands in the evidence")
-    axes.set_title(f"Answer coverage by evidence budget  ({section.title})", loc="left")
-    percent_axis(axes, "y")
-    axes.set_ylim(-0.02, 1.02)
-    beside = axes.get_yaxis_transform()  # x in shares of the axes' width, y in data
-    for name, height in zip(last, _spread_out(list(last.values()), gap=0.05), strict=True):
-        # Names stand at the ends of their lines, to the right of the data, instead of in a legend.
-        colour, marker, _ = styles[name]
-        axes.plot(1.02, height, transform=beside, color=colour, marker=marker, markersize=6, clip_on=False)
-        axes.text(
-            1.035,
-            height,
-            f"{name}  {100 * last[name]:.0f}%",
-            transform=beside,
-            color=colour,
-            va="center",
-            fontweight="bold" if name.startswith("zrag") else "normal",
-        )
-    return png(figure)
+    return {name: draw() for name, (has_values, draw) in drawings.items() if has_values}
 
 
 def recall_bars(section: LeaderboardSection) -> bytes:
@@ -108,19 +70,50 @@ def recall_bars(section: LeaderboardSection) -> bytes:
     )
 
 
-def answer_bars(section: LeaderboardSection) -> bytes:
-    """Answer coverage of the evidence and F1 of the answer, one group of bars per system and reader."""
-    rows = section.answered.copy()
-    readers, budgets = rows["reader"].unique(), rows["budget"].unique()
-    if len(readers) > 1:
-        rows["system"] = rows["system"] + ", " + rows["reader"]
+def answer_bars(section: LeaderboardSection, budget: int | None = None) -> bytes:
+    """Answer coverage of the evidence and F1 of the answer, one group of bars per system and reader.
+
+    Args:
+        budget: which answers are shown; left out, and where none were given at it, those at every budget.
+    """
+    rows, whose = _by_reader(section.answered)
+    rows = rows[rows["budget"] == budget] if (rows["budget"] == budget).any() else rows
+    budgets = rows["budget"].unique()
     if len(budgets) > 1:
-        rows["system"] = rows["system"] + ", " + rows["budget"].astype(str)
-    reader = f"reader: {reader_label(readers[0])}" if len(readers) == 1 else "by reader"
-    budget = f"{budgets[0]} tokens" if len(budgets) == 1 else "by budget"
+        rows = rows.assign(system=rows["system"] + ", " + rows["budget"].astype(str))
+    tokens = f"{budgets[0]} tokens" if len(budgets) == 1 else "by budget"
     measures = {"answer stands in the evidence": "answer_coverage", "F1 of the answer": "f1"}
-    title = f"Evidence and answers, {budget}, {reader}\n({section.title})"
+    title = f"Evidence and answers, {tokens}, {whose}\n({section.title})"
     return _grouped_bars(rows, measures, _ANSWER_COLOURS, title, "mean over questions")
+
+
+def type_bars(sections: Sequence[LeaderboardSection], budget: int) -> bytes:
+    """Answer coverage at one budget, one group of bars per system with a bar for each question type."""
+    measures: dict[str, str] = {}
+    columns: list[pd.DataFrame] = []
+    for section in sections:
+        kind = section.question_type
+        measures[f"{kind} ({section.n_questions:,})"] = kind
+        at = section.by_budget[section.by_budget["budget"] == budget].set_index("system")
+        names = {f"answer_coverage{side}": f"{kind}{side}" for side in ("", "_low", "_high")}
+        columns.append(at[list(names)].rename(columns=names))
+    rows = pd.concat(columns, axis=1).reset_index(names="system")
+    title = f"Answer coverage by type of question, {budget} tokens  ({sections[0].split})"
+    return _grouped_bars(rows, measures, _TYPE_COLOURS, title, "answer stands in the evidence")
+
+
+def _curve(rows: pd.DataFrame, measure: str, cost: str, what: str) -> bytes:
+    name = {"answer_coverage": "Answer coverage", "f1": "F1"}[measure]
+    by = {TOKENS: "evidence tokens", LIST_COST: "cost of answering"}[cost]
+    return cost_curve(rows, measure, cost, f"{name} by {by}\n({what})")
+
+
+def _by_reader(answered: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Answered rows, systems named with their reader where there are several, and whose answers they are."""
+    readers = answered["reader"].unique()
+    if len(readers) < 2:
+        return answered, "".join(f"reader: {reader_label(reader)}" for reader in readers)
+    return answered.assign(system=answered["system"] + ", " + answered["reader"]), "by reader"
 
 
 def _grouped_bars(
@@ -164,29 +157,7 @@ def _grouped_bars(
     return png(figure)
 
 
-def _styles(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and line of each system; references are grey and dotted."""
-    styles: dict[str, tuple[str, str, str]] = {}
-    drawn = [name for name in names if name not in _REFERENCES]
-    for position, name in enumerate(drawn):
-        cycle, place = divmod(position, len(PALETTE))
-        styles[name] = (PALETTE[place], _MARKERS[(place + cycle) % len(_MARKERS)], "--" if cycle else "-")
-    return {**styles, **{name: (*_REFERENCES[name], ":") for name in names if name in _REFERENCES}}
-
-
 def _error(rows: pd.DataFrame, measure: str) -> np.ndarray:
     """Distances from the mean down and up to its interval, [2, rows]; zero where there is none."""
     low, mean, high = (rows[column].to_numpy(dtype=float) for column in (f"{measure}_low", measure, f"{measure}_high"))
     return np.nan_to_num(np.clip([mean - low, high - mean], 0, None))
-
-
-def _spread_out(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights of labels at least `gap` apart, in the same order and as near to `heights` as can be."""
-    order = np.argsort(heights, kind="stable")
-    steps = gap * np.arange(len(heights))
-    # Least squares under "each at least `gap` above the one below" is isotonic regression.
-    placed = isotonic_regression(np.array(heights, dtype=float)[order] - steps).x
-    placed = np.clip(placed, 0, max(0.0, 1 - steps[-1])) + steps
-    result = np.empty(len(heights))
-    result[order] = placed
-    return result.tolist()

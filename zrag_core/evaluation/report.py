@@ -90,22 +90,26 @@ def leaderboard_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = (), co
     for section in leaderboard_sections(frame, systems):
         blocks.append(f"### {section.title}")
         blocks.append(f"Corpus version `{section.corpus_version}`. {_caption(confidence)}")
-        blocks.append("**Retrieval**\n\n" + _markdown_table(*_retrieval_table(section)))
-        blocks.append("**Answer coverage, by evidence tokens**\n\n" + _markdown_table(*_coverage_table(section)))
+        blocks.append("**Retrieval**\n\n" + markdown_table(*_retrieval_table(section)))
+        blocks.append("**Answer coverage, by evidence tokens**\n\n" + markdown_table(*_coverage_table(section)))
         if not section.answered.empty:
-            blocks.append("**Answers**\n\n" + _markdown_table(*_answer_table(section)))
+            blocks.append("**Answers**\n\n" + markdown_table(*_answer_table(section)))
     return "\n\n".join(blocks) + "\n" if blocks else "No question was evaluated.\n"
 
 
-def leaderboard_text(frame: pd.DataFrame, *, systems: Sequence[str] = (), confidence: float = 0.95) -> str:
+def leaderboard_text(
+    frame: pd.DataFrame, *, systems: Sequence[str] = (), confidence: float = 0.95, answer_budget: int | None = None
+) -> str:
     """The leaderboard for a terminal of 110 columns: one line per system, percentages without intervals.
 
     Args:
         frame: as returned by `leaderboard.aggregate`.
         systems: their order; left out, the order of appearance.
         confidence: the level of the intervals in `frame`, for the note below the table.
+        answer_budget: which answers are shown where a reader answered at several budgets; left out, and where there
+            are none at this budget, those at the largest.
     """
-    blocks = [_text_table(section, confidence) for section in leaderboard_sections(frame, systems)]
+    blocks = [_text_table(section, confidence, answer_budget) for section in leaderboard_sections(frame, systems)]
     return "\n\n".join(blocks) + "\n" if blocks else "No question was evaluated.\n"
 
 
@@ -163,12 +167,13 @@ def _answer_table(section: LeaderboardSection) -> tuple[list[str], list[list[str
     return header, rows
 
 
-def _text_table(section: LeaderboardSection, confidence: float) -> str:
+def _text_table(section: LeaderboardSection, confidence: float, answer_budget: int | None) -> str:
     budgets = _spread(section.budgets, _TEXT_BUDGETS)
-    # One pair of columns per reader; where it answered at several budgets, the largest is shown.
-    largest = section.answered.sort_values("budget").drop_duplicates(["system", "reader"], keep="last")
+    # One pair of columns per reader, of the wanted budget or the largest.
+    ranked = section.answered.assign(wanted=section.answered["budget"] == answer_budget)
+    shown = ranked.sort_values(["wanted", "budget"]).drop_duplicates(["system", "reader"], keep="last")
     readers = list(dict.fromkeys(section.answered["reader"]))
-    answers = largest.set_index(["system", "reader"])
+    answers = shown.set_index(["system", "reader"])
     coverage = section.by_budget.set_index(["system", "budget"])["answer_coverage"]
     rouge = section.by_budget.set_index(["system", "budget"])["rouge_l"]
 
@@ -192,7 +197,7 @@ def _text_table(section: LeaderboardSection, confidence: float) -> str:
     lines = [_group_line(groups, widths), _aligned(header, widths), "-" * (sum(widths) + len(widths) - 1)]
     lines += [_aligned(row, widths) for row in rows]
     notes = [f"{reader}: {reader_label(reader)}" for reader in readers if reader in READER_LABELS]
-    answered = sorted(largest["budget"].unique())
+    answered = sorted(shown["budget"].unique())
     if answered:
         notes.append(f"EM and F1 at {' and '.join(map(str, answered))} evidence tokens")
     if (half := _widest_half_interval(section)) is not None:
@@ -232,7 +237,8 @@ def _widest_half_interval(section: LeaderboardSection) -> float | None:
     return 50 * max(known) if known else None
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is aligned to the left and the others to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

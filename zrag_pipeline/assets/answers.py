@@ -121,7 +121,7 @@ def answer_runs(
     kinds={"duckdb", "mlflow"},
     code_version="2",
     description="Exact match and F1 of the answers (SQuAD and KorQuAD rules), and the share that the judge found "
-    "correct, beside the evidence measures; the leaderboard with all of them.",
+    "correct, beside the evidence measures; the leaderboard, the comparisons and the HTML page with all of them.",
 )
 def answer_scores(
     context: dg.AssetExecutionContext,
@@ -132,8 +132,18 @@ def answer_scores(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Score the answers and publish the whole leaderboard."""
+    from zrag_pipeline.answer_costs import cost_note, with_list_costs
     from zrag_pipeline.answering import score_answers
-    from zrag_pipeline.publishing import load_leaderboard, log_systems, publish, store_leaderboard
+    from zrag_pipeline.comparisons import load_comparisons, store_comparisons
+    from zrag_pipeline.publishing import (
+        load_leaderboard,
+        log_systems,
+        publish,
+        publish_comparisons,
+        store_leaderboard,
+    )
+    from zrag_pipeline.report_page import publish_report
+    from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
     version, run_id = answer_runs["corpus_version"], context.run.run_id
@@ -142,8 +152,11 @@ def answer_scores(
         scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
         warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
         store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
-        everything = load_leaderboard(warehouse, list({evidence_scores["scores_run_id"], run_id}))
-        log_systems(
+        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
+        stored = list({evidence_scores["scores_run_id"], run_id}), [NO_READER, reader]
+        everything = load_leaderboard(warehouse, *stored)
+        everything = with_list_costs(everything, warehouse, answer_runs["answers_run_id"], reader)
+        links = log_systems(
             tracking,
             run,
             everything,
@@ -154,10 +167,19 @@ def answer_scores(
             judge_model=answer_runs.get("judge_model"),
             answer_budget=loaded.answers.budget,
         )
-        metadata = publish(everything, loaded.evaluation, run)
+        metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
+        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
+        metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, answer_runs["model"]))
     return dg.MaterializeResult(
         value={"corpus_version": version},
-        metadata={**metadata, "dagster/row_count": len(scores), "reader": reader, **link(run)},
+        metadata={
+            **metadata,
+            "dagster/row_count": len(scores),
+            "reader": reader,
+            **link(run),
+            **links,
+        },
     )
 
 

@@ -132,7 +132,8 @@ def system_evidence(
     kinds={"duckdb", "mlflow"},
     code_version="1",
     description="Recall, MRR, ROUGE-L, answer coverage and groundedness of every question: table `scores`. "
-    "MLflow holds one child run per system, with the same metric names.",
+    "Paired comparisons of the systems: table `comparisons`. MLflow holds one child run per system, with the same "
+    "metric names.",
 )
 def evidence_scores(
     context: dg.AssetExecutionContext,
@@ -144,8 +145,9 @@ def evidence_scores(
     """Score the evidence and aggregate it with bootstrap intervals."""
     import pandas as pd
 
+    from zrag_pipeline.comparisons import store_comparisons
     from zrag_pipeline.publishing import log_systems, store_leaderboard
-    from zrag_pipeline.scoring import leaderboard_rows, load_evidence, score_rows
+    from zrag_pipeline.scoring import NO_READER, leaderboard_rows, load_evidence, score_rows
     from zrag_pipeline.systems import refuse_other_questions
 
     loaded = settings.load()
@@ -155,18 +157,20 @@ def evidence_scores(
         refuse_other_questions(corpus, system_evidence, "evidence")
         evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
         scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
-        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": "none"})
+        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": NO_READER})
         frame = leaderboard_rows(scores, evidence, loaded.evaluation)
-        store_leaderboard(warehouse, frame, run_id=run_id, readers=["none"])
+        store_leaderboard(warehouse, frame, run_id=run_id, readers=[NO_READER])
+        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=NO_READER)
         profile = {"questions": int(scores["question_id"].nunique()), "splits": list(loaded.evaluation.splits)}
         run.log_dataset(corpus.name, version, profile, source=version, context="evaluation")
-        log_systems(tracking, run, frame, scores, system_evidence["params"])
+        links = log_systems(tracking, run, frame, scores, system_evidence["params"])
     return dg.MaterializeResult(
         value={**system_evidence, "scores_run_id": run_id},
         metadata={
             **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
             "metric_version": scores["metric_version"].iloc[0],
             **link(run),
+            **links,
         },
     )
 
@@ -177,7 +181,7 @@ def evidence_scores(
     kinds={"duckdb", "matplotlib"},
     code_version="1",
     description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
-    "a Markdown report and plots.",
+    "a Markdown report, which differences are shown, plots, and an HTML page with examples.",
     check_specs=[
         dg.AssetCheckSpec(
             "memory_routes_like_bm25",
@@ -194,13 +198,20 @@ def leaderboard(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
-    from zrag_pipeline.publishing import load_leaderboard, publish, routing_check
+    from zrag_pipeline.comparisons import load_comparisons
+    from zrag_pipeline.publishing import load_leaderboard, publish, publish_comparisons, routing_check
+    from zrag_pipeline.report_page import publish_report
+    from zrag_pipeline.scoring import NO_READER
 
     loaded = settings.load()
     version = evidence_scores["corpus_version"]
-    frame = load_leaderboard(warehouse, [evidence_scores["scores_run_id"]])
+    # Not the answers, which the same run may or may not have scored by now; `answer_scores` publishes both.
+    stored = [evidence_scores["scores_run_id"]], [NO_READER]
+    frame = load_leaderboard(warehouse, *stored)
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
-        metadata = publish(frame, loaded.evaluation, run)
+        metadata = publish(frame, loaded.evaluation, run, budget=loaded.answers.budget)
+        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
     return dg.MaterializeResult(
         value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},

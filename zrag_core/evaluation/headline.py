@@ -1,0 +1,154 @@
+"""The comparisons that a leaderboard is read for: which systems, on which questions, by which measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from zrag_core.evaluation.comparison import Comparison, compare
+from zrag_core.evaluation.leaderboard import ALL_TYPES
+
+MEMORY = "zrag"
+SENTENCES = "bm25_sentence"
+BASELINES = (SENTENCES, "bm25", "hybrid", "dense")
+# Splits whose facts nobody trained on, and the types of question that a result is quoted for.
+SPLITS = ("test", "new_documents")
+TYPES = (ALL_TYPES, "single")
+RANKING = ("recall_at_1", "recall_at_10")
+COVERAGE = "answer_coverage"
+ANSWERS = ("f1", "em", "judged_correct")
+COLUMNS = (
+    "corpus_version",
+    "split",
+    "question_type",
+    "budget",
+    "reader",
+    "measure",
+    "system",
+    "reference",
+    "difference",
+    "low",
+    "high",
+    "confidence",
+    "p_value",
+    "p_adjusted",
+    "mcnemar_p",
+    "n_questions",
+    "n_left_out",
+    "n_documents",
+    "verdict",
+)
+
+
+def references(systems: Sequence[str], chosen: str | None = None) -> tuple[str, ...]:
+    """The systems that all others are compared with, the main one first.
+
+    Args:
+        systems: those evaluated, in their order.
+        chosen: the main reference; left out, `bm25_sentence`, which fills a budget sentence by sentence as the memory
+            does, else the first retrieval baseline.
+
+    Returns:
+        The main reference and, beside it, `zrag`; the first system where neither a baseline nor `zrag` was evaluated.
+    """
+    baselines = [system for system in systems if system in BASELINES]
+    main = chosen or (SENTENCES if SENTENCES in baselines else next(iter(baselines), None))
+    memory = MEMORY if MEMORY in systems else None
+    found = tuple(dict.fromkeys(system for system in (main, memory) if system))
+    return found or tuple(systems[:1])
+
+
+def headline_comparisons(
+    scores: pd.DataFrame,
+    *,
+    references: Sequence[str],
+    answer_budget: int,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare every system with the references, on the held-out questions.
+
+    Evidence (reader `none`) is compared by what is found at ranks 1 and 10, which no budget changes, so once, under
+    the answered budget; and by answer coverage at the answered and the smallest budget. Answers are compared at the
+    answered budget by F1, exact match and, where a judge was asked, what it found correct. Systems that were not
+    asked there, or share no question with a reference, are left out.
+
+    Args:
+        scores: rows of the table `scores`.
+        references: as from `references`; those without rows are passed over.
+        answer_budget: evidence tokens that were answered from.
+        confidence: level of intervals and verdicts.
+        seed: of the resamples.
+
+    Returns:
+        One row per corpus version, split, question type, budget, reader, measure, system and reference, `COLUMNS`.
+        `difference`, `low` and `high` are shares as the measures are, system minus reference. `p_adjusted` is Holm's
+        over all pairs of the row's measure and questions, of both references.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, group, budget, measure in _families(scores, answer_budget):
+        values = {
+            system: dict(zip(own["question_id"], own[measure].astype(float), strict=True))
+            for system, own in group.dropna(subset=[measure]).groupby("system", sort=False)
+        }
+        against, kept = _comparable(values, references)
+        if len(kept) < 2:
+            continue
+        clusters = dict(zip(group["question_id"], group["cluster"], strict=True))
+        found = compare(kept, clusters, measure=measure, references=against, confidence=confidence, seed=seed)
+        # Where a pair stands for both references it was compared once; either finds its rows complete.
+        found += [comparison.mirrored() for comparison in found if comparison.system in against]
+        rows += [{**key, "budget": budget, "measure": measure, **_row(comparison)} for comparison in found]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _families(scores: pd.DataFrame, answer_budget: int) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int, str]]:
+    """What is compared together: constant columns, the rows, their budget and the measure."""
+    rows = scores[scores["split"].isin(SPLITS)]
+    for (version, split, reader), group in rows.groupby(["corpus_version", "split", "reader"], sort=False):
+        answered = [measure for measure in ANSWERS if measure in group and group[measure].notna().any()]
+        smallest = int(group["budget"].min())
+        wanted = [(answer_budget, measure) for measure in (answered or RANKING)]
+        if not answered:
+            wanted += [(budget, COVERAGE) for budget in sorted({smallest, answer_budget})]
+        for kind in TYPES:
+            of_type = group if kind == ALL_TYPES else group[group["question_type"] == kind]
+            key = {"corpus_version": version, "split": split, "question_type": kind, "reader": reader}
+            for budget, measure in wanted:
+                yield key, of_type[of_type["budget"] == budget], budget, measure
+
+
+def _comparable(
+    values: Mapping[str, Mapping[str, float]], references: Sequence[str]
+) -> tuple[list[str], dict[str, Mapping[str, float]]]:
+    """The references that have values, and the systems that share a question with each of them."""
+    against: list[str] = []
+    for reference in references:
+        if reference in values and all(values[reference].keys() & values[other].keys() for other in against):
+            against.append(reference)
+    kept = {
+        system: own
+        for system, own in values.items()
+        if all(own.keys() & values[reference].keys() for reference in against)
+    }
+    return against, kept if against else {}
+
+
+def _row(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "system": comparison.system,
+        "reference": comparison.other,
+        "difference": comparison.difference / 100,
+        "low": comparison.low / 100,
+        "high": comparison.high / 100,
+        "confidence": comparison.confidence,
+        "p_value": comparison.p,
+        "p_adjusted": comparison.p_holm,
+        "mcnemar_p": comparison.p_mcnemar,
+        "n_questions": comparison.n_questions,
+        "n_left_out": comparison.n_left_out,
+        "n_documents": comparison.n_documents,
+        "verdict": comparison.verdict(),
+    }

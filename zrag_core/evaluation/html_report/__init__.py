@@ -1,0 +1,1 @@
+"""One evaluation as one HTML page that needs nothing beside itself."""

@@ -1,0 +1,73 @@
+"""What an evaluation says, in a few plain sentences made from its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from zrag_core.evaluation.html_report.tables import REFERENCES
+from zrag_core.evaluation.report import LeaderboardSection, reader_label
+
+UNANSWERABLE = "unanswerable"  # the split whose questions ought to be refused
+
+
+def summary_sentences(
+    section: LeaderboardSection, answerable: pd.DataFrame, *, budget: int, confidence: float
+) -> list[str]:
+    """Tell one split's headline figures.
+
+    Args:
+        section: all question types of a split together.
+        answerable: a row per system and question of this split, columns system and answerable.
+        budget: the evidence budget to speak of.
+        confidence: level of the intervals.
+    """
+    rows = section.by_budget[section.by_budget["budget"] == budget].set_index("system")
+    rivals = [name for name in rows.index if name not in REFERENCES]
+    memory = [name for name in rivals if name.startswith("zrag")][:1]
+    others = [name for name in rivals if not name.startswith("zrag")]
+    told = [
+        f"{section.n_questions:,} question{'s' if section.n_questions != 1 else ''} of the split {section.split} were "
+        f"asked of {len(rows)} system{'s' if len(rows) != 1 else ''}."
+    ]
+    covered = rows["answer_coverage"].dropna()
+    lead = [name for name in (*memory, *_best(covered, others)) if name in covered.index]
+    if lead:
+        shares = [f"{_share(rows.loc[name], 'answer_coverage', confidence)} for {name}" for name in lead]
+        told.append(
+            f"With {budget} tokens of evidence, the answer stands in it for {' and '.join(shares)}"
+            f"{', the best of the other systems' if memory and len(lead) > 1 else ''}."
+        )
+    ranked = rows["recall_at_1"].dropna()
+    lead = [name for name in (*memory, *_best(ranked, others)) if name in ranked.index]
+    if lead:
+        shares = [f"{_share(rows.loc[name], 'recall_at_1', confidence)} by {name}" for name in lead]
+        told.append(f"A document that holds the answer is ranked first for {' and '.join(shares)}.")
+    for reader, answered in section.answered.groupby("reader", sort=False):
+        answered = answered[answered["budget"] == budget]
+        f1 = answered[~answered["system"].isin(REFERENCES)].set_index("system")["f1"]
+        ceiling = answered.set_index("system")["f1"].get("gold_evidence")
+        lead = [name for name in (*memory, *_best(f1, [n for n in f1.index if n in others])) if name in f1.index]
+        shares = [f"{100 * f1[name]:.1f} from {name}" for name in lead]
+        if ceiling is not None:
+            shares.append(f"{100 * ceiling:.1f} from the gold evidence, the ceiling")
+        if shares:
+            told.append(f"Answers by {reader_label(reader)} reach an F1 of {', '.join(shares)}.")
+    counts = [(name, answerable.loc[answerable["system"] == name, "answerable"]) for name in rivals]
+    refused = {name: int((~own.astype(bool)).sum()) for name, own in counts if len(own)}
+    if any(refused.values()) or (refused and section.split == UNANSWERABLE):
+        told.append(f"Refused, as not held: {', '.join(f'{count:,} by {name}' for name, count in refused.items())}.")
+    return told
+
+
+def _best(values: pd.Series, names: Sequence[str]) -> list[str]:
+    """The name with the highest value, the first of several; empty where none has a value."""
+    known = values[[name for name in names if name in values.index]].dropna()
+    return [known.idxmax()] if len(known) else []
+
+
+def _share(row: pd.Series, measure: str, confidence: float) -> str:
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+    interval = "" if pd.isna(low) else f" ({100 * confidence:g}% interval {100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * row[measure]:.1f}%{interval}"

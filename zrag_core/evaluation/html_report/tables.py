@@ -1,0 +1,225 @@
+"""Leaderboard and comparisons as tables whose cells know their number, for sorting and for marking the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+
+import pandas as pd
+
+from zrag_core.evaluation.comparison_report import comparison_sections, is_shown, measure_columns
+from zrag_core.evaluation.leaderboard import ALL_TYPES
+from zrag_core.evaluation.report import MISSING, LeaderboardSection, reader_label
+
+REFERENCES = frozenset({"closed_book", "gold_evidence"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        interval: shown small beside it; "" for none.
+        value: what the column is sorted by; None sorts last.
+        best: whether it is the best of its column, or a difference that is shown.
+        words: whether it is a sentence, which takes a wide column.
+    """
+
+    text: str
+    interval: str = ""
+    value: float | str | None = None
+    best: bool = False
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of a row is its header, and the first `text_columns` columns are not numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    text_columns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TableGroup:
+    """Tables about the same questions; `total` tells all question types together from each of them."""
+
+    title: str
+    total: bool
+    tables: tuple[Table, ...]
+
+
+def leaderboard_tables(section: LeaderboardSection, answer_budget: int) -> TableGroup:
+    """Ranking, coverage by budget and, where there are any, answers of one section, in percent.
+
+    Args:
+        section: a split and question type.
+        answer_budget: which answers are told in full; where none were given at it, those at every budget.
+    """
+    tables = [_ranking(section), _coverage(section)]
+    answered = section.answered
+    at = answered[answered["budget"] == answer_budget]
+    if not answered.empty:
+        tables.append(_answers(answered if at.empty else at))
+    if answered["budget"].nunique() > 1 and not at.empty:
+        tables += [_by_budget(f"F1 by evidence budget, {reader_label(r)}", own, "f1") for r, own in _readers(answered)]
+    return TableGroup(section.title, section.question_type == ALL_TYPES, tuple(tables))
+
+
+def comparison_tables(frame: pd.DataFrame) -> Iterator[TableGroup]:
+    """The table `comparisons`, for each split and question type the differences at a glance and every pair in words.
+
+    Args:
+        frame: as returned by `headline.headline_comparisons`; it may be empty.
+    """
+    if frame.empty:
+        return
+    for title, sections in groupby(comparison_sections(frame), key=itemgetter(0)):
+        of_reference = [(reference, measure_columns(rows)) for _, reference, rows in sections]
+        yield TableGroup(title, True, tuple(_differences(*section) for section in of_reference))
+        yield TableGroup(f"{title}, in words", False, tuple(_pairs(*section) for section in of_reference))
+
+
+def _differences(reference: str, columns: Mapping[str, pd.DataFrame]) -> Table:
+    """A line per system, a column per measure; what is shown is marked."""
+    systems = dict.fromkeys(system for own in columns.values() for system in own.index)
+    rows = tuple(
+        (_word(name), *(_points(own.loc[name]) if name in own.index else Cell(MISSING) for own in columns.values()))
+        for name in systems
+    )
+    return Table(f"Against {reference}, in points", ("system", *columns), rows)
+
+
+def _pairs(reference: str, columns: Mapping[str, pd.DataFrame]) -> Table:
+    header = ("system", "measure", "verdict", "p, corrected", "p, McNemar", "questions", "documents")
+    rows = tuple(
+        (
+            _word(system),
+            _word(label),
+            Cell(row["verdict"], value=row["verdict"], words=True),
+            _p_value(row["p_adjusted"]),
+            _p_value(row["mcnemar_p"]),
+            _count(row["n_questions"]),
+            _count(row["n_documents"]),
+        )
+        for label, own in columns.items()
+        for system, row in own.iterrows()
+    )
+    return Table(f"Against {reference}", header, rows, text_columns=3)
+
+
+def _ranking(section: LeaderboardSection) -> Table:
+    both = [("both @10", "recall_all_at_10")] if section.two_hop else []
+    measures = [("recall@1", "recall_at_1"), ("recall@5", "recall_at_5"), ("recall@10", "recall_at_10"), *both]
+    measures.append(("MRR", "mrr"))
+    columns = ("system", *(name for name, _ in measures), "latency p50, ms", "latency p95, ms")
+    rows = [
+        [
+            _word(row["system"]),
+            *(_share(row, column) for _, column in measures),
+            *(_milliseconds(row[column]) for column in ("latency_p50_ms", "latency_p95_ms")),
+        ]
+        for _, row in section.by_system.iterrows()
+    ]
+    return Table("Finding a gold document", columns, _with_best(rows, range(1, len(measures) + 1)))
+
+
+def _coverage(section: LeaderboardSection) -> Table:
+    smallest = section.budgets[0]
+    at = section.by_budget[section.by_budget["budget"] == smallest].set_index("system")
+    rouge = {system: _share(row, "rouge_l") for system, row in at.iterrows()}
+    extra = {f"ROUGE-L, {smallest} tokens": rouge}
+    return _by_budget("Answer coverage by evidence budget", section.by_budget, "answer_coverage", extra)
+
+
+def _by_budget(
+    title: str, frame: pd.DataFrame, measure: str, extra: Mapping[str, Mapping[str, Cell]] | None = None
+) -> Table:
+    """A line per system, a column per budget; `extra`: further columns, their cells by system."""
+    budgets, further = sorted(frame["budget"].unique()), extra or {}
+    columns = ("system", *(f"{budget} tokens" for budget in budgets), *further)
+    rows = []
+    for system, group in frame.groupby("system", sort=False):
+        at = {row["budget"]: row for _, row in group.iterrows()}
+        shares = [_share(at.get(budget), measure) for budget in budgets]
+        rows.append([_word(system), *shares, *(cells.get(system, Cell(MISSING)) for cells in further.values())])
+    return Table(title, columns, _with_best(rows, range(1, len(columns))))
+
+
+def _readers(answered: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Readers that answered at several budgets, with their rows."""
+    for reader, own in answered.groupby("reader", sort=False):
+        if own["budget"].nunique() > 1:
+            yield reader, own
+
+
+def _answers(answered: pd.DataFrame) -> Table:
+    judged = "judged_correct" in answered and answered["judged_correct"].notna().any()
+    shares = {"EM": "em", "F1": "f1"} | ({"judged correct": "judged_correct"} if judged else {})
+    costs = {"cost, USD": "cost_usd"} | ({"judge, USD": "judge_cost_usd"} if judged else {})
+    columns = ("system", "reader", "budget", "questions", *shares, "evidence tokens", *costs)
+    rows = [
+        [
+            _word(row["system"]),
+            _word(reader_label(row["reader"])),
+            _count(row["budget"]),
+            _count(row["n_questions"]),
+            *(_share(row, column) for column in shares.values()),
+            _number(row["evidence_tokens"], "{:.0f}".format),
+            *(_number(row[column], "{:.4f}".format) for column in costs.values()),
+        ]
+        for _, row in answered.iterrows()
+    ]
+    return Table("Answers", columns, _with_best(rows, range(4, 4 + len(shares))), text_columns=2)
+
+
+def _with_best(rows: Sequence[Sequence[Cell]], columns: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
+    """Mark the highest value of each of these columns among the systems that are not references."""
+    marked = [list(row) for row in rows]
+    for column in columns:
+        rivals = [row for row in marked if row[0].value not in REFERENCES and row[column].value is not None]
+        highest = max((row[column].value for row in rivals), default=None)
+        for row in rivals:
+            row[column] = replace(row[column], best=row[column].value == highest)
+    return tuple(map(tuple, marked))
+
+
+def _word(text: str) -> Cell:
+    return Cell(text, value=text)
+
+
+def _number(value: float | None, form: Callable[[float], str]) -> Cell:
+    return Cell(MISSING) if pd.isna(value) else Cell(form(value), value=float(value))
+
+
+def _count(value: float | None) -> Cell:
+    return _number(value, "{:,.0f}".format)
+
+
+def _milliseconds(value: float) -> Cell:
+    return _number(value, lambda ms: f"{ms:,.0f}" if ms >= 10 else f"{ms:.1f}")
+
+
+def _p_value(value: float | None) -> Cell:
+    return _number(value, lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def _share(row: pd.Series | None, measure: str) -> Cell:
+    """A percentage with its interval."""
+    if row is None or pd.isna(row[measure]):
+        return Cell(MISSING)
+    low, high = row.get(f"{measure}_low"), row.get(f"{measure}_high")
+    interval = "" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
+    return Cell(f"{100 * row[measure]:.1f}", interval, float(row[measure]))
+
+
+def _points(row: pd.Series) -> Cell:
+    low, high = row["low"], row["high"]
+    interval = "" if pd.isna(low) else f"{100 * low:z.1f} to {100 * high:z.1f}"
+    text = f"{100 * row['difference']:+z.1f}"
+    return Cell(text, interval, float(row["difference"]), best=is_shown(row))
