@@ -71,7 +71,7 @@ def _routed_again(checkpoint, text, evidence, k):
     first = model.routing_scores([text], queries[:1])[0, :n].softmax(0)
     second = model.routing_scores([longer], queries[1:])[0, :n]
     second[int(first.argmax())] = -torch.inf
-    named, led_to = 0.75 * first, 0.25 * second.softmax(0)
+    named, led_to = 0.9 * first, 0.1 * second.softmax(0)
     rows = (named + led_to).argsort(descending=True)[:k].tolist()
     return [
         (
