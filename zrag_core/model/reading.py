@@ -24,7 +24,7 @@ from zrag_core.model.spans import span_slots
 from zrag_core.text import split_sentences
 
 _SEQUENCES = 256
-_FIRST_STEP = 0.9
+_FIRST_STEP = 0.9  # share of the first step in the mixture (docs/experiments.md, 15)
 
 
 @dataclass(frozen=True, slots=True)
