@@ -34,6 +34,11 @@ train = dg.define_asset_job(
     dg.AssetSelection.groups("corpus", "evidence", "model"),
     description="Corpus, evidence targets and the checkpoint.",
 )
+update_memory = dg.define_asset_job(
+    "update_memory",
+    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("skill", "memory", "memory_report"),
+    description="Brings the memory up to the corpus as it is now.",
+)
 evaluate = dg.define_asset_job(
     "evaluate",
     dg.AssetSelection.groups("baselines", "evaluation") | dg.AssetSelection.assets("preflight"),
@@ -69,4 +74,15 @@ benchmark_client = dg.define_asset_job(
     description="What the answer client costs per request, at a server that answers at once: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory, benchmark_client]
+JOBS = [
+    demo,
+    full,
+    train,
+    update_memory,
+    evaluate,
+    answers,
+    pretrain_tiny,
+    benchmark,
+    benchmark_memory,
+    benchmark_client,
+]

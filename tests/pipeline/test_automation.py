@@ -1,14 +1,52 @@
+"""The sensors and the schedule on a real instance: what they ask for, and what they say."""
+
 import json
+import time
 
 import dagster as dg
 import pytest
 import yaml
-from pipeline_runs import config
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
+from pipeline_runs import config, execute
 
 from zrag_core.corpus.source import source_fingerprint
 from zrag_core.settings import Settings, load_settings
-from zrag_pipeline.automation import corpus_sensor, nightly
+from zrag_pipeline.automation import sensors
+from zrag_pipeline.automation.sensors import corpus_sensor, evaluate_updates, nightly
+from zrag_pipeline.corpus_state import CORPUS_TAG, READ_TAG
 from zrag_pipeline.definitions import defs
+
+
+def made_run(instance, job, status, **options):
+    """A run in the instance that nobody executes."""
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), job)
+    return create_run_for_test(instance, job, status=DagsterRunStatus(status), remote_job_origin=origin, **options)
+
+
+@pytest.fixture
+def instance(tmp_path, monkeypatch):
+    """Runs and ticks of this test alone; the data folder is its own too."""
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path / "자료"))
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The sensor's clock; it stands still until a test moves it."""
+
+    class Clock:
+        now = time.time()
+
+        def time(self):
+            return self.now
+
+    monkeypatch.setattr(sensors, "time", clock := Clock())
+    return clock
 
 
 @pytest.fixture
@@ -18,7 +56,7 @@ def corpus(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder, "Tessamor lies in the north.")
     file = tmp_path / "watched.yaml"
-    watched = config(corpus={"format": "native", "location": str(folder)})
+    watched = config(corpus={"format": "native", "location": str(folder)}, updates={"settle_seconds": 30})
     file.write_text(yaml.safe_dump(watched, allow_unicode=True), "utf-8")
     monkeypatch.setenv("ZRAG_CONFIG", str(file))
     return folder
@@ -29,123 +67,319 @@ def write(folder, text):
     (folder / "corpus.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
 
 
-def tick(cursor):
-    """One tick: what it asked for, why it skipped, and the cursor that the next tick gets."""
-    data = corpus_sensor.evaluate_tick(dg.build_sensor_context(cursor=cursor))
-    # A tick that gives no cursor leaves the former one in place.
-    return data.run_requests or [], data.skip_message, data.cursor or cursor
+@pytest.fixture
+def sensor(instance, clock):
+    """Ticks of the sensor, one after the other, as the daemon makes them."""
+
+    class Sensor:
+        cursor = None
+        events = ()
+
+        def tick(self, later=0.0):
+            """What the tick asked for and why it skipped; it comes `later` seconds after the former one."""
+            clock.now += later
+            data = corpus_sensor.evaluate_tick(
+                dg.build_sensor_context(
+                    instance, cursor=self.cursor, repository_def=defs.get_repository_def(), sensor_name="corpus_sensor"
+                )
+            )
+            # A tick that gives no cursor leaves the former one in place.
+            self.cursor = data.cursor or self.cursor
+            self.events = data.asset_events
+            return list(data.run_requests or ()), data.skip_message
+
+        def run(self, request, status="SUCCESS", *, read):
+            """A run as it was asked for, in some state; `read` is what it has read of the corpus."""
+            return made_run(instance, request.job_name, status, tags={**request.tags, READ_TAG: read})
+
+    return Sensor()
 
 
-def test_the_first_tick_only_takes_note(corpus):
-    requests, reason, cursor = tick(None)
+def test_the_first_tick_only_takes_note(corpus, sensor):
+    requests, reason = sensor.tick()
     assert requests == []
     assert "watching the corpus" in reason
-    assert json.loads(cursor)["changes"] == 0
+    (observed,) = sensor.events
+    assert observed.asset_key == dg.AssetKey("raw_corpus")
+    assert sensor.tick()[1].endswith(f"is unchanged ({observed.tags['dagster/data_version']})")
+    assert not sensor.events
 
 
-def test_changes_run_once_each_and_changing_back_runs_again(corpus):
-    _, _, cursor = tick(None)
-    original = json.loads(cursor)["fingerprint"]
+def test_changes_run_once_each_when_they_are_quiet_and_changing_back_runs_again(corpus, sensor):
+    sensor.tick()
+    original = json.loads(sensor.cursor)["content"]
     keys = []
     for text in ("Tessamor lies in the south.", "Tessamor lies in the north.", "Tessamor lies in the south."):
         write(corpus, text)
-        (request,), _, cursor = tick(cursor)
+        requests, reason = sensor.tick(15)
+        assert requests == []
+        assert "changed 0 s ago; waiting until it has been quiet for 30 s" in reason
+        assert [event.tags["dagster/data_version"] for event in sensor.events] == [json.loads(sensor.cursor)["content"]]
+        assert "changed 15 s ago" in sensor.tick(15)[1]
+        (request,), _ = sensor.tick(15)
+        assert request.job_name == "update_memory"
+        assert (request.tags["zrag.corpus_fingerprint"] == original) == text.endswith("north.")
+        assert request.tags["zrag.reason"].startswith(f"the corpus of {corpus.parent / 'watched.yaml'} changed:")
         keys.append(request.run_key)
-        assert request.tags["zrag.corpus_fingerprint"] == json.loads(cursor)["fingerprint"]
-        again, reason, unchanged = tick(cursor)
-        assert again == []
+        sensor.run(request, read=request.tags["zrag.corpus_fingerprint"])
+        requests, reason = sensor.tick(15)
+        assert requests == []
         assert "is unchanged" in reason
-        assert unchanged == cursor
-        if text.endswith("north."):
-            assert json.loads(cursor)["fingerprint"] == original
     assert len(set(keys)) == 3, "Dagster drops a run key that it has seen, for ever"
 
 
-def test_touching_the_files_is_no_change(corpus):
-    _, _, cursor = tick(None)
-    write(corpus, "Tessamor lies in the north.")
-    assert tick(cursor)[0] == []
-
-
-def test_new_questions_are_a_change(corpus):
-    _, _, cursor = tick(None)
-    (corpus / "questions.jsonl").write_text('{"id": "q1", "question": "Where?", "golden_answers": ["north"]}\n')
-    assert len(tick(cursor)[0]) == 1
-
-
-def test_the_requested_run_is_one_that_the_job_takes(corpus):
-    _, _, cursor = tick(None)
+@pytest.mark.parametrize("status", ["NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"])
+@pytest.mark.parametrize("job", ["update_memory", "full", "demo"])
+def test_nothing_starts_while_the_memory_is_being_written(corpus, sensor, instance, job, status):
+    sensor.tick()
+    going = made_run(instance, job, status)
     write(corpus, "changed")
-    (request,), _, _ = tick(cursor)
-    assert dg.validate_run_config(defs.resolve_job_def("full"), request.run_config)
+    sensor.tick(15)
+    requests, reason = sensor.tick(60)
+    assert requests == []
+    assert f"{job} is still running (run {going.run_id[:8]}); the change of" in reason
+    instance.delete_run(going.run_id)
+    assert len(sensor.tick()[0]) == 1
+
+
+def test_a_failed_run_is_tried_again_and_then_said_to_fail(corpus, sensor):
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    for attempt in (1, 2, 3):
+        (request,), _ = sensor.tick(30)
+        assert ("attempt" in request.tags["zrag.reason"]) == (attempt > 1)
+        last = sensor.run(request, "FAILURE", read="half of it")
+    requests, reason = sensor.tick(30)
+    assert requests == []
+    assert f"3 runs have not brought it about (the last one, {last.run_id[:8]}, failed)" in reason
+
+
+def test_a_run_by_hand_counts_for_what_it_has_read(corpus, sensor, instance):
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    tags = {CORPUS_TAG: str(corpus), READ_TAG: json.loads(sensor.cursor)["content"]}
+    made_run(instance, "full", "SUCCESS", tags=tags)
+    requests, reason = sensor.tick(60)
+    assert requests == []
+    assert "is unchanged" in reason
+
+
+def test_drift_starts_the_whole_lineage_once(corpus, sensor, tmp_path):
+    drift = "34% of the corpus changed since the last full run (threshold 30%)"
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    (request,), _ = sensor.tick(30)
+    content = request.tags["zrag.corpus_fingerprint"]
+    update = sensor.run(request, read=content)
+    report = tmp_path / "자료" / "handles" / "update_report" / f"{update.run_id}.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"checkpoint_id": "memory-1", "retrain_reasons": [drift]}))
+    (retraining,), _ = sensor.tick(30)
+    assert retraining.job_name == "full"
+    assert retraining.tags["zrag.reason"].startswith(f"drift: {drift}: retraining")
+    assert retraining.tags["zrag.report"] == update.run_id
+    assert dg.validate_run_config(defs.resolve_job_def("full"), retraining.run_config)
+    sensor.run(retraining, read=content)
+    requests, reason = sensor.tick(30)
+    assert requests == []
+    assert "is unchanged" in reason
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"retrain_reasons": null}', '{"retrain_reasons": []}', "[]"])
+def test_a_report_without_reasons_asks_for_nothing(corpus, sensor, tmp_path, content):
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    (request,), _ = sensor.tick(30)
+    update = sensor.run(request, read=request.tags["zrag.corpus_fingerprint"])
+    if content is not None:
+        report = tmp_path / "자료" / "handles" / "update_report" / f"{update.run_id}.json"
+        report.parent.mkdir(parents=True)
+        report.write_text(content)
+    assert sensor.tick(30)[0] == []
+
+
+def read_corpus(instance, tmp_path):
+    """Run the first assets of the lineage on the watched corpus."""
+    run_config = yaml.safe_load((tmp_path / "watched.yaml").read_text("utf-8"))
+    selection = [dg.AssetKey(name) for name in ("preflight", "documents", "questions")]
+    return execute("full", tmp_path / "자료", run_config=run_config, instance=instance, asset_selection=selection)
+
+
+def stale(instance):
+    resolver = CachingStaleStatusResolver(instance, defs.resolve_asset_graph(), LoadingContextForTest(instance))
+    names = ("raw_corpus", "documents", "questions")
+    return {name for name in names if resolver.get_status(dg.AssetKey(name)).name == "STALE"}
+
+
+def test_a_run_notes_what_it_has_read_and_what_was_made_from_it_is_stale_after_a_change(
+    corpus, sensor, instance, tmp_path
+):
+    run = read_corpus(instance, tmp_path)
+    sensor.tick()
+    tags = instance.get_run_by_id(run.run_id).tags
+    assert tags[CORPUS_TAG] == str(corpus) == json.loads(sensor.cursor)["corpus"]
+    assert tags[READ_TAG] == json.loads(sensor.cursor)["content"]
+    assert "is unchanged" in sensor.tick(15)[1]
+    assert stale(instance) == set()
+    write(corpus, "changed")
+    sensor.tick(15)
+    instance.report_runless_asset_event(sensor.events[0])  # as the daemon does
+    assert stale(instance) == {"documents", "questions"}
+    read_corpus(instance, tmp_path)
+    assert stale(instance) == set()
+
+
+def test_a_corpus_that_changes_while_it_is_read_is_read_again(corpus, sensor, instance, tmp_path, monkeypatch):
+    from zrag_core.corpus import readers
+
+    real = readers.read_corpus
+
+    def changing(settings):
+        read = real(settings)
+        write(corpus, "changed in between")
+        return read
+
+    monkeypatch.setattr(readers, "read_corpus", changing)
+    read_corpus(instance, tmp_path)
+    sensor.tick()
+    assert len(sensor.tick(60)[0]) == 1
+
+
+def test_touching_the_files_is_no_change(corpus, sensor):
+    sensor.tick()
+    write(corpus, "Tessamor lies in the north.")
+    assert "is unchanged" in sensor.tick(60)[1]
+
+
+def test_new_questions_are_a_change(corpus, sensor):
+    sensor.tick()
+    (corpus / "questions.jsonl").write_text('{"id": "q1", "question": "Where?", "golden_answers": ["north"]}\n')
+    sensor.tick(15)
+    assert len(sensor.tick(60)[0]) == 1
+
+
+def test_the_requested_run_is_one_that_the_job_takes(corpus, sensor):
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    (request,), _ = sensor.tick(60)
+    assert dg.validate_run_config(defs.resolve_job_def(request.job_name), request.run_config)
     assert load_settings(request.run_config["resources"]["settings"]["config"]).corpus.location == str(corpus)
 
 
-def test_an_unreadable_corpus_skips_with_the_reason_and_forgets_nothing(corpus, tmp_path):
-    _, _, cursor = tick(None)
+def test_an_unreadable_corpus_skips_with_the_reason_and_forgets_nothing(corpus, sensor, tmp_path):
+    sensor.tick()
+    cursor = sensor.cursor
     corpus.rename(tmp_path / "away")
-    requests, reason, kept = tick(cursor)
+    requests, reason = sensor.tick(15)
     assert requests == []
     assert "cannot be read" in reason
     assert "no such file or folder" in reason
     assert str(corpus) in reason
-    assert kept == cursor
+    assert sensor.cursor == cursor
     (tmp_path / "away").rename(corpus)
     write(corpus, "changed while it was away")
-    assert len(tick(kept)[0]) == 1
+    sensor.tick(15)
+    assert len(sensor.tick(60)[0]) == 1
 
 
 @pytest.mark.parametrize("content", ["resources: [", "resources: {settings: {config: {a: 1}}}"])
-def test_a_broken_configuration_skips_with_the_reason(corpus, tmp_path, content):
+def test_a_broken_configuration_skips_with_the_reason(corpus, sensor, tmp_path, content):
     (tmp_path / "watched.yaml").write_text(content)
-    requests, reason, _ = tick(None)
+    requests, reason = sensor.tick()
     assert requests == []
     assert str(tmp_path / "watched.yaml") in reason
 
 
 @pytest.mark.parametrize("content", ["{}", "resources: {settings: {}}", "resources: {settings: {config: {corpus: }}}"])
-def test_what_is_left_out_takes_its_default_as_in_a_run(corpus, tmp_path, content):
+def test_what_is_left_out_takes_its_default_as_in_a_run(corpus, sensor, tmp_path, content):
     (tmp_path / "watched.yaml").write_text(content)
-    _, reason, cursor = tick(None)
+    _, reason = sensor.tick()
     assert "watching the corpus" in reason
-    assert json.loads(cursor)["fingerprint"] == source_fingerprint(Settings().corpus)
+    assert json.loads(sensor.cursor)["content"] == source_fingerprint(Settings().corpus)
 
 
-def test_a_missing_configuration_skips_with_the_reason(monkeypatch):
+def test_a_missing_configuration_skips_with_the_reason(monkeypatch, sensor):
     monkeypatch.setenv("ZRAG_CONFIG", "nowhere.yaml")
-    requests, reason, _ = tick(None)
+    requests, reason = sensor.tick()
     assert requests == []
     assert "nowhere.yaml" in reason
 
 
-def test_without_a_chosen_configuration_the_demo_is_watched():
-    requests, reason, _ = tick(None)
+def test_without_a_chosen_configuration_the_demo_is_watched(sensor):
+    requests, reason = sensor.tick()
     assert requests == []
     assert "demo.yaml" in reason
 
 
-def test_the_schedule_runs_a_configuration_that_the_job_takes(corpus):
-    data = nightly.evaluate_tick(dg.build_schedule_context())
-    (request,) = data.run_requests
+def test_the_schedule_runs_a_configuration_that_the_job_takes_unless_the_memory_is_being_written(corpus, tmp_path):
+    (tmp_path / "dagster").mkdir()
+    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        (request,) = nightly.evaluate_tick(dg.build_schedule_context(instance)).run_requests
+        going = made_run(instance, "update_memory", "QUEUED")
+        data = nightly.evaluate_tick(dg.build_schedule_context(instance))
     assert dg.validate_run_config(defs.resolve_job_def("full"), request.run_config)
     assert request.run_config["resources"]["settings"]["config"]["corpus"]["location"] == str(corpus)
+    assert not data.run_requests
+    assert data.skip_message == f"update_memory is still running (run {going.run_id[:8]}); the next night counts"
 
 
 @pytest.mark.parametrize("unmounted", [False, True])
-def test_a_share_that_went_away_is_no_change_of_a_corpus_that_is_recognised(corpus, tmp_path, unmounted):
+def test_a_share_that_went_away_is_no_change_of_a_corpus_that_is_recognised(corpus, sensor, tmp_path, unmounted):
     watched = config(corpus={"format": "auto", "location": str(corpus)})
     (tmp_path / "watched.yaml").write_text(yaml.safe_dump(watched, allow_unicode=True), "utf-8")
-    _, _, cursor = tick(None)
+    sensor.tick()
+    cursor = sensor.cursor
     corpus.rename(tmp_path / "away")
     if unmounted:
         corpus.mkdir()
-    requests, reason, kept = tick(cursor)
+    requests, reason = sensor.tick(15)
     assert requests == []
     assert "cannot be read" in reason
-    assert kept == cursor
+    assert sensor.cursor == cursor
     if unmounted:
         corpus.rmdir()
     (tmp_path / "away").rename(corpus)
-    requests, reason, _ = tick(kept)
+    requests, reason = sensor.tick(15)
     assert requests == []
     assert "is unchanged" in reason
+
+
+def after_update(instance, update):
+    """What `evaluate_updates` does about an update that succeeded: its request, or the reason for none."""
+    event = dg.DagsterEvent("PIPELINE_SUCCESS", update.job_name)
+    return evaluate_updates(dg.build_run_status_sensor_context("evaluate_updates", event, instance, update))
+
+
+def test_an_update_is_evaluated_with_its_own_configuration(instance):
+    update = made_run(instance, "update_memory", "SUCCESS", run_config=config())
+    request = after_update(instance, update)
+    assert request.run_config == config()
+    assert dg.validate_run_config(defs.resolve_job_def("evaluate"), request.run_config)
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "reason"),
+    [
+        ("update_memory", "QUEUED", "is still to come"),
+        ("full", "STARTED", "is still to come"),
+        ("update_memory", "SUCCESS", "has succeeded again since"),
+        ("evaluate", "QUEUED", "will read the newest memory"),
+        ("evaluate", "STARTING", "will read the newest memory"),
+        ("evaluate", "STARTED", None),  # it may have read the former memory
+        ("answers", "STARTED", None),
+    ],
+)
+def test_several_updates_in_a_row_are_evaluated_once(instance, job, status, reason):
+    update = made_run(instance, "update_memory", "SUCCESS")
+    other = made_run(instance, job, status)
+    answer = after_update(instance, update)
+    if reason is None:
+        assert isinstance(answer, dg.RunRequest)
+    else:
+        assert reason in answer.skip_message
+        assert other.run_id[:8] in answer.skip_message

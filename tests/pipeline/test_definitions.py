@@ -35,6 +35,7 @@ JOBS = {
     "demo": LINEAGE,
     "full": LINEAGE,
     "train": TRAINED,
+    "update_memory": CORPUS | ASSETS["evidence"] | {"skill", "memory", "memory_report"},
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},
@@ -104,11 +105,14 @@ def test_every_job_starts_with_preflight(name, graph):
 
 def test_nothing_runs_by_itself_until_switched_on():
     repository = defs.get_repository_def()
-    (sensor,) = repository.sensor_defs
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     (schedule,) = repository.schedule_defs
-    assert (sensor.name, sensor.default_status) == ("corpus_sensor", dg.DefaultSensorStatus.STOPPED)
+    assert set(sensors) == {"corpus_sensor", "evaluate_updates"}
+    assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.STOPPED}
     assert (schedule.name, schedule.default_status) == ("nightly", dg.DefaultScheduleStatus.STOPPED)
-    assert sensor.job_name == schedule.job_name == "full"
+    assert {target.job_name for target in sensors["corpus_sensor"].targets} == {"update_memory", "full"}
+    assert {target.job_name for target in sensors["evaluate_updates"].targets} == {"evaluate"}
+    assert schedule.job_name == "full"
     assert not any(node.automation_condition for node in defs.resolve_asset_graph().asset_nodes)
 
 

@@ -28,6 +28,7 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
     import os
 
     from zrag_core.errors import ProblemList
+    from zrag_pipeline.corpus_state import corpus_fingerprint, observation
     from zrag_pipeline.preflight import find_problems
 
     if not os.environ.get("DAGSTER_HOME"):
@@ -37,6 +38,9 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProblemList(f"the run cannot start: {count}", problems, limit=50)
     context.log.info("settings, files, disk and keys are fine")
+    if dg.AssetKey("documents") in context.job_def.asset_layer.executable_asset_keys:
+        # The documents that are read after this are recorded as made from this content.
+        context.log_event(observation(corpus_fingerprint(settings.load().corpus)))
 
 
 @dg.observable_source_asset(
@@ -46,9 +50,9 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
 )
 def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
     """Data version: a hash of the source's bytes."""
-    from zrag_core.corpus.source import source_fingerprint
+    from zrag_pipeline.corpus_state import corpus_fingerprint
 
-    return dg.DataVersion(source_fingerprint(settings.load().corpus))
+    return dg.DataVersion(corpus_fingerprint(settings.load().corpus))
 
 
 @dg.multi_asset(
@@ -83,10 +87,14 @@ def read_corpus_assets(
     from zrag_core.corpus.readers import read_corpus
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
+    from zrag_pipeline.corpus_state import corpus_fingerprint, read_tags
 
     loaded = settings.load()
     with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
+        before = corpus_fingerprint(loaded.corpus)
         corpus = read_corpus(loaded.corpus)
+        # The sensor learns from the tags of runs which content has arrived.
+        context.instance.add_run_tags(context.run_id, read_tags(loaded.corpus, before))
         version = corpus_version(corpus.documents)
         run.set_tags({"zrag.corpus_version": version})
         for note in corpus.notes:

@@ -1,0 +1,276 @@
+"""What the sensor does about a changed corpus: a pure function of what is known at a tick.
+
+Nothing is remembered that the runs themselves tell. The cursor only says what the corpus held when it was
+last looked at, and since when; which content is in memory, what is going on, and how often a change has been
+tried is read from the runs at every tick. So a tick that is lost or repeated loses and repeats no change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+UPDATE = "update_memory"
+FULL = "full"
+WHOLE_LINEAGE = (FULL, "demo")
+MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a tick needs to know about a run that writes the memory.
+
+    Attributes:
+        run_id: Dagster's id.
+        job: name of the job.
+        state: `going` from the queue to the end, whatever step it is in.
+        corpus: label of the corpus that it was asked for or has read; None: unknown.
+        asked: fingerprint of the content it was asked for; None where a person started it.
+        read: fingerprint of the content it has read; None: it has not come to that yet.
+        change: id of the change it was asked for.
+    """
+
+    run_id: str
+    job: str
+    state: Literal["going", "succeeded", "failed", "cancelled"]
+    corpus: str | None = None
+    asked: str | None = None
+    read: str | None = None
+    change: str | None = None
+
+    @property
+    def content(self) -> str | None:
+        """Fingerprint of the content that it leaves in memory."""
+        return self.read or self.asked
+
+    @property
+    def short_id(self) -> str:
+        """As the UI shows it."""
+        return self.run_id[:8]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the newest update says about drift.
+
+    Attributes:
+        run_id: the update's run.
+        reasons: why everything should be run afresh; empty where it should not.
+    """
+
+    run_id: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The cursor: what the sensor saw at its last tick.
+
+    Attributes:
+        corpus: label of the watched corpus.
+        started: when watching began, in whole seconds; makes ids of changes unique for ever.
+        changes: how often the content was seen to change.
+        content: fingerprint of the content seen last.
+        since: when that content was first seen, in seconds.
+        known: content that counts as known although no run has read it: what was there when watching began.
+    """
+
+    corpus: str
+    started: int
+    changes: int
+    content: str
+    since: float
+    known: str | None
+
+    @property
+    def change(self) -> str:
+        """Id of the newest change."""
+        return f"{self.started}-{self.changes}"
+
+    def to_json(self) -> str:
+        """The cursor as text."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str | None, corpus: str, now: float) -> Watch | None:
+        """Read a cursor; None where there is none for this corpus, or it cannot be read.
+
+        A cursor of an earlier version (fingerprint and number of changes) is of whatever corpus was configured.
+        """
+        try:
+            values = json.loads(text or "null")
+            if "fingerprint" in values:
+                content = str(values["fingerprint"])
+                return Watch(corpus, int(now), int(values["changes"]), content, since=now, known=content)
+            watch = Watch(**values)
+        except (TypeError, ValueError, KeyError):
+            return None
+        return watch if watch.corpus == corpus else None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a tick comes to.
+
+    Attributes:
+        watch: the next cursor.
+        reason: why, in plain words.
+        job: job to start; None: nothing is started.
+        run_key: key of the run.
+        report: run whose report asks for it.
+        noticed: whether the content is another than at the last tick, or is seen for the first time.
+    """
+
+    watch: Watch
+    reason: str
+    job: str | None = None
+    run_key: str | None = None
+    report: str | None = None
+    noticed: bool = False
+
+
+def decide(
+    watch: Watch | None,
+    *,
+    corpus: str,
+    name: str,
+    content: str,
+    runs: Sequence[RunFacts],
+    report: Report | None,
+    now: float,
+    settle_seconds: float,
+) -> Decision:
+    """Decide what to do about the corpus as it stands.
+
+    Args:
+        watch: the cursor; None at the first tick.
+        corpus: label of the corpus.
+        name: what to call it in messages.
+        content: fingerprint of what it holds now.
+        runs: runs that write the memory, those that ended last first.
+        report: that of the newest successful update of this corpus.
+        now: seconds.
+        settle_seconds: how long the content must have stayed as it is.
+    """
+    held = _held(runs, corpus)
+    first = watch is None
+    noticed = first or watch.content != content
+    watch = _look(watch, corpus, content, held, now)
+    known = held or watch.known
+    changed = content != known
+    retrain = report if report is not None and _unanswered(report, runs, corpus) else None
+
+    def wait(reason: str) -> Decision:
+        return Decision(watch, reason, noticed=noticed)
+
+    def start(job: str, reason: str, asked_by: Report | None = None) -> Decision:
+        # Dagster starts a run key only once, for ever. With the run before it in the key, a corpus may return to
+        # an earlier state and a run be tried again, while the same tick asked twice starts one run.
+        former = runs[0].run_id if runs else "none"
+        run_key = f"{name}:{watch.change}:{content}:{job} after {former}"
+        return Decision(watch, reason, job, run_key, asked_by.run_id if asked_by else None, noticed)
+
+    going = next((run for run in runs if run.state == "going"), None)
+    if going is not None:
+        return wait(_busy(going, name, corpus, content, changed=changed, retrain=retrain))
+    if first and not changed:
+        return wait(f"watching the corpus of {name} from now on ({content}); the next change runs")
+    if not changed and retrain is None:
+        return wait(f"the corpus of {name} is unchanged ({content})")
+    quiet = now - watch.since
+    if changed and quiet < settle_seconds:
+        return wait(
+            f"the corpus of {name} changed {quiet:.0f} s ago; waiting until it has been quiet for {settle_seconds:g} s"
+        )
+    if retrain is not None:
+        # Counted by change: a later report of the same content, asking for the same, starts no new round.
+        tries = _tries(FULL, watch.change, content, runs)
+        drift = f"drift: {'; '.join(retrain.reasons)}"
+        if not _spent(tries):
+            return start(FULL, f"{drift}: retraining on the corpus of {name}{_again(tries)}", retrain)
+        if not changed:
+            return wait(f"{drift}; but {_outcome(tries)}; waiting for the next change of the corpus of {name}")
+    what = f"the corpus of {name} changed: {known} -> {content} (change {watch.changes})"
+    tries = _tries(UPDATE, watch.change, content, runs)
+    if _spent(tries):
+        return wait(f"{what}, but {_outcome(tries)}; waiting for the next change")
+    return start(UPDATE, f"{what}{_again(tries)}")
+
+
+def _held(runs: Sequence[RunFacts], corpus: str) -> str | None:
+    """Fingerprint of the content in memory; None where no run of this corpus is known.
+
+    A run that ended badly after it had read the corpus may have written the memory or not: then the answer is
+    text that equals no fingerprint.
+    """
+    for run in runs:
+        if run.corpus != corpus or run.state == "going":
+            continue
+        if run.state == "succeeded":
+            return run.content
+        if run.read is not None:
+            return f"unsure since run {run.short_id} {run.state}"
+    return None
+
+
+def _tries(job: str, change: str, content: str, runs: Sequence[RunFacts]) -> list[RunFacts]:
+    """Runs that were asked for a change and have not brought it about, newest first."""
+    asked = (run for run in runs if run.job == job and run.change == change)
+    return [run for run in asked if not (run.state == "succeeded" and run.content == content)]
+
+
+def _look(watch: Watch | None, corpus: str, content: str, held: str | None, now: float) -> Watch:
+    """The cursor after looking at the corpus."""
+    if watch is None:
+        changed = held is not None and held != content
+        return Watch(corpus, int(now), int(changed), content, since=now, known=content if held is None else None)
+    if content != watch.content:
+        return dataclasses.replace(watch, changes=watch.changes + 1, content=content, since=now)
+    # A clock that was put back must not hold up a change.
+    return dataclasses.replace(watch, since=min(watch.since, now))
+
+
+def _unanswered(report: Report, runs: Sequence[RunFacts], corpus: str) -> bool:
+    """Whether a report's request to run everything afresh has not been met since."""
+    if not report.reasons:
+        return False
+    for run in runs:
+        if run.run_id == report.run_id:
+            return True
+        if run.state == "succeeded" and run.job in WHOLE_LINEAGE and run.corpus == corpus:
+            return False
+    return True
+
+
+def _busy(run: RunFacts, name: str, corpus: str, content: str, *, changed: bool, retrain: Report | None) -> str:
+    going = f"{run.job} is still running (run {run.short_id})"
+    if changed and run.corpus == corpus and run.content == content:
+        return f"{going}: it brings the newest content of {name} ({content})"
+    waiting = [text for text, waits in (("the change", changed), ("retraining", retrain is not None)) if waits]
+    if not waiting:
+        return f"the corpus of {name} is unchanged ({content}); {going}"
+    return f"{going}; {' and '.join(waiting)} of {name} wait{'' if len(waiting) > 1 else 's'}"
+
+
+def _spent(tries: Sequence[RunFacts]) -> bool:
+    """Whether no further run may be started: a person stopped the last one, or there were enough."""
+    return len(tries) >= MAX_ATTEMPTS or bool(tries and tries[0].state == "cancelled")
+
+
+def _again(tries: Sequence[RunFacts]) -> str:
+    if not tries:
+        return ""
+    last = tries[0]
+    why = "failed" if last.state == "failed" else f"read other content ({last.content})"
+    return f", attempt {len(tries) + 1} of {MAX_ATTEMPTS} as run {last.short_id} {why}"
+
+
+def _outcome(tries: Sequence[RunFacts]) -> str:
+    last = tries[0]
+    if last.state == "cancelled":
+        return f"run {last.short_id} was cancelled"
+    return f"{len(tries)} runs have not brought it about (the last one, {last.short_id}, {last.state})"
