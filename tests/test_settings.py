@@ -171,3 +171,20 @@ def test_a_reference_and_budgets_of_the_curve():
     loaded = load_settings({"evaluation": {"reference": "bm25"}, "answers": {"curve_budgets": [64, 512]}})
     assert loaded.evaluation.reference == "bm25"
     assert loaded.answers.curve_budgets == (64, 512)
+
+
+def test_updates_take_shares_and_seconds_and_name_what_is_wrong():
+    updates = load_settings({"updates": {"settle_seconds": 0, "retrain_share": 1}}).updates
+    assert (updates.settle_seconds, updates.retrain_share) == (0, 1)
+    assert (updates.least_margin_share, updates.coverage_drop, updates.non_inferiority) == (0.5, 0.05, 0.02)
+    assert updates.old_sample == 100
+    with pytest.raises(ProblemList) as caught:
+        load_settings({"updates": {"settle_seconds": -1, "retrain_share": 30, "old_sample": 0, "settle": 1}})
+    text = str(caught.value)
+    for expected in (
+        "updates.settle_seconds: Input should be greater than or equal to 0 (given: -1)",
+        "updates.retrain_share: Input should be less than or equal to 1 (given: 30)",
+        "updates.old_sample: Input should be greater than 0 (given: 0)",
+        "updates.settle: unknown field -> did you mean 'settle_seconds'?",
+    ):
+        assert expected in text
