@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from zrag_pipeline import paths
 from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
@@ -42,13 +43,17 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
 @dg.observable_source_asset(
     group_name=GROUP,
     description="The raw corpus where it lies (a folder, a file, a data set, or the built-in almanac generator). "
-    "Observing it hashes its content, so that everything made from it shows as stale when it changes.",
+    "Observing it hashes its content and the changes made by command, so that everything made from it shows as stale "
+    "when they change.",
 )
 def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
-    """Data version: a hash of the source's bytes."""
-    from zrag_core.corpus.source import source_fingerprint
+    """Data version: a hash of the source's bytes, and of what `zrag add` and `zrag remove` changed."""
+    from zrag_core.corpus.overlay import NONE, overlay_fingerprint
+    from zrag_core.corpus.source import corpus_name, source_fingerprint
 
-    return dg.DataVersion(source_fingerprint(settings.load().corpus))
+    corpus = settings.load().corpus
+    source, changes = source_fingerprint(corpus), overlay_fingerprint(paths.overlay_dir(corpus_name(corpus)))
+    return dg.DataVersion(source if changes == NONE else f"{source}-{changes}")
 
 
 @dg.multi_asset(
@@ -80,6 +85,7 @@ def read_corpus_assets(
     """Read, check, cut into passages, split, and store the corpus."""
     import pandas as pd
 
+    from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.readers import read_corpus
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
@@ -87,6 +93,7 @@ def read_corpus_assets(
     loaded = settings.load()
     with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
         corpus = read_corpus(loaded.corpus)
+        corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
         version = corpus_version(corpus.documents)
         run.set_tags({"zrag.corpus_version": version})
         for note in corpus.notes:
