@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zrag_core.corpus.source import source_fingerprint
+from zrag_core.corpus.overlay import NONE, overlay_fingerprint
+from zrag_core.corpus.source import corpus_name, source_fingerprint
 from zrag_core.settings import CorpusSettings
+from zrag_pipeline import paths
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -18,22 +19,13 @@ READ_TAG = "zrag.corpus_read"
 
 
 def corpus_fingerprint(settings: CorpusSettings) -> str:
-    """Fingerprint of the corpus' content, wherever it comes from: equal content, equal fingerprint.
+    """Fingerprint of the source's content, and of what `zrag add` and `zrag remove` changed: equal content, equal text.
 
     Raises:
-        CorpusError: the source does not exist or cannot be read.
+        CorpusError: the source does not exist, or it or the changes cannot be read.
     """
-    return source_fingerprint(settings)
-
-
-def corpus_label(settings: CorpusSettings) -> str:
-    """Say which corpus this is, whatever it holds at the moment: its name or place, or the almanac's world."""
-    if settings.name:
-        return settings.name
-    if settings.format == "almanac":
-        return f"almanac {settings.almanac.language} {settings.almanac.seed}"
-    path = Path(settings.location or "").expanduser()
-    return str(path.absolute()) if path.exists() else str(settings.location)
+    source, changes = source_fingerprint(settings), overlay_fingerprint(paths.overlay_dir(corpus_name(settings)))
+    return source if changes == NONE else f"{source}-{changes}"
 
 
 def observation(fingerprint: str) -> dg.AssetObservation:
@@ -51,4 +43,4 @@ def read_tags(settings: CorpusSettings, before: str) -> dict[str, str]:
         before: its fingerprint before it was read; where it is another now, nobody knows what was read.
     """
     now = corpus_fingerprint(settings)
-    return {CORPUS_TAG: corpus_label(settings), READ_TAG: now if now == before else "changed while it was read"}
+    return {CORPUS_TAG: corpus_name(settings), READ_TAG: now if now == before else "changed while it was read"}

@@ -66,6 +66,13 @@ def reports_dir() -> Path:
     return _writable(data_dir() / "reports")
 
 
+def overlay_dir(corpus: str) -> Path:
+    """Return the folder of the changes that commands made to the corpus of this name (not created)."""
+    # A data set's name may hold a slash, and a folder's may start with a dot, as temporary folders do.
+    name = corpus.replace("%", "%25").replace("/", "%2F")
+    return data_path() / "corpus_changes" / (f"%2E{name[1:]}" if name.startswith(".") else name)
+
+
 def report_file(corpus_version: str, evidence_run_id: str) -> Path:
     """Return the path of the HTML report of one evaluation, which its answers share."""
     return reports_dir() / f"{corpus_version}-{evidence_run_id.split('-')[0]}.html"

@@ -13,8 +13,11 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.test_utils import create_run_for_test
 from pipeline_runs import config, execute
 
+from zrag_core.corpus.overlay import Overlay, save_overlay
 from zrag_core.corpus.source import source_fingerprint
+from zrag_core.corpus.types import Document
 from zrag_core.settings import Settings, load_settings
+from zrag_pipeline import paths
 from zrag_pipeline.automation import sensors
 from zrag_pipeline.automation.sensors import corpus_sensor, evaluate_updates, nightly
 from zrag_pipeline.corpus_state import CORPUS_TAG, READ_TAG
@@ -159,7 +162,7 @@ def test_a_run_by_hand_counts_for_what_it_has_read(corpus, sensor, instance):
     sensor.tick()
     write(corpus, "changed")
     sensor.tick(15)
-    tags = {CORPUS_TAG: str(corpus), READ_TAG: json.loads(sensor.cursor)["content"]}
+    tags = {CORPUS_TAG: corpus.name, READ_TAG: json.loads(sensor.cursor)["content"]}
     made_run(instance, "full", "SUCCESS", tags=tags)
     requests, reason = sensor.tick(60)
     assert requests == []
@@ -221,7 +224,7 @@ def test_a_run_notes_what_it_has_read_and_what_was_made_from_it_is_stale_after_a
     run = read_corpus(instance, tmp_path)
     sensor.tick()
     tags = instance.get_run_by_id(run.run_id).tags
-    assert tags[CORPUS_TAG] == str(corpus) == json.loads(sensor.cursor)["corpus"]
+    assert tags[CORPUS_TAG] == corpus.name == json.loads(sensor.cursor)["corpus"]
     assert tags[READ_TAG] == json.loads(sensor.cursor)["content"]
     assert "is unchanged" in sensor.tick(15)[1]
     assert stale(instance) == set()
@@ -246,6 +249,19 @@ def test_a_corpus_that_changes_while_it_is_read_is_read_again(corpus, sensor, in
     monkeypatch.setattr(readers, "read_corpus", changing)
     read_corpus(instance, tmp_path)
     sensor.tick()
+    assert len(sensor.tick(60)[0]) == 1
+
+
+def test_documents_added_by_command_are_a_change(corpus, sensor):
+    sensor.tick()
+    overlay = Overlay().with_added([Document("d2", "Arlen", "Arlen lies in the south.")])
+    save_overlay(paths.overlay_dir(corpus.name), overlay)
+    sensor.tick(15)
+    (request,), _ = sensor.tick(60)
+    assert request.tags["zrag.corpus_fingerprint"] == json.loads(sensor.cursor)["content"]
+    save_overlay(paths.overlay_dir(corpus.name), Overlay())
+    sensor.run(request, read=request.tags["zrag.corpus_fingerprint"])
+    sensor.tick(15)
     assert len(sensor.tick(60)[0]) == 1
 
 

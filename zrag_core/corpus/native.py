@@ -46,7 +46,7 @@ def read_native(folder: Path) -> Corpus:
             remedy='put one there with a row {"id", "title", "text"} for each document',
         )
     problems = Problems()
-    documents, known = _read_documents(corpus_file, problems)
+    documents, known = read_rows(corpus_file, problems)
     questions_file = find_file(folder, "questions.jsonl")
     notes: tuple[str, ...] = ()
     questions: list[Question] = []
@@ -72,7 +72,7 @@ def find_file(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def _read_documents(path: Path, problems: Problems) -> tuple[list[Document], set[str]]:
+def read_rows(path: Path, problems: Problems) -> tuple[list[Document], set[str]]:
     """Return the good documents, and the ids of all rows: a question that names a bad row is not wrong itself."""
     documents: list[Document] = []
     lines: dict[str, int] = {}

@@ -11,7 +11,7 @@ from typing import Any
 from zrag_core.corpus.hotpotqa import is_hotpotqa, parse_hotpotqa
 from zrag_core.corpus.hub import read_hub
 from zrag_core.corpus.locate import EvidenceFinder
-from zrag_core.corpus.native import find_file, read_native
+from zrag_core.corpus.native import find_file, read_native, read_rows
 from zrag_core.corpus.parsing import Problems, read_json, unique
 from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.sampling import limit_documents, limit_questions
@@ -20,7 +20,7 @@ from zrag_core.corpus.source import names_dataset
 from zrag_core.corpus.splits import assign_splits
 from zrag_core.corpus.squad import is_squad, parse_squad
 from zrag_core.corpus.texts import SUFFIXES, read_texts, text_files
-from zrag_core.corpus.types import Corpus
+from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 
@@ -57,6 +57,30 @@ def read_corpus(settings: CorpusSettings) -> Corpus:
         )
         corpus = replace(corpus, questions=tuple(made), notes=(*corpus.notes, note))
     return limit_questions(corpus, settings.limit_questions, settings.seed)
+
+
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """Read documents that are to join a corpus, cut into passages as every corpus is; questions are not taken.
+
+    Args:
+        path: a .jsonl (.gz) file of native rows, or any file or folder that `corpus.location` takes.
+
+    Raises:
+        CorpusError: there is no such file or folder, or it is of no known kind.
+        ProblemList: bad rows, all of them, each with its place and reason.
+    """
+    settings = CorpusSettings(format="auto", location=str(path))
+    if not path.exists():
+        raise CorpusError("no such file or folder", where=str(path))
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        problems = Problems()
+        documents, _ = read_rows(path, problems)
+        problems.raise_if_any(str(path))
+        corpus = Corpus(path.name, tuple(documents), ())
+    else:
+        corpus = replace(_read(settings), questions=())
+    _check(corpus)
+    return split_long_documents(corpus, settings.passage_tokens).documents
 
 
 def _read(settings: CorpusSettings) -> Corpus:

@@ -25,6 +25,25 @@ def names_dataset(location: str) -> bool:
     return bool(_DATASET_NAME.fullmatch(location)) and not location.endswith(_FILE_SUFFIXES)
 
 
+def corpus_name(settings: CorpusSettings) -> str:
+    """The name that the corpus has once it is read, without reading it."""
+    if settings.name:
+        return settings.name
+    if settings.format == "almanac":
+        from zrag_core.corpus.almanac.documents import corpus_name as generated_name
+
+        return generated_name(settings.almanac.language, settings.almanac.seed, "evaluation")
+    location = settings.location or ""
+    path = Path(location).expanduser()
+    if settings.format == "huggingface" or not path.exists():
+        return location.rstrip("/").rsplit("/", 1)[-1]
+    if path.is_dir():
+        return path.resolve().name
+    if path.suffix.lower() in SUFFIXES:
+        return path.stem
+    return path.name.removesuffix(".gz").removesuffix(".json")
+
+
 def source_fingerprint(settings: CorpusSettings) -> str:
     """Hash the bytes of a source's files (with their names), or the recipe of a generated corpus.
 

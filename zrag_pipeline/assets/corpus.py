@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from zrag_pipeline import paths
 from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
@@ -46,10 +47,11 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
 @dg.observable_source_asset(
     group_name=GROUP,
     description="The raw corpus where it lies (a folder, a file, a data set, or the built-in almanac generator). "
-    "Observing it hashes its content, so that everything made from it shows as stale when it changes.",
+    "Observing it hashes its content and the changes made by command, so that everything made from it shows as stale "
+    "when they change.",
 )
 def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
-    """Data version: a hash of the source's bytes."""
+    """Data version: a hash of the source's bytes, and of what `zrag add` and `zrag remove` changed."""
     from zrag_pipeline.corpus_state import corpus_fingerprint
 
     return dg.DataVersion(corpus_fingerprint(settings.load().corpus))
@@ -84,6 +86,7 @@ def read_corpus_assets(
     """Read, check, cut into passages, split, and store the corpus."""
     import pandas as pd
 
+    from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.readers import read_corpus
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
@@ -93,6 +96,7 @@ def read_corpus_assets(
     with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
         before = corpus_fingerprint(loaded.corpus)
         corpus = read_corpus(loaded.corpus)
+        corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
         # The sensor learns from the tags of runs which content has arrived.
         context.instance.add_run_tags(context.run_id, read_tags(loaded.corpus, before))
         version = corpus_version(corpus.documents)

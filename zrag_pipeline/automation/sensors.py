@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from zrag_core.corpus.source import corpus_name
 from zrag_core.errors import ZragError
 from zrag_core.settings import Settings
 from zrag_pipeline.automation.policy import MEMORY_JOBS, UPDATE, Decision, Watch, decide
@@ -21,7 +22,7 @@ from zrag_pipeline.automation.runs import (
     newest_report,
     newest_success,
 )
-from zrag_pipeline.corpus_state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, corpus_label, observation
+from zrag_pipeline.corpus_state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, observation
 from zrag_pipeline.jobs import evaluate, full, run_config, update_memory
 from zrag_pipeline.settings_resource import SettingsHandle
 
@@ -50,7 +51,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     try:
         config = run_config(name)
         settings = _settings(config)
-        corpus = corpus_label(settings.corpus)
+        corpus = corpus_name(settings.corpus)
         content = corpus_fingerprint(settings.corpus)
     except (ZragError, OSError, yaml.YAMLError) as error:
         return dg.SkipReason(f"the corpus of {name} cannot be read: {error}")
