@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from zrag_core.corpus.overlay import NONE, overlay_fingerprint
 from zrag_core.corpus.source import corpus_name, source_fingerprint
+from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 from zrag_pipeline import paths
 
@@ -28,6 +29,14 @@ def corpus_fingerprint(settings: CorpusSettings) -> str:
     return source if changes == NONE else f"{source}-{changes}"
 
 
+def readable_fingerprint(settings: CorpusSettings) -> str | None:
+    """The same; None for a corpus that cannot be read, as whoever reads it says best what is wrong with it."""
+    try:
+        return corpus_fingerprint(settings)
+    except CorpusError:
+        return None
+
+
 def observation(fingerprint: str) -> dg.AssetObservation:
     """The event that tells Dagster which content `raw_corpus` holds: what was made from other content is stale."""
     import dagster as dg
@@ -35,7 +44,7 @@ def observation(fingerprint: str) -> dg.AssetObservation:
     return dg.AssetObservation("raw_corpus", tags={"dagster/data_version": fingerprint})
 
 
-def read_tags(settings: CorpusSettings, before: str) -> dict[str, str]:
+def read_tags(settings: CorpusSettings, before: str | None) -> dict[str, str]:
     """Tags of a run that has just read the corpus.
 
     Args:

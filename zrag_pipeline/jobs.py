@@ -36,7 +36,7 @@ train = dg.define_asset_job(
 )
 update_memory = dg.define_asset_job(
     "update_memory",
-    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("skill", "memory", "memory_report"),
+    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("skill", "memory"),
     description="Brings the memory up to the corpus as it is now.",
 )
 evaluate = dg.define_asset_job(

@@ -35,7 +35,7 @@ JOBS = {
     "demo": LINEAGE,
     "full": LINEAGE,
     "train": TRAINED,
-    "update_memory": CORPUS | ASSETS["evidence"] | {"skill", "memory", "memory_report"},
+    "update_memory": CORPUS | ASSETS["evidence"] | {"skill", "memory"},
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},

@@ -29,7 +29,7 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
     import os
 
     from zrag_core.errors import ProblemList
-    from zrag_pipeline.corpus_state import corpus_fingerprint, observation
+    from zrag_pipeline.corpus_state import observation, readable_fingerprint
     from zrag_pipeline.preflight import find_problems
 
     if not os.environ.get("DAGSTER_HOME"):
@@ -40,8 +40,10 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
         raise ProblemList(f"the run cannot start: {count}", problems, limit=50)
     context.log.info("settings, files, disk and keys are fine")
     if dg.AssetKey("documents") in context.job_def.asset_layer.executable_asset_keys:
-        # The documents that are read after this are recorded as made from this content.
-        context.log_event(observation(corpus_fingerprint(settings.load().corpus)))
+        content = readable_fingerprint(settings.load().corpus)
+        if content is not None:
+            # The documents that are read after this are recorded as made from this content.
+            context.log_event(observation(content))
 
 
 @dg.observable_source_asset(
@@ -90,11 +92,11 @@ def read_corpus_assets(
     from zrag_core.corpus.readers import read_corpus
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
-    from zrag_pipeline.corpus_state import corpus_fingerprint, read_tags
+    from zrag_pipeline.corpus_state import read_tags, readable_fingerprint
 
     loaded = settings.load()
     with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
-        before = corpus_fingerprint(loaded.corpus)
+        before = readable_fingerprint(loaded.corpus)
         corpus = read_corpus(loaded.corpus)
         corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
         # The sensor learns from the tags of runs which content has arrived.

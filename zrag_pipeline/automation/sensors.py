@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -62,7 +63,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     decision = decide(
         Watch.from_json(context.cursor, corpus, now),
         corpus=corpus,
-        name=name,
+        name=Path(name).name,
         content=content,
         runs=runs,
         report=newest_report(runs, corpus),
