@@ -9,6 +9,7 @@ import dagster as dg
 import yaml
 
 from zrag_pipeline import paths
+from zrag_pipeline.assets.common import UPDATE_TAG
 
 CONFIGS = paths.CHECKOUT / "dagster_home" / "configs"
 
@@ -33,6 +34,13 @@ train = dg.define_asset_job(
     "train",
     dg.AssetSelection.groups("corpus", "evidence", "model"),
     description="Corpus, evidence targets and the checkpoint.",
+)
+update_memory = dg.define_asset_job(
+    "update_memory",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    tags={UPDATE_TAG: "true"},
+    description="Brings the memory up to the corpus as it is now: writes what is new or changed, deletes what is gone, "
+    "leaves the rest as it is, proves it, and compares the new checkpoint with the champion.",
 )
 evaluate = dg.define_asset_job(
     "evaluate",
@@ -69,4 +77,15 @@ benchmark_client = dg.define_asset_job(
     description="What the answer client costs per request, at a server that answers at once: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory, benchmark_client]
+JOBS = [
+    demo,
+    full,
+    train,
+    update_memory,
+    evaluate,
+    answers,
+    pretrain_tiny,
+    benchmark,
+    benchmark_memory,
+    benchmark_client,
+]
