@@ -123,7 +123,7 @@ class MemoryReader:
     """An open memory that answers questions.
 
     Args:
-        checkpoint: what is read.
+        checkpoint: what is read; for free decoding it is loaded once more, with what generates text.
         decoding: how evidence is read; `least_confidence` in it is where refusal begins.
         reader: who answers from the evidence; left out: the offline extractive stand-in, which costs nothing.
         threads: CPU threads.
@@ -165,7 +165,7 @@ class MemoryReader:
         """
         from zrag_core.model.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(Path(folder), device=device)
+        checkpoint = load_checkpoint(Path(folder), device=device, verbatim=True)
         settings = decoding or checkpoint.settings.decoding
         if least_confidence is None:
             least_confidence = settings.least_confidence or LEAST_CONFIDENCE
@@ -233,8 +233,12 @@ class MemoryReader:
 
     def _system(self, free: bool) -> MemorySystem:
         if free not in self._systems:
+            from zrag_core.model.checkpoint import load_checkpoint
             from zrag_core.model.system import MemorySystem
 
+            checkpoint = self.checkpoint
+            if free and not hasattr(checkpoint.model.lm, "generate"):
+                checkpoint = load_checkpoint(checkpoint.folder, device=checkpoint.model.device.type)
             name = "zrag_free" if free else "zrag"
-            self._systems[free] = MemorySystem(name, self.checkpoint, self.decoding, free=free, threads=self.threads)
+            self._systems[free] = MemorySystem(name, checkpoint, self.decoding, free=free, threads=self.threads)
         return self._systems[free]
