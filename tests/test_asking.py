@@ -9,7 +9,7 @@ import pytest
 
 from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import Answer
-from zrag_core.asking import LEAST_CONFIDENCE, REFUSALS, MemoryReader
+from zrag_core.asking import LEAST_CONFIDENCE, REFUSALS, MemoryReader, fit_least_confidence
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError
 from zrag_core.settings import DecodingSettings
@@ -108,6 +108,24 @@ def test_a_checkpoint_without_calibration_never_refuses(memory):
             assert (reply.answerable, reply.confidence) == (True, None)
     finally:
         confidence.copy_(kept)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.8])
+def test_a_fitted_threshold_refuses_no_more_of_what_is_held_than_it_may(memory, share):
+    asked = [
+        Question(document.id, text.format(document.title), (), (document.id,))
+        for document in memory.documents
+        for text in ("Tell me something of {}!", "{}?", "What is the price of {} in Quarn?")
+    ]
+    strangers = [Question("u", NOT_THERE), Question("o", NOT_THERE, (), ("elsewhere",))]
+    threshold = fit_least_confidence(memory, [*asked, *strangers], most_refused=share)
+    sure = [found.confidence for found in memory.retrieve(asked)]
+    assert min(sure) < LEAST_CONFIDENCE < max(sure), "the questions tell nothing otherwise"
+    assert sum(value < threshold for value in sure) <= share * len(sure)
+    larger = min((value for value in sure if value > threshold), default=1.0)
+    refused = sum(value < larger for value in sure)
+    assert threshold == LEAST_CONFIDENCE or refused > share * len(sure), "the largest such threshold"
+    assert fit_least_confidence(memory, strangers) is None
 
 
 def test_free_evidence_is_the_models_own_words(memory):

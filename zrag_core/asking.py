@@ -97,11 +97,33 @@ class Reply:
         return asdict(self)
 
 
+def fit_least_confidence(
+    memory: MemoryReader, questions: Sequence[Question], *, most_refused: float = 0.1
+) -> float | None:
+    """Where this memory should begin to refuse: at `LEAST_CONFIDENCE`, or lower where that would refuse too much.
+
+    The confidence is calibrated on documents of the skill's kind. Of other texts it may be far too low and still tell
+    what is held from what is not, so the threshold follows what the memory says to questions that it does hold.
+
+    Args:
+        questions: about the corpus, never those that it is tested with; unanswerable ones are left out.
+        most_refused: largest share of them that may be refused.
+
+    Returns:
+        None where there is nothing to fit on: no question about this memory, or no calibrated confidence.
+    """
+    held = {document.id for document in memory.documents}
+    asked = [question for question in questions if question.document_ids and held.issuperset(question.document_ids)]
+    found = memory.retrieve(asked)
+    sure = sorted(item.confidence for item in found if item.confidence is not None)
+    return min(LEAST_CONFIDENCE, sure[int(most_refused * len(sure))]) if sure else None
+
+
 class MemoryReader:
     """An open memory that answers questions.
 
     Args:
-        checkpoint: what is read.
+        checkpoint: what is read; for free decoding it is loaded once more, with what generates text.
         decoding: how evidence is read; `least_confidence` in it is where refusal begins.
         reader: who answers from the evidence; left out: the offline extractive stand-in, which costs nothing.
         threads: CPU threads.
@@ -143,7 +165,7 @@ class MemoryReader:
         """
         from zrag_core.model.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(Path(folder), device=device)
+        checkpoint = load_checkpoint(Path(folder), device=device, verbatim=True)
         settings = decoding or checkpoint.settings.decoding
         if least_confidence is None:
             least_confidence = settings.least_confidence or LEAST_CONFIDENCE
@@ -166,7 +188,7 @@ class MemoryReader:
             AnsweringError: the answering model cannot be asked at all (wrong key, unreachable server).
         """
         system = self._system(free)
-        found = system.retrieve([Question(str(n), text) for n, text in enumerate(questions)])
+        found = self.retrieve([Question(str(n), text) for n, text in enumerate(questions)], free)
         evidence = [evidence_within(system, item, budget) for item in found]
         requests = [
             AnswerRequest(item.question_id, system.name, text, shown.text, detect_language(text))
@@ -199,6 +221,10 @@ class MemoryReader:
             )
         return replies
 
+    def retrieve(self, questions: Sequence[Question], free: bool = False) -> list[Retrieved]:
+        """What the memory finds for questions, before any budget is applied and without an answer."""
+        return self._system(free).retrieve(questions)
+
     def _routing(self, item: Retrieved) -> tuple[RoutedDocument, ...]:
         return tuple(
             RoutedDocument(document_id, self._titles[document_id], math.exp(score))
@@ -207,8 +233,12 @@ class MemoryReader:
 
     def _system(self, free: bool) -> MemorySystem:
         if free not in self._systems:
+            from zrag_core.model.checkpoint import load_checkpoint
             from zrag_core.model.system import MemorySystem
 
+            checkpoint = self.checkpoint
+            if free and not hasattr(checkpoint.model.lm, "generate"):
+                checkpoint = load_checkpoint(checkpoint.folder, device=checkpoint.model.device.type)
             name = "zrag_free" if free else "zrag"
-            self._systems[free] = MemorySystem(name, self.checkpoint, self.decoding, free=free, threads=self.threads)
+            self._systems[free] = MemorySystem(name, checkpoint, self.decoding, free=free, threads=self.threads)
         return self._systems[free]

@@ -5,7 +5,18 @@ Loading it imports no torch, transformers or mlflow; those are imported inside t
 
 import dagster as dg
 
-from zrag_pipeline.assets import answers, baselines, benchmarks, corpus, evaluation, evidence, memory_report, model
+from zrag_pipeline.assets import (
+    answers,
+    baselines,
+    benchmarks,
+    champion,
+    corpus,
+    evaluation,
+    evidence,
+    memory_report,
+    model,
+    update_report,
+)
 from zrag_pipeline.automation import SCHEDULES, SENSORS
 from zrag_pipeline.console import console_logger
 from zrag_pipeline.jobs import JOBS
@@ -17,6 +28,8 @@ defs = dg.Definitions(
         *evidence.ASSETS,
         *model.ASSETS,
         *memory_report.ASSETS,
+        *update_report.ASSETS,
+        *champion.ASSETS,
         *baselines.ASSETS,
         *evaluation.ASSETS,
         *answers.ASSETS,

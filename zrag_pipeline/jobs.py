@@ -9,6 +9,7 @@ import dagster as dg
 import yaml
 
 from zrag_pipeline import paths
+from zrag_pipeline.assets.common import UPDATE_TAG
 
 CONFIGS = paths.CHECKOUT / "dagster_home" / "configs"
 
@@ -36,8 +37,10 @@ train = dg.define_asset_job(
 )
 update_memory = dg.define_asset_job(
     "update_memory",
-    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("skill", "memory"),
-    description="Brings the memory up to the corpus as it is now.",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    tags={UPDATE_TAG: "true"},
+    description="Brings the memory up to the corpus as it is now: writes what is new or changed, deletes what is gone, "
+    "leaves the rest as it is, proves it, and compares the new checkpoint with the champion.",
 )
 evaluate = dg.define_asset_job(
     "evaluate",

@@ -6,13 +6,13 @@ import sys
 import dagster as dg
 import pytest
 
-from zrag_core.model.thresholds import THRESHOLDS
+from zrag_core.model.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
 from zrag_pipeline.definitions import defs
 
 ASSETS = {
     "corpus": {"raw_corpus", "preflight", "documents", "questions"},
     "evidence": {"evidence_targets", "evidence_audit"},
-    "model": {"backbone", "skill", "memory", "joint_memory", "memory_report"},
+    "model": {"backbone", "skill", "memory", "joint_memory", "memory_report", "update_report", "champion"},
     "baselines": {"bm25_index", "dense_index"},
     "evaluation": {"system_evidence", "evidence_scores", "leaderboard"},
     "answers": {"answer_runs", "answer_scores"},
@@ -26,7 +26,9 @@ WARNING = {
     "answer_runs: answered_by_a_model",
     "answer_runs: no_errors",
     "answer_runs: no_judge_errors",
+    "champion: promoted",
     *(f"memory_report: {name}" for name in THRESHOLDS),
+    *(f"update_report: {name}" for name in UPDATE_THRESHOLDS),
 }
 CORPUS = {"preflight", "documents", "questions"}
 TRAINED = CORPUS | ASSETS["evidence"] | ASSETS["model"]
@@ -35,7 +37,7 @@ JOBS = {
     "demo": LINEAGE,
     "full": LINEAGE,
     "train": TRAINED,
-    "update_memory": CORPUS | ASSETS["evidence"] | {"skill", "memory"},
+    "update_memory": TRAINED,
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},
@@ -89,6 +91,7 @@ def test_training_and_writing_wait_for_the_audit_and_reading_for_preflight(graph
     assert "evidence_audit" in parents["backbone"]
     assert parents["memory"] == {"skill", "evidence_targets", "evidence_audit"}
     assert parents["memory_report"] == {"memory", "joint_memory"}
+    assert parents["champion"] == {"memory", "memory_report", "update_report"}
     assert parents["documents"] == parents["questions"] == {"preflight", "raw_corpus"}
 
 

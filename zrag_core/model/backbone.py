@@ -170,8 +170,18 @@ def create_backbone(settings: BackboneSettings, texts: Iterable[str], *, seed: i
     return Backbone(peft.get_base_model(), tokenizer, peft, settings.name)
 
 
-def load_backbone(settings: BackboneSettings, folder: Path) -> Backbone:
-    """Load what `Backbone.save` wrote; a pretrained base model comes from where it came from before."""
+def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = False) -> Backbone:
+    """Load what `Backbone.save` wrote; a pretrained base model comes from where it came from before.
+
+    Args:
+        verbatim: no text is to be generated, so `zrag-tiny` may do without the transformers library.
+    """
+    if verbatim and settings.name == TINY and settings.dtype in ("auto", "float32"):
+        from zrag_core.model.tiny_decoder import TinyDecoder, TinyTokenizer, can_read
+
+        if can_read(folder / "backbone"):
+            decoder = TinyDecoder.load(folder / "backbone").to(resolve_device(settings.device))
+            return Backbone(decoder, TinyTokenizer(folder / "tokenizer"), None, settings.name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")

@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from zrag_core.corpus.types import Document, Question
 from zrag_core.model.probing import Probe
 from zrag_core.model.thresholds import THRESHOLDS, MemoryCheck
 from zrag_core.text import search_terms
 
 _FOLDS = 5
 _ALIKE = 8  # questions whose evidence makes up the guessing floor of one
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was told when a question's gold documents could not be read.
+
+    Attributes:
+        number: of the question in the probe.
+        row: that was read.
+        text: what was told.
+        gold: ids of the gold documents.
+        wording: what is asked, without the names of whom it is asked about.
+    """
+
+    number: int
+    row: int
+    text: str
+    gold: frozenset[str]
+    wording: frozenset[str]
+
+    @classmethod
+    def of(cls, number: int, row: int, text: str, question: Question, gold: Sequence[Document]) -> Told:
+        """Of a question and its gold documents."""
+        names = {term for document in gold for term in search_terms(document.title)}
+        wording = frozenset(search_terms(question.question)) - names
+        return cls(number, row, text, frozenset(document.id for document in gold), wording)
 
 
 def deleted_leak_coverage(probe: Probe) -> list[MemoryCheck]:
@@ -29,7 +57,12 @@ def deleted_leak_coverage(probe: Probe) -> list[MemoryCheck]:
         return []
     texts = probe.free_texts(pairs)
     value = probe.coverage([number for number, _ in pairs], texts)
-    floor = _guessing_floor(probe, pairs, texts)
+    told = [
+        Told.of(number, row, text, asked.question, [probe.documents[gold] for gold in asked.gold])
+        for (number, row), text in zip(pairs, texts, strict=True)
+        for asked in [probe.asked[number]]
+    ]
+    floor = guessing_floor(probe, told, told)
     threshold = floor + THRESHOLDS["deleted_leak_coverage"].value
     return [
         MemoryCheck("deleted_leak_coverage", None, value, threshold, value <= threshold),
@@ -52,24 +85,19 @@ def _deleted_pairs(probe: Probe) -> Iterator[tuple[int, int]]:
                 yield number, best
 
 
-def _guessing_floor(probe: Probe, pairs: Sequence[tuple[int, int]], texts: Sequence[str]) -> float:
-    wordings = [_wording(probe, number) for number, _ in pairs]
+def guessing_floor(probe: Probe, own: Sequence[Told], pool: Sequence[Told]) -> float:
+    """How often the answers of `own` stand in what was told for the questions most alike among those of `pool`.
+
+    Questions about the same document, and what was read where the answer may stand, are left out.
+    """
     shares = []
-    for (number, _), own in zip(pairs, wordings, strict=True):
-        gold = set(probe.asked[number].gold)
+    for told in own:
         others = [
-            (len(own & wording) / max(1, len(own | wording)), text)
-            for (other, row), wording, text in zip(pairs, wordings, texts, strict=True)
-            if not gold.intersection(probe.asked[other].gold) and not probe.states_answer(number, row)
+            (len(told.wording & other.wording) / max(1, len(told.wording | other.wording)), other.text)
+            for other in pool
+            if not told.gold & other.gold and not probe.states_answer(told.number, other.row)
         ]
         others.sort(key=lambda item: -item[0])
         if others:
-            shares.append(np.mean([probe.covered(number, text) for _, text in others[:_ALIKE]]))
+            shares.append(np.mean([probe.covered(told.number, text) for _, text in others[:_ALIKE]]))
     return float(np.mean(shares)) if shares else 0.0
-
-
-def _wording(probe: Probe, number: int) -> set[str]:
-    """What a question asks, without the name of whom it asks about."""
-    asked = probe.asked[number]
-    names = {term for row in asked.gold for term in search_terms(probe.documents[row].title)}
-    return set(search_terms(asked.question.question)) - names

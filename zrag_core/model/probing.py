@@ -6,7 +6,7 @@ refuses whenever something is odd cannot pass a check by refusing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,38 +36,42 @@ class Asked:
 
 
 class Probe:
-    """A checkpoint with a fixed sample of the questions that were held out of its training.
+    """A checkpoint with a fixed sample of the questions that were held out of its training (see `held_out`).
 
-    Questions are those of the split `test` and the type `single` that have an answer which can stand in a text.
-    They are named by their number in `asked`, documents by their row in Z.
+    Questions are named by their number in `asked`, documents by their row in Z.
 
     Args:
         checkpoint: of either policy.
-        questions: of the checkpoint's corpus; which of them are asked depends on their ids alone.
+        questions: of the checkpoint's corpus.
         limit: most questions that are asked.
         batch_size: questions routed and read at once.
+        as_given: ask just these questions in their order, held out or not, also where no gold document is in memory.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, questions: Sequence[Question], *, limit: int = 128, batch_size: int = 32
+        self,
+        checkpoint: Checkpoint,
+        questions: Sequence[Question],
+        *,
+        limit: int = 128,
+        batch_size: int = 32,
+        as_given: bool = False,
     ):
         self.model = checkpoint.model
         self.documents = checkpoint.documents
         self.batch_size = batch_size
         self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
         rows = {document.id: row for row, document in enumerate(self.documents)}
-        usable = {
-            question.id: Asked(
+        encode, longest = self.model.backbone.encode, checkpoint.settings.training.query_tokens
+        asked = [
+            Asked(
                 question,
-                self.model.backbone.encode(question.question, checkpoint.settings.training.query_tokens),
+                encode(question.question, longest),
                 tuple(rows[identifier] for identifier in question.document_ids if identifier in rows),
             )
-            for question in questions
-            if question.split == "test" and question.question_type == "single"
-            if answer_coverage("", question.golden_answers, question.language) is not None
-        }
-        chosen = [usable[key] for key in hash_order(usable, 0, "memory checks")]
-        self.asked = [asked for asked in chosen if asked.gold][:limit]
+            for question in (questions if as_given else held_out(questions))
+        ]
+        self.asked = asked if as_given else [item for item in asked if item.gold][:limit]
         self._texts: dict[tuple[int, int, float], str] = {}
 
     def rows_in_hash_order(self, purpose: str) -> list[int]:
@@ -140,6 +144,26 @@ class Probe:
         removed = set(range(len(self.documents))) - set(kept)
         counts = document_frequency([self.documents[row] for row in removed]).to(self.model.device)
         return inverse_frequency(self.model.frequency - counts, len(kept))
+
+
+def held_out(questions: Sequence[Question]) -> list[Question]:
+    """Questions of the split `test` and the type `single` with an answer that can stand in a text, in a fixed order."""
+    return fixed_order(
+        question
+        for question in questions
+        if question.split == "test" and question.question_type == "single" and has_answer(question)
+    )
+
+
+def fixed_order(questions: Iterable[Question]) -> list[Question]:
+    """Questions in a random order that depends on their ids alone, so that the first ones are a fixed sample."""
+    usable = {question.id: question for question in questions}
+    return [usable[key] for key in hash_order(usable, 0, "memory checks")]
+
+
+def has_answer(question: Question) -> bool:
+    """Whether the question has an answer that can stand in a text."""
+    return answer_coverage("", question.golden_answers, question.language) is not None
 
 
 def never_empty_evidence(

@@ -30,6 +30,17 @@ THRESHOLDS = {
 }
 """`deleted_leak_coverage` is compared with its guessing floor plus this; the others with the value itself."""
 
+UPDATE_THRESHOLDS = {
+    "old_documents_delta": Threshold(0.0, True, "rows that were not written are the same, and so is what is read"),
+    "old_documents_delta_constrained": Threshold(0.0, True, "the same, of the sentences that are chosen"),
+    "updated_leak_coverage": Threshold(0.02, False, "above what is guessed about documents that were never written"),
+    "deleted_text_absent": Threshold(0.0, False, "finds of removed text, slots, keys or hashes in the new files"),
+    "new_documents_coverage": Threshold(-0.03, True, "new documents are written as well as the old ones were"),
+    "new_documents_coverage_constrained": Threshold(-0.03, True, "the same, of the sentences that are chosen"),
+}
+"""Of an update. The deltas have to be this exactly; leak and coverage are compared with their counterpart (guessing
+floor, old documents) plus this, and with room for what as many questions tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryCheck:

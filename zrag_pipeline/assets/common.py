@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     import pandas
 
 OWNERS = ["team:zrag"]
+UPDATE_TAG = "zrag.update"
+"""Tag of runs that update the memory instead of making everything afresh."""
+
+
+def is_update(context: dg.AssetExecutionContext) -> bool:
+    """Whether this run is one of the job `update_memory` (or goes on from one)."""
+    return UPDATE_TAG in context.run.tags
 
 
 @contextlib.contextmanager

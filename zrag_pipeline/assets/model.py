@@ -6,12 +6,13 @@ from typing import Any
 import dagster as dg
 
 from zrag_pipeline import paths
-from zrag_pipeline.assets.common import OWNERS, link, tracked
+from zrag_pipeline.assets.common import OWNERS, is_update, link, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
 GROUP = "model"
+_NOT_UPDATED = "left out: an update writes documents into Z, and a memory of the policy joint cannot be updated"
 
 
 @dg.asset(
@@ -30,11 +31,14 @@ def backbone(
     warehouse: dg.ResourceParam[Warehouse],
     tracking: dg.ResourceParam[Tracking],
 ):
-    """Prepare the backbone; one that is pretrained is only looked at."""
+    """Prepare the backbone, where joint training follows; one that is pretrained is only looked at."""
     from zrag_pipeline.training import prepare_backbone
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
+    if is_update(context):
+        context.log.info(_NOT_UPDATED)
+        return dg.MaterializeResult(value={"corpus_version": version, "name": None, "folder": None, "digest": None})
     with tracked(context, tracking, loaded, sections=["backbone"], corpus_version=version) as run:
         prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
         run.log_metrics(prepared.numbers)
@@ -100,7 +104,8 @@ def skill(
     kinds={"pytorch", "mlflow"},
     code_version="1",
     description="The checkpoint of policy `separated`: every document written into its own row of Z, theta frozen, by "
-    "one forward pass and gradient steps on its slots alone.",
+    "one forward pass and gradient steps on its slots alone. The job `update_memory` starts from the former "
+    "checkpoint, which stays for roll-back: only rows of new and changed documents are written.",
     deps=["evidence_audit"],
 )
 def memory(
@@ -111,7 +116,7 @@ def memory(
     warehouse: dg.ResourceParam[Warehouse],
     tracking: dg.ResourceParam[Tracking],
 ):
-    """Write the corpus."""
+    """Write the corpus, or what has changed of it."""
     from zrag_pipeline.memory import write_memory
 
     loaded = settings.load()
@@ -119,10 +124,11 @@ def memory(
     handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
     if skill["folder"] is None:
         context.log.info("policy joint alone: no memory is written")
-        return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
+        nothing = {"checkpoint_id": None, "folder": None, "params": {}, "former": None}
+        return dg.MaterializeResult(value={**handle, **nothing})
     with tracked(context, tracking, loaded, sections=["corpus", "targets", "writing"], corpus_version=version) as run:
         run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="writing")
-        made = write_memory(loaded, warehouse, version, skill, context.log.info)
+        made = write_memory(loaded, warehouse, version, skill, context.log.info, update=is_update(context))
         run.log_metrics(made.metrics)
         registered = tracking.register(run, "zrag", made.folder, tags={"corpus_version": version})
     return dg.MaterializeResult(
@@ -131,9 +137,11 @@ def memory(
             "checkpoint_id": made.checkpoint_id,
             "folder": str(made.folder),
             "params": made.params,
+            "former": made.former,
         },
         metadata={
             "checkpoint_id": made.checkpoint_id,
+            **({} if made.former is None else {"updated_from": made.former["checkpoint_id"]}),
             "folder": dg.MetadataValue.path(str(made.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.numbers_per_document,
@@ -168,8 +176,9 @@ def joint_memory(
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
-    if not reads_joint(loaded):
-        context.log.info("not trained: no system of this run reads it (evaluation.systems)")
+    if is_update(context) or not reads_joint(loaded):
+        reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
+        context.log.info(reason)
         handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
         return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
     sections = ["corpus", "targets", "backbone", "memory", "training"]

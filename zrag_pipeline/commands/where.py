@@ -36,4 +36,6 @@ def print_places() -> None:
     print(f"DAGSTER_HOME: {home}")
     print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
     print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
+    print(f"serve:        MLFLOW_TRACKING_URI=sqlite:///{paths.data_dir()}/mlflow.db \\")
+    print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")

@@ -1,0 +1,125 @@
+"""The light decoder is the library's model: hidden states, logits, tokens and whole replies, by comparison."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zrag_core.model.backbone import create_backbone, load_backbone
+from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.model.skill_folder import shipped_skill
+from zrag_core.model.system import MemorySystem
+from zrag_core.model.tiny_decoder import TinyDecoder, can_read
+from zrag_core.settings import BackboneSettings, load_settings
+
+SHIPPED = BackboneSettings(name="zrag-tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def both():
+    """The shipped backbone, light and as transformers loads it."""
+    light, whole = (load_backbone(SHIPPED, shipped_skill(), verbatim=verbatim) for verbatim in (True, False))
+    assert isinstance(light.lm, TinyDecoder)
+    assert not isinstance(whole.lm, TinyDecoder)
+    return light, whole
+
+
+@torch.no_grad()
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 40), st.booleans(), st.integers(0, 2**20))
+def test_hidden_states_are_the_librarys_under_every_mask(both, batch, length, square, seed):
+    generator = torch.Generator().manual_seed(seed)
+    light, whole = both
+    embeds = light.embed(torch.randint(3, 3072, (batch, length), generator=generator))
+    if square:  # who sees whom, itself always among them
+        mask = torch.rand(batch, 1, length, length, generator=generator) < 0.4
+        mask |= torch.eye(length, dtype=torch.bool)
+        places = torch.randint(0, 3000, (batch, length), generator=generator)
+        real = torch.ones(batch, length, dtype=torch.bool)
+    else:  # padding on the left and on the right
+        ends = torch.randint(0, length, (batch, 2), generator=generator).sort(1).values
+        steps = torch.arange(length)
+        real = (steps >= ends[:, :1]) & (steps <= ends[:, 1:])
+        mask, places = real.long(), None
+    found, expected = (backbone.hidden(embeds, mask, places) for backbone in (light, whole))
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(light.logits(found[real]), whole.logits(expected[real]), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "Where was Orla Venn born?", "한소라는 바람골에서 태어났다.", "<eos> a\n\n b🙂"])
+def test_tokens_are_the_librarys(both, text):
+    light, whole = both
+    ids = light.encode(text)
+    assert ids == whole.encode(text)
+    assert light.decode([*ids, light.eos_id]) == whole.decode([*ids, whole.eos_id])
+    assert (light.pad_id, light.eos_id, light.mask_id) == (whole.pad_id, whole.eos_id, whole.mask_id)
+
+
+def test_whole_replies_are_the_librarys(written_memory):
+    questions = ["Where was Orla Venn born?", "한소라는 어디에서 태어났나?", "Who keeps seven bees?"]
+    read = []
+    for verbatim in (True, False):
+        checkpoint = load_checkpoint(written_memory, device="cpu", verbatim=verbatim)
+        assert isinstance(checkpoint.model.lm, TinyDecoder) == verbatim
+        system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
+        read.append(system.judge(questions))
+    for (segments, features, known), (others, expected, sure) in zip(*read, strict=True):
+        assert segments == others
+        torch.testing.assert_close(features, expected, atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(known, sure, atol=1e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "llama"},
+        {"tie_word_embeddings": False},
+        {"attention_bias": True},
+        {"hidden_act": "gelu"},
+        {"use_sliding_window": True},
+        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}},
+    ],
+    ids=str,
+)
+def test_other_models_are_left_to_the_library(change, tmp_path):
+    values = json.loads((shipped_skill() / "backbone" / "config.json").read_text())
+    (tmp_path / "model.safetensors").touch()
+    for config, expected in ((values, True), ({**values, **change}, False)):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert can_read(tmp_path) is expected
+
+
+def test_other_precisions_are_left_to_the_library():
+    other = SHIPPED.model_copy(update={"dtype": "bfloat16"})
+    assert not isinstance(load_backbone(other, shipped_skill(), verbatim=True).lm, TinyDecoder)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("heads", "layers"), [(2, 1), (8, 3)])
+def test_any_size_that_is_made_here_can_be_read(tmp_path, heads, layers):
+    tiny = {"hidden_size": 64, "layers": layers, "heads": heads, "vocabulary": 300}
+    own = load_settings({"backbone": {"tiny": tiny, "device": "cpu"}}).backbone
+    made = create_backbone(own, ["Some words. 낱말 몇 개."], seed=1)
+    made.save(tmp_path)
+    light = load_backbone(own, tmp_path, verbatim=True)
+    assert isinstance(light.lm, TinyDecoder)
+    ids = torch.tensor([light.encode("Some words.")])
+    mask = torch.ones_like(ids)
+    torch.testing.assert_close(
+        light.hidden(light.embed(ids), mask), made.hidden(made.embed(ids), mask), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_memory_opens_without_transformers(written_memory):
+    code = (
+        "import sys; from zrag_core.asking import MemoryReader; memory = MemoryReader.open(sys.argv[1], threads=1); "
+        "print(memory.ask(['Where was Orla Venn born?'])[0].answer, 'transformers' in sys.modules); "
+        "print(bool(memory.ask(['Where was Orla Venn born?'], free=True)[0].evidence), 'transformers' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(written_memory)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stdout == "Tessamor False\nTrue True\n", result.stderr

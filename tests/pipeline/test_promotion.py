@@ -1,0 +1,182 @@
+"""Who becomes the champion, and taking it back: pointer file and registry alias together."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from zrag_core.corpus.types import Corpus
+from zrag_core.errors import CheckpointError
+from zrag_core.evaluation.comparison import Comparison
+from zrag_core.model.challenge import NonInferiority
+from zrag_core.settings import load_settings
+from zrag_pipeline import promotion
+from zrag_pipeline.champion import read_champion
+from zrag_pipeline.cli import main
+from zrag_pipeline.promotion import decide, decision_rows, promote, roll_back
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+SETTINGS = load_settings({"decoding": {"routed_documents": 3}})
+CORPUS = Corpus("연감", (), ())
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def handle(data, name):
+    folder = data / "checkpoints" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}"}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    return {"checkpoint_id": name, "folder": str(folder), "corpus_version": f"corpus-of-{name}"}
+
+
+def result(low, system="zrag"):
+    compared = Comparison("challenger", "champion", "answer_coverage", 40, 0, 30, 0.5, low, 3.0, 0.95, 0.5, 0.5, None)
+    return NonInferiority(system, compared, 2.0)
+
+
+def decided(data, name, failed=(), *, outcome=(), monkeypatch=None):
+    if monkeypatch is not None:
+        monkeypatch.setattr(promotion, "_challenge", lambda *_: list(outcome))
+    return decide(handle(data, name), failed, CORPUS, SETTINGS, lambda line: None)
+
+
+class NoRegistry:
+    """Stands for a registry that has no version of the checkpoint."""
+
+    def version_of(self, name, folder):
+        return None
+
+
+def crown(data, *names):
+    for name in names:
+        promote(handle(data, name), "연감", SETTINGS, f"made {name}", NoRegistry())
+
+
+def test_the_first_checkpoint_becomes_champion_only_if_no_check_fails(data):
+    assert decided(data, "a").promoted
+    refused = decided(data, "a", ["z_shuffle_coverage", "document_top1", "z_shuffle_coverage"])
+    assert not refused.promoted
+    assert refused.reason == "memory checks fail: z_shuffle_coverage, document_top1"
+
+
+def test_a_challenger_has_to_pass_in_every_way_of_reading(data, monkeypatch):
+    crown(data, "a")
+    passed = decided(data, "b", outcome=[result(-1.9), result(0.0, "zrag_free")], monkeypatch=monkeypatch)
+    failed = decided(data, "b", outcome=[result(-1.9), result(-2.0, "zrag_free")], monkeypatch=monkeypatch)
+    assert (passed.promoted, failed.promoted) == (True, False)
+    assert passed.champion_id == "a"
+    assert "zrag_free: may be inferior" in failed.reason
+    assert not decided(data, "b", ["document_top1"], outcome=[result(1.0)], monkeypatch=monkeypatch).promoted
+
+
+def test_another_corpus_is_judged_by_its_checks_alone_and_says_so(data, monkeypatch):
+    crown(data, "a")
+    other = decided(data, "b", outcome=[], monkeypatch=monkeypatch)
+    assert other.promoted
+    assert "no held-out question can be asked of a" in other.reason
+
+
+def test_the_champion_is_not_compared_with_itself(data, monkeypatch):
+    crown(data, "a")
+    monkeypatch.setattr(promotion, "_challenge", lambda *_: pytest.fail("compared with itself"))
+    assert decided(data, "a", ["document_top1"]).reason == "it is the champion already"
+
+
+def test_a_champion_whose_folder_is_gone_is_replaced(data):
+    crown(data, "a")
+    (data / "checkpoints" / "a" / "config.json").unlink()
+    assert decided(data, "b").promoted
+
+
+def test_rolling_back_twice_goes_back_twice(data):
+    crown(data, "a", "b", "c")
+    was, champion = roll_back(NoRegistry())
+    assert (was.checkpoint_id, champion.checkpoint_id) == ("c", "b")
+    assert roll_back(NoRegistry())[1].checkpoint_id == "a"
+    assert read_champion().checkpoint_id == "a"
+    assert read_champion().decoding["routed_documents"] == 3
+    with pytest.raises(CheckpointError, match="nothing to roll back to: a has no predecessor"):
+        roll_back(NoRegistry())
+
+
+def test_a_predecessor_whose_checkpoint_is_gone_is_stepped_over(data):
+    crown(data, "a", "b", "c")
+    (data / "checkpoints" / "b" / "config.json").unlink()
+    assert roll_back(NoRegistry())[1].checkpoint_id == "a"
+
+
+def test_the_alias_in_the_registry_follows(data):
+    tracking = Tracking(data)
+    for name in ("a", "b"):
+        own = handle(data, name)
+        source = data / "checkpoints" / name
+        with tracking.run("memory", asset="memory") as run:
+            registered = register(tracking, run, source)
+        promote(own, "연감", SETTINGS, "test", tracking)
+        assert alias(tracking) == registered
+    roll_back(tracking)
+    assert alias(tracking) != registered
+
+
+def register(tracking, run, folder):
+    return tracking.register(run, promotion.MODEL, folder, tags={"corpus_version": "v"})
+
+
+def alias(tracking):
+    return str(tracking.client.get_model_version_by_alias(promotion.MODEL, promotion.ALIAS).version)
+
+
+def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
+    crown(data, "a")
+    decision = decided(data, "b", outcome=[result(-3.0), result(1.0, "zrag_free")], monkeypatch=monkeypatch)
+    rows = decision_rows(decision, "v", 0.02)
+    nothing = decision_rows(replace(decision, results=()), "v", 0.02)
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    warehouse.replace_rows("champion_decisions", rows, {"run_id": "r1"})
+    warehouse.replace_rows("champion_decisions", nothing, {"run_id": "r2"})
+    frame = warehouse.query("SELECT * FROM champion_decisions ORDER BY run_id, system")
+    assert frame["system"].tolist() == ["zrag", "zrag_free", "none"]
+    assert frame["not_inferior"].tolist()[:2] == [False, True]
+    assert frame["low"].tolist()[:2] == [-0.03, 0.01]
+    assert not frame["promoted"].any()
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def test_commands_show_promote_and_roll_back(data, capsys, monkeypatch):
+    assert main(["champion"]) == 1
+    assert "there is no champion yet" in capsys.readouterr().err
+    handle(data, "a"), handle(data, "b")
+    for name in ("a", "b"):
+        assert main(["promote", name]) == 0
+    capsys.readouterr()
+    assert main(["champion", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["checkpoint_id"], shown["reason"]) == ("b", "promoted by hand")
+    assert [item["checkpoint_id"] for item in shown["former"]] == ["a"]
+    assert main(["rollback"]) == 0
+    assert "b -> a" in capsys.readouterr().out
+    assert main(["rollback"]) == 1
+    assert main(["promote", "nothing-there"]) == 1
+    assert "no checkpoint here" in capsys.readouterr().err
+
+
+def test_showing_the_champion_imports_nothing_heavy(data):
+    import os
+    import subprocess
+    import sys
+
+    crown(data, "a")
+    code = (
+        "import sys; from zrag_pipeline.cli import main; main(['champion']); "
+        "print(*[n for n in ('torch', 'mlflow', 'dagster', 'pandas') if n in sys.modules], file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
+    assert (found.returncode, found.stderr.strip()) == (0, ""), found.stderr

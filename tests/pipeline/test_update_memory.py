@@ -1,0 +1,149 @@
+"""The job `update_memory`: one changed folder, from the files to the new checkpoint, its proofs and the champion."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pipeline_runs import config, execute
+
+from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.settings import UpdateSettings
+from zrag_pipeline.champion import read_champion
+from zrag_pipeline.update_report import State, retrain_reasons
+from zrag_pipeline.warehouse import Warehouse
+
+ADDED = {"id": "새", "title": "Halvor Brisk", "text": "Halvor Brisk kept a lighthouse. 그는 호각을 모았다."}
+
+
+def write_rows(folder: Path, name: str, rows: list[dict]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / f"{name}.jsonl").write_text(text, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory):
+    """A folder that is written and then changed, and what the runs on it left; only to be read."""
+    folder, data = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("update") / "자료"
+    corpus = generate_almanac(n_documents=12, language="en", seed=3)
+    rows = [{"id": d.id, "title": d.title, "text": d.text} for d in corpus.documents]
+    gone, changed = rows[2]["id"], rows[5]["id"]
+    questions = [
+        {"id": q.id, "question": q.question, "golden_answers": list(q.golden_answers), "doc_ids": list(q.document_ids)}
+        for q in corpus.questions
+        if gone not in q.document_ids
+    ]
+    write_rows(folder, "corpus", rows)
+    write_rows(folder, "questions", questions)
+    settings = config(
+        corpus={"format": "native", "location": str(folder), "name": "records"},
+        evaluation={"systems": ["zrag", "bm25"], "limit_questions": 8, "bootstrap_samples": 50},
+    )
+    results = [execute("train", data, run_config=settings)]
+    rows[5] = {**rows[5], "text": f"Nobody expected this. {rows[5]['text']}"}
+    write_rows(folder, "corpus", [*rows[:2], *rows[3:], ADDED])
+    results += [execute("update_memory", data, run_config=settings) for _ in range(2)]
+    return {"data": data, "results": results, "gone": gone, "changed": changed, "settings": settings}
+
+
+def handle(updated, run, asset="memory"):
+    return updated["results"][run].output_for_node(asset)
+
+
+def checkpoint(updated, run):
+    return load_checkpoint(Path(handle(updated, run)["folder"]))
+
+
+def test_untouched_rows_stay_bit_for_bit_and_the_former_checkpoint_stays_whole(updated):
+    before, after = checkpoint(updated, 0), checkpoint(updated, 1)
+    places = {document.id: row for row, document in enumerate(before.documents)}
+    same = [d.id for d in after.documents if d.id not in (updated["changed"], ADDED["id"])]
+    assert len(same) == 10
+    for row, document in enumerate(after.documents):
+        equal = document.id in places and torch.equal(after.model.z[row], before.model.z[places[document.id]])
+        assert equal == (document.id in same), document.id
+    assert updated["gone"] in places
+    assert updated["gone"] not in {document.id for document in after.documents}
+
+
+def test_the_handle_names_what_was_updated_and_the_report_counts(updated):
+    assert handle(updated, 0)["former"] is None
+    assert handle(updated, 1)["former"]["checkpoint_id"] == handle(updated, 0)["checkpoint_id"]
+    report = handle(updated, 1, "update_report")
+    assert {name: report[name] for name in ("added", "changed", "removed", "unchanged")} == {
+        "added": 1,
+        "changed": 1,
+        "removed": 1,
+        "unchanged": 10,
+    }
+    assert report["share_changed"] == pytest.approx(3 / 13)
+    assert report["baseline"]["corpus_version"] == handle(updated, 0)["corpus_version"]
+
+
+def test_a_run_without_changes_changes_nothing(updated):
+    again = handle(updated, 2)
+    assert again["checkpoint_id"] == handle(updated, 1)["checkpoint_id"]
+    assert torch.equal(checkpoint(updated, 2).model.z, checkpoint(updated, 1).model.z)
+    report = handle(updated, 2, "update_report")
+    assert (report["unchanged"], report["added"]) == (12, 0)
+    # Drift is still measured from the full run, not from the update before.
+    assert report["share_changed"] == pytest.approx(3 / 13)
+
+
+def test_proofs_stand_in_the_warehouse_beside_the_memory_checks(updated):
+    warehouse = Warehouse(updated["data"] / "warehouse.duckdb", timeout_s=5)
+    run_id = updated["results"][1].run_id
+    frame = warehouse.query("SELECT * FROM memory_checks WHERE run_id = ?", [run_id]).set_index("check_name")
+    for name in ("old_documents_delta_constrained", "deleted_text_absent"):
+        assert frame.loc[name, "value"] == 0
+        assert frame.loc[name, "passed"]
+    assert "reconstruction_rouge_l" in frame.index
+    evaluations = updated["results"][1].get_asset_check_evaluations()
+    proofs = {e.check_name: e.passed for e in evaluations if e.asset_key.to_user_string() == "update_report"}
+    assert proofs["deleted_text_absent"]
+
+
+def test_a_memory_that_fails_its_checks_is_no_champion(updated, monkeypatch):
+    # Four steps of skill training teach nothing, so the memory checks fail, and nobody is asked.
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(updated["data"]))
+    assert read_champion() is None
+    decision = handle(updated, 1, "champion")
+    assert not decision["promoted"]
+    assert decision["reason"].startswith("memory checks fail: ")
+    warehouse = Warehouse(updated["data"] / "warehouse.duckdb", timeout_s=5)
+    rows = warehouse.query("SELECT * FROM champion_decisions ORDER BY created_at")
+    assert rows["promoted"].tolist() == [False] * 3
+
+
+def test_another_skill_or_other_settings_write_everything_afresh(updated):
+    changed = json.loads(json.dumps(updated["settings"]))
+    changed["resources"]["settings"]["config"]["writing"]["lr"] = 0.01
+    result = execute("update_memory", updated["data"], run_config=changed)
+    assert result.output_for_node("memory")["former"] is None
+    assert result.output_for_node("update_report")["share_changed"] == 0
+
+
+def test_joint_memories_are_left_out_of_updates(updated):
+    assert handle(updated, 1, "joint_memory")["checkpoint_id"] is None
+    assert handle(updated, 1, "backbone")["folder"] is None
+
+
+# --- when a full run should follow ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "state", "words"),
+    [
+        (0.30, State("b", 5.0, 0.9), []),
+        (0.31, State("b", 5.0, 0.9), ["31% of the corpus changed since the last full run (threshold 30%)"]),
+        (0.0, State("b", 4.9, 0.9), ["the routing margin fell from 10.00 to 4.90 (least 5.00)"]),
+        (0.0, State("b", 9.0, 0.84), ["coverage on the probe questions fell from 90.0% to 84.0% (least 85.0%)"]),
+        (0.5, State("b", 1.0, 0.1), ["50%", "routing margin", "coverage"]),
+        (0.0, State("b", None, None), []),
+    ],
+)
+def test_thresholds_of_drift(share, state, words):
+    reasons = retrain_reasons(share, state, State("a", 10.0, 0.9), UpdateSettings())
+    assert len(reasons) == len(words)
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True))

@@ -1,0 +1,102 @@
+"""Model: whether the new checkpoint becomes the champion, the one that people ask."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.warehouse import Warehouse
+
+GROUP = "model"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "duckdb", "mlflow"},
+    code_version="1",
+    description="The checkpoint that `zrag ask` answers from. A new one takes the place of the champion only where no "
+    "memory check fails and, on the same held-out questions, it is not inferior: the lower bound of the difference in "
+    "coverage lies above minus `updates.non_inferiority`. Table `champion_decisions`; alias `champion` in the model "
+    "registry. `zrag rollback` takes a promotion back.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "promoted",
+            asset="champion",
+            description="The newest checkpoint is the champion. A warning otherwise: the former one stays.",
+        )
+    ],
+)
+def champion(
+    context: dg.AssetExecutionContext,
+    memory: dict[str, Any],
+    memory_report: dict[str, Any],
+    update_report: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Compare the new checkpoint with the champion, and move the alias if it passes."""
+    import pandas as pd
+
+    from zrag_core.errors import CheckpointError
+    from zrag_pipeline.promotion import decide, decision_rows, failed_checks, promote, set_alias
+
+    loaded, version, run_id = settings.load(), memory["corpus_version"], context.run.run_id
+    if memory["folder"] is None:
+        context.log.info("policy joint alone: no written memory, so no champion")
+        reason = "a memory of the policy joint is no candidate: it cannot be updated"
+        return dg.MaterializeResult(
+            value={"checkpoint_id": None, "promoted": False, "reason": reason},
+            check_results=[dg.AssetCheckResult(check_name="promoted", passed=True, description=reason)],
+        )
+    checkpoint_id, corpus = memory["checkpoint_id"], warehouse.load_corpus(version)
+    checked = memory_report["checkpoint_ids"]
+    if checkpoint_id not in checked or update_report["checkpoint_id"] != checkpoint_id:
+        raise CheckpointError(
+            f"the memory checks are of other checkpoints than {checkpoint_id}",
+            where="asset memory_report or update_report",
+            remedy="materialise both again (jobs `train`, `full` and `update_memory` do)",
+        )
+    runs = [memory_report["memory_checks_run_id"], update_report["run_id"]]
+    sections = ["updates", "decoding", "evaluation"]
+    with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
+        failed = failed_checks(warehouse, runs, checkpoint_id)
+        decision = decide(memory, failed, corpus, loaded, context.log.info)
+        rows = decision_rows(decision, version, loaded.updates.non_inferiority)
+        warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
+        for result in decision.results:
+            compared = result.comparison
+            figures = {"difference": compared.difference, "low": compared.low, "high": compared.high}
+            run.log_metrics({f"{result.system}/{name}_points": value for name, value in figures.items()})
+        run.log_metrics({"promoted": float(decision.promoted)})
+        if decision.champion_id == checkpoint_id:
+            set_alias(tracking, checkpoint_id)  # made by a command, and registered by this run
+        elif decision.promoted:
+            promote(memory, corpus.name, loaded, decision.reason, tracking)
+    verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
+    context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
+    return dg.MaterializeResult(
+        value={"checkpoint_id": checkpoint_id, "promoted": decision.promoted, "reason": decision.reason},
+        metadata={
+            **table_metadata(pd.DataFrame(rows)),
+            "promoted": decision.promoted,
+            "checkpoint_id": checkpoint_id,
+            "champion_before": decision.champion_id or "none",
+            "reason": decision.reason,
+            **link(run),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="promoted",
+                passed=decision.promoted,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=decision.reason,
+            )
+        ],
+    )
+
+
+ASSETS = [champion]
