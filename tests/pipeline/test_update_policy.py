@@ -69,6 +69,16 @@ def test_a_change_is_acted_on_when_it_has_been_quiet_for_long_enough():
     assert acted.reason == "the corpus of demo.yaml changed: aaaa -> cccc (change 2)"
 
 
+def test_a_corpus_that_is_never_quiet_is_acted_on_nevertheless():
+    watch, now, acted = seen("aaaa"), 1000.0, []
+    for number in range(125):
+        now += 10
+        decision = tick(watch, f"content {number}", now=now)
+        watch = Watch.from_json(decision.watch.to_json(), CORPUS, now)
+        acted += [now] * (decision.job is not None)
+    assert acted == [1610.0, 2220.0]  # 600 s after the first change that waited
+
+
 def test_changed_and_back_before_it_was_quiet_is_nothing():
     watch = seen("bbbb", known="aaaa")
     decision = tick(watch, "aaaa", now=1010.0)

@@ -18,6 +18,8 @@ FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
 MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
 MAX_ATTEMPTS = 3
+# A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Watch:
         content: fingerprint of the content seen last.
         since: when that content was first seen, in seconds.
         known: content that counts as known although no run has read it: what was there when watching began.
+        waiting: since when the content has been another than that in memory, whatever it was; None: it is not.
     """
 
     corpus: str
@@ -85,6 +88,7 @@ class Watch:
     content: str
     since: float
     known: str | None
+    waiting: float | None = None
 
     @property
     def change(self) -> str:
@@ -154,7 +158,8 @@ def decide(
         runs: runs that write the memory, those that ended last first.
         report: that of the newest successful update of this corpus.
         now: seconds.
-        settle_seconds: how long the content must have stayed as it is.
+        settle_seconds: how long the content must have stayed as it is; one that changes all the time is acted on
+            after some times as long.
     """
     held = _held(runs, corpus)
     first = watch is None
@@ -162,6 +167,7 @@ def decide(
     watch = _look(watch, corpus, content, held, now)
     known = held or watch.known
     changed = content != known
+    watch = dataclasses.replace(watch, waiting=min(watch.waiting or now, now) if changed else None)
     retrain = report if report is not None and _unanswered(report, runs, corpus) else None
 
     def wait(reason: str) -> Decision:
@@ -172,7 +178,8 @@ def decide(
         # an earlier state and a run be tried again, while the same tick asked twice starts one run.
         former = runs[0].run_id if runs else "none"
         run_key = f"{name}:{watch.change}:{content}:{job} after {former}"
-        return Decision(watch, reason, job, run_key, asked_by.run_id if asked_by else None, noticed)
+        asked = dataclasses.replace(watch, waiting=None)
+        return Decision(asked, reason, job, run_key, asked_by.run_id if asked_by else None, noticed)
 
     going = next((run for run in runs if run.state == "going"), None)
     if going is not None:
@@ -182,7 +189,7 @@ def decide(
     if not changed and retrain is None:
         return wait(f"the corpus of {name} is unchanged ({content})")
     quiet = now - watch.since
-    if changed and quiet < settle_seconds:
+    if changed and quiet < settle_seconds and now - watch.waiting < _PATIENCE * settle_seconds:
         return wait(
             f"the corpus of {name} changed {quiet:.0f} s ago; waiting until it has been quiet for {settle_seconds:g} s"
         )
