@@ -171,6 +171,24 @@ def test_a_refusal_and_free_evidence(loaded):
     assert not free["sources"]
 
 
+def test_the_environment_decides_who_answers_and_where_refusal_begins(registered, monkeypatch):
+    folder = model_folder(registered)
+    monkeypatch.setenv("ZRAG_LEAST_CONFIDENCE", "1.0")
+    assert not mlflow.pyfunc.load_model(folder).predict(ask(QUESTION))["custom_outputs"]["answerable"]
+    monkeypatch.setenv("ZRAG_LEAST_CONFIDENCE", "0")
+    stranger = "Which opera did Wilma Astor compose in Paris?"
+    assert mlflow.pyfunc.load_model(folder).predict(ask(stranger))["custom_outputs"]["answerable"]
+    for name, value, reason in (
+        ("ZRAG_LEAST_CONFIDENCE", "2", "decoding.least_confidence"),
+        ("ZRAG_READER", "nobody", "answers.reader"),
+        ("ZRAG_READER", "openai", "OPENAI_API_KEY is not set"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(Exception, match=reason):
+                mlflow.pyfunc.load_model(folder)
+
+
 def test_a_stream_ends_with_the_whole_message(loaded):
     first, last = loaded.predict_stream(ask(QUESTION))
     assert (first["type"], last["type"]) == ("response.output_text.delta", "response.output_item.done")
