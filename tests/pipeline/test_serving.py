@@ -25,6 +25,15 @@ from zrag_pipeline.tracking import Tracking
 QUESTION = "Where was Orla Venn born?"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traces_of_their_own(tmp_path_factory):
+    """MLflow traces every answer of an agent; without a store of its own, into the folder that tests run in."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('traces') / 'mlflow.db'}")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
 @pytest.fixture(scope="module")
 def registered(written_memory, tmp_path_factory):
     """A data folder whose registry holds the memory as version 1 of `zrag`, with the alias `champion`."""
