@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CorpusError
-from zrag_core.model.checkpoint import checkpoint_digest, save_checkpoint
+from zrag_core.model.checkpoint import Origin, checkpoint_digest, hash_rows, memory_id, save_checkpoint
 from zrag_core.model.skill_folder import load_skill
 from zrag_core.model.writing import write_documents
 from zrag_core.settings import BackboneSettings, DecodingSettings, Settings, TrainingSettings
@@ -68,17 +65,8 @@ def write_memory(
 
     written = write_documents(model, documents, targets, settings.writing, on_progress=on_progress)
     model.remember(documents, written.z, written.spans)
-    payload = [
-        skill["digest"],
-        corpus_version(documents),
-        questions_version(corpus.questions),
-        model.settings.model_dump(mode="json"),
-        settings.writing.model_dump(mode="json", exclude={"threads", "batch_size"}),
-        # What may be learned from; questions written by an LLM among it, which no setting here tells.
-        [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
-    ]
-    fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode("utf-8")).hexdigest()[:16]
-    checkpoint_id = f"memory-{fingerprint}"
+    checkpoint_id = memory_id(skill["digest"], corpus, targets, model.settings, settings.writing)
+    origin = Origin(skill["skill_id"], skill["digest"], settings.writing, hash_rows(written.studied))
     folder = paths.checkpoints_dir() / checkpoint_id
     steps = written.steps.float()
     n = max(1, len(documents))
@@ -102,7 +90,7 @@ def write_memory(
             "decoding": DecodingSettings(),
         }
     )
-    save_checkpoint(folder, model, documents, stored, checkpoint_id=checkpoint_id, metrics=metrics)
+    save_checkpoint(folder, model, documents, stored, checkpoint_id=checkpoint_id, metrics=metrics, origin=origin)
     keys = stored.memory.title_width + stored.memory.text_width
     return WrittenMemory(
         checkpoint_id,

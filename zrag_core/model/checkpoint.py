@@ -11,21 +11,42 @@ from typing import Any
 
 import torch
 
-from zrag_core.corpus.types import Document
-from zrag_core.corpus.version import corpus_version
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
+from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError
 from zrag_core.files import atomic_folder
 from zrag_core.model.backbone import load_backbone
 from zrag_core.model.network import MemoryModel
 from zrag_core.model.skill_folder import load_heads
-from zrag_core.settings import Settings, load_settings
+from zrag_core.settings import MemorySettings, Settings, WritingSettings, load_settings
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the rows of a written memory were made with: all that updating one has to know.
+
+    Attributes:
+        skill_id, skill_digest: of theta.
+        writing: batch size and threads in it say nothing about the rows.
+        studied: [N, 32] bytes, digest of what each row was refined on (see `writing.Written`).
+    """
+
+    skill_id: str
+    skill_digest: str
+    writing: WritingSettings
+    studied: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint; row i of `model.z` belongs to `documents[i]`."""
+    """A loaded checkpoint; row i of `model.z` belongs to `documents[i]`.
+
+    Attributes:
+        origin: None where Z was trained with theta (policy `joint`).
+    """
 
     id: str
     folder: Path
@@ -33,6 +54,37 @@ class Checkpoint:
     documents: tuple[Document, ...]
     settings: Settings
     config: dict[str, Any]
+    origin: Origin | None = None
+
+
+def memory_id(
+    skill_digest: str,
+    corpus: Corpus,
+    targets: Sequence[EvidenceTarget],
+    memory: MemorySettings,
+    writing: WritingSettings,
+) -> str:
+    """Id of the memory that a skill writes of a corpus: the same whether it is written afresh or updated.
+
+    Args:
+        memory: of the model that holds it (architecture of the skill, widths of the keys).
+    """
+    payload = [
+        skill_digest,
+        corpus_version(corpus.documents),
+        questions_version(corpus.questions),
+        memory.model_dump(mode="json"),
+        row_settings(writing),
+        # What may be learned from; questions written by an LLM among it, which no setting here tells.
+        [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
+    ]
+    fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+    return f"memory-{fingerprint}"
+
+
+def row_settings(writing: WritingSettings) -> dict[str, Any]:
+    """The settings of writing that rows depend on."""
+    return writing.model_dump(mode="json", exclude={"threads", "batch_size"})
 
 
 def save_checkpoint(
@@ -43,8 +95,12 @@ def save_checkpoint(
     *,
     checkpoint_id: str,
     metrics: Mapping[str, Any],
+    origin: Origin | None = None,
 ) -> None:
     """Write `folder`; a reader sees the former checkpoint or this one, never half of it.
+
+    Args:
+        origin: of a written memory; without it the checkpoint cannot be updated.
 
     Raises:
         CheckpointError: the model's rows and the documents do not match.
@@ -53,8 +109,8 @@ def save_checkpoint(
 
     if model.z.shape[0] != len(documents):
         raise CheckpointError(f"Z has {model.z.shape[0]} rows for {len(documents)} documents", where=str(folder))
-    hashes = torch.tensor([list(bytes.fromhex(document.content_hash)) for document in documents], dtype=torch.uint8)
-    config = {
+    rows = {"content_hash": hash_rows([document.content_hash for document in documents])}
+    config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint_id": checkpoint_id,
         "corpus_version": corpus_version(documents),
@@ -66,10 +122,14 @@ def save_checkpoint(
             "decoding": settings.decoding.model_dump(mode="json"),
         },
     }
+    if origin is not None:
+        config["skill"] = {"id": origin.skill_id, "digest": origin.skill_digest}
+        config["writing"] = row_settings(origin.writing)
+        rows["studied_hash"] = origin.studied
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
         memory = {name: value.detach().cpu().contiguous() for name, value in model.named_memory()}
-        save_file({**memory, "content_hash": hashes}, temporary / "memory.safetensors")
+        save_file({**memory, **rows}, temporary / "memory.safetensors")
         heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
         save_file(heads, temporary / "heads.safetensors")
         with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
@@ -121,8 +181,8 @@ def _load(folder: Path, config_file: Path, device: str | None) -> Checkpoint:
     memory = load_file(folder / "memory.safetensors")
     if len(documents) != len(memory["z"]):
         raise ValueError(f"{len(documents)} documents for {len(memory['z'])} rows of Z")
-    for document, stored in zip(documents, memory["content_hash"].tolist(), strict=True):
-        if bytes(stored).hex() != document.content_hash:
+    for document, stored in zip(documents, row_hashes(memory["content_hash"]), strict=True):
+        if stored != document.content_hash:
             raise CheckpointError(
                 f"document '{document.id}' does not match the content hash of its row",
                 where=str(folder / "documents.jsonl"),
@@ -133,7 +193,27 @@ def _load(folder: Path, config_file: Path, device: str | None) -> Checkpoint:
     with torch.no_grad():
         for name, tensor in model.named_memory():
             tensor.copy_(memory[name])
-    return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config)
+    origin = None
+    if "writing" in config:
+        skill, writing = config["skill"], WritingSettings.model_validate(config["writing"])
+        origin = Origin(skill["id"], skill["digest"], writing, memory["studied_hash"])
+    return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config, origin)
+
+
+def hash_rows(hashes: Sequence[str]) -> torch.Tensor:
+    """SHA-256 digests in hexadecimal as bytes [N, 32]."""
+    data = bytearray.fromhex("".join(hashes))
+    return (
+        torch.frombuffer(data, dtype=torch.uint8).reshape(-1, _HASH_BYTES)
+        if data
+        else torch.zeros(0, _HASH_BYTES, dtype=torch.uint8)
+    )
+
+
+def row_hashes(rows: torch.Tensor) -> list[str]:
+    """The other way round."""
+    data = rows.numpy().tobytes()
+    return [data[at : at + _HASH_BYTES].hex() for at in range(0, len(data), _HASH_BYTES)]
 
 
 def checkpoint_digest(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -119,10 +120,21 @@ class MemoryModel(nn.Module):
     def remember(self, documents: Sequence[Document], z: torch.Tensor, spans: torch.Tensor) -> None:
         """Make `documents`, written as slots `z` [N, m, d] with `spans` [N, m], the memory (policy `separated`)."""
         keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
+        self.hold(z, spans, keys, document_frequency(documents))
+
+    def hold(self, z: torch.Tensor, spans: torch.Tensor, lexical: torch.Tensor, frequency: torch.Tensor) -> None:
+        """Make these tensors (see `named_memory`) the memory (policy `separated`)."""
         self.z = nn.Parameter(z.detach().to(self.device), requires_grad=False)
         self.spans = spans.to(self.device, torch.int16)
-        self.lexical = keys.to(self.device)
-        self.frequency = document_frequency(documents).to(self.device)
+        self.lexical = lexical.to(self.device)
+        self.frequency = frequency.to(self.device)
+
+    def with_same_theta(self) -> MemoryModel:
+        """A model that shares theta with this one and starts with its memory; what it holds later, it holds alone."""
+        other = copy.copy(self)
+        # As torch's own data parallelism makes replicas: the tensors stay, the tables that name them are its own.
+        other._parameters, other._buffers = dict(self._parameters), dict(self._buffers)
+        return other
 
     def slots(self, z: torch.Tensor) -> torch.Tensor:
         """Soft prefix [B, p, H] of slots [B, p, d]; `alpha` scales what the LLM sees of z."""

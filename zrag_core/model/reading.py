@@ -9,8 +9,9 @@ document is a single span.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -206,9 +207,26 @@ def _greedy(
     return [backbone.decode(row.tolist()) for row in output]
 
 
+class _Lazy(Sequence):
+    """A list whose items are made when they are first asked for."""
+
+    def __init__(self, length: int, make: Callable[[int], Any]):
+        self._length, self._make = length, make
+        self._made: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> Any:
+        row = range(self._length)[row]  # negative rows, and an IndexError behind the end
+        if row not in self._made:
+            self._made[row] = self._make(row)
+        return self._made[row]
+
+
 @dataclass(frozen=True, slots=True)
 class SentenceStore:
-    """Sentences of every document in row order.
+    """Sentences of every document in row order; a document is split when it is first read.
 
     Attributes:
         segments: offsets and text.
@@ -216,9 +234,9 @@ class SentenceStore:
         spans: number of the span that keeps each sentence.
     """
 
-    segments: list[list[Segment]]
-    ids: list[list[list[int]]]
-    spans: list[list[int]]
+    segments: Sequence[list[Segment]]
+    ids: Sequence[list[list[int]]]
+    spans: Sequence[list[int]]
     _features: dict[int, list[list[int]]] = field(default_factory=dict)
 
     def features(self, row: int) -> list[list[int]]:
@@ -229,12 +247,19 @@ class SentenceStore:
 
     @classmethod
     def build(cls, model: MemoryModel, documents: Sequence[Document]) -> SentenceStore:
-        """Split and tokenise the documents once; scores of the segments are zero."""
-        segments = [
-            [Segment(document.id, span.start, span.end, span.text, 0.0) for span in split_sentences(document.text)]
-            for document in documents
-        ]
-        ids = [[model.backbone.encode(segment.text) for segment in row] for row in segments]
-        runs = [len(row) if model.encoder is None else sentences_per_span(len(row), model.z.shape[1]) for row in ids]
-        spans = [[number // run for number in range(len(row))] for row, run in zip(ids, runs, strict=True)]
-        return cls(segments, ids, spans)
+        """The sentences of `documents`; scores of the segments are zero."""
+        n, slots = len(documents), model.z.shape[1]
+
+        def segments_of(row: int) -> list[Segment]:
+            document = documents[row]
+            return [Segment(document.id, s.start, s.end, s.text, 0.0) for s in split_sentences(document.text)]
+
+        segments = _Lazy(n, segments_of)
+
+        def spans_of(row: int) -> list[int]:
+            length = len(segments[row])
+            run = length if model.encoder is None else sentences_per_span(length, slots)
+            return [number // run for number in range(length)]
+
+        ids = _Lazy(n, lambda row: [model.backbone.encode(segment.text) for segment in segments[row]])
+        return cls(segments, ids, _Lazy(n, spans_of))

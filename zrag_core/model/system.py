@@ -199,7 +199,9 @@ class MemorySystem:
         rows = torch.tensor([row for _, _, row in pairs], device=model.device)
         found = find(model, [asked[i][place] for i, place, _ in pairs], model.z[rows], model.spans[rows])
         flat = [
-            (pair, number) for pair, (_, _, row) in enumerate(pairs) for number in range(len(self._sentences.ids[row]))
+            (pair, number)
+            for pair, (_, _, row) in enumerate(pairs)
+            for number in range(len(self._sentences.segments[row]))
         ]
         likelihood = self._likelihood(asked, pairs, flat) if model.encoder is None else [0.0] * len(flat)
         bags = [feature_ids(text) for text in texts]

@@ -7,6 +7,8 @@ slots up to floating-point rounding.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +41,8 @@ class Written:
         steps: gradient steps that each document took, [N]; 0 where there was no sentence to study and no question.
         loss: running mean of each document's loss when it stopped, nats per token, [N]; nan where none were taken.
         longest: tokens of the longest document.
+        studied: SHA-256 of the questions and sentences that each row was refined on, in hexadecimal, [N]; of nothing
+            where there were no gradient steps. A row is a function of this, its document, theta and the settings.
     """
 
     z: torch.Tensor
@@ -48,22 +52,26 @@ class Written:
     steps: torch.Tensor
     loss: torch.Tensor
     longest: int
+    studied: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Study:
+class Study:
     """What a document is refined on.
 
     Attributes:
-        ids: token ids of its sentences.
         studied: sentences that self-study may ask for, each with its span.
         asked: (question, evidence, span of the evidence).
     """
 
     document: Document
-    ids: list[list[int]]
     studied: list[tuple[str, int]]
     asked: list[tuple[str, str, int]]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that is studied, in its order, which the random choices depend on."""
+        return hashlib.sha256(json.dumps([self.studied, self.asked]).encode("utf-8")).hexdigest()
 
 
 def write_documents(
@@ -86,12 +94,12 @@ def write_documents(
     """
     torch.set_num_threads(settings.threads)
     model.eval()
-    studies = _studies(model, documents, targets, settings)
-    sentences = [study.ids for study in studies]
+    sentences = [sentence_ids(model.backbone, document.text) for document in documents]
     z, spans, encode_seconds = encode_documents(model, sentences, settings, on_progress=on_progress)
     steps = torch.zeros(len(documents), dtype=torch.long)
     loss = torch.full((len(documents),), float("nan"))
     started = time.perf_counter()
+    studies = plan_studies(documents, targets, model.settings.slots, settings)
     if settings.steps:
         for start in range(0, len(documents), settings.batch_size):
             rows = slice(start, start + settings.batch_size)
@@ -100,7 +108,8 @@ def write_documents(
                 on_progress("refined", min(start + settings.batch_size, len(documents)), len(documents))
     seconds = time.perf_counter() - started
     longest = max((sum(map(len, ids)) for ids in sentences), default=0)
-    return Written(z, spans, encode_seconds, seconds, steps, loss, longest)
+    studied = tuple(study.digest for study in studies)
+    return Written(z, spans, encode_seconds, seconds, steps, loss, longest, studied)
 
 
 @torch.no_grad()
@@ -134,9 +143,12 @@ def encode_documents(
     return z, spans, time.perf_counter() - started
 
 
-def _studies(
-    model: MemoryModel, documents: Sequence[Document], targets: Sequence[EvidenceTarget], settings: WritingSettings
-) -> list[_Study]:
+def plan_studies(
+    documents: Sequence[Document], targets: Sequence[EvidenceTarget], slots: int, settings: WritingSettings
+) -> list[Study]:
+    """What each document is refined on in a memory of so many slots: nothing where no step is taken."""
+    if not settings.steps:
+        return [Study(document, [], []) for document in documents]
     asked: dict[str, list[tuple[str, str]]] = {document.id: [] for document in documents}
     studied: dict[str, dict[str, None]] = {document.id: {} for document in documents}
     for target in targets:
@@ -149,12 +161,11 @@ def _studies(
     studies = []
     for document in documents:
         texts = [span.text for span in split_sentences(document.text)]
-        run = sentences_per_span(len(texts), model.settings.slots)
+        run = sentences_per_span(len(texts), slots)
         place = {text: number // run for number, text in reversed(list(enumerate(texts)))}
         studies.append(
-            _Study(
+            Study(
                 document,
-                sentence_ids(model.backbone, document.text),
                 [(text, place[text]) for text in studied[document.id] if text in place],
                 # Evidence of several sentences, or of a part of one, has no span of its own to be read from.
                 [(query, text, place[text]) for query, text in asked[document.id] if text in place],
@@ -165,7 +176,7 @@ def _studies(
 
 @torch.enable_grad()
 def _refine(
-    model: MemoryModel, start: torch.Tensor, spans: torch.Tensor, studies: Sequence[_Study], settings: WritingSettings
+    model: MemoryModel, start: torch.Tensor, spans: torch.Tensor, studies: Sequence[Study], settings: WritingSettings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adam on each document's slots until its loss is below the tolerance, in directions that routing does not see."""
     device = model.device
@@ -214,7 +225,7 @@ def _study_losses(
     model: MemoryModel,
     z: torch.Tensor,
     spans: torch.Tensor,
-    studies: Sequence[_Study],
+    studies: Sequence[Study],
     step: int,
     settings: WritingSettings,
 ) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""The commands of `zrag`, one module each: `register(commands)` adds it to the parser, `run(arguments)` is called."""

@@ -1,0 +1,39 @@
+"""`zrag where`: where data, runs and the user interfaces are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from zrag_pipeline import paths
+from zrag_pipeline.commands.parsing import Commands, add_command
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    add_command(
+        commands,
+        "where",
+        run,
+        summary="say where data, runs and the user interfaces are",
+        description="Print the folders that zRAG keeps its state in, and which commands show it.",
+        examples=["zrag where"],
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the places."""
+    print_places()
+    return 0
+
+
+def print_places() -> None:
+    """Print where things are and which commands show them."""
+    home = os.environ.get("DAGSTER_HOME") or str(paths.dagster_home_dir())
+    print(f"data:         {paths.data_dir()}")
+    print(f"warehouse:    {paths.warehouse_file()}  (tables and views, DuckDB)")
+    print(f"checkpoints:  {paths.checkpoints_dir()}")
+    print(f"DAGSTER_HOME: {home}")
+    print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
+    print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
+    print("more:         zrag leaderboard --markdown   prints every table with its intervals")
