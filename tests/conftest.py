@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,3 +11,31 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DAGSTER_HOME", "ZRAG_DATA_DIR", "ZRAG_CORPUS", "ZRAG_CONFIG"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def written_memory(tmp_path_factory):
+    """Checkpoint folder of ten documents (two in Korean), written with the shipped skill; only to be read."""
+    from zrag_core.corpus.types import Document
+    from zrag_core.model.checkpoint import save_checkpoint
+    from zrag_core.model.skill_folder import load_skill, shipped_skill
+    from zrag_core.model.writing import write_documents
+    from zrag_core.settings import WritingSettings, load_settings
+
+    towns = "Tessamor Kell Brindle Ostrava Numa Pell Quarn Rusk".split()
+    people = [f"{first} {last}" for first in ("Orla", "Bram", "Cass", "Dov") for last in ("Venn", "Kilto")]
+    documents = [
+        Document(f"d{n}", person, f"{person} was born in {town}. {person} keeps {n + 2} bees in an old barn.")
+        for n, (person, town) in enumerate(zip(people, towns, strict=True))
+    ]
+    documents += [
+        Document("문서-8", "한소라", "한소라는 바람골에서 태어났다. 한소라는 파란 배를 탄다."),
+        Document("문서-9", "강도윤", "강도윤은 달맞이섬에서 태어났다. 강도윤은 오래된 종을 고친다."),
+    ]
+    model, config = load_skill(shipped_skill(), 0, device="cpu")
+    written = write_documents(model, documents, [], WritingSettings(steps=0, threads=1))
+    model.remember(documents, written.z, written.spans)
+    settings = load_settings({name: config["settings"][name] for name in ("backbone", "memory")})
+    folder = tmp_path_factory.mktemp("memory") / "memory-0123"
+    save_checkpoint(folder, model, documents, settings, checkpoint_id=folder.name, metrics={})
+    return folder

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "zrag"
+CHECKPOINT_TAG = "checkpoint_id"
+"""Tag of a model version: which checkpoint it is."""
 # MLflow's own limits (mlflow.utils.validation).
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
@@ -57,6 +59,7 @@ class Tracking:
         """An MLflow client for this store and its model registry; creates the store if need be."""
         # Neither the pipeline's nor MLflow's own usage data leaves the machine unless asked to.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):
@@ -115,23 +118,38 @@ class Tracking:
             yield run
 
     def register(self, run: TrackedRun, name: str, folder: Path, *, tags: Mapping[str, str]) -> str:
-        """Add a checkpoint folder to the model registry and return its version number.
+        """Add a checkpoint folder to the model registry, as a model that can be served, and return its version.
 
-        A folder that is registered already (a repeated materialisation) keeps its version.
+        A checkpoint that is registered already (a repeated materialisation) keeps its version. Its id, the folder's
+        name, becomes the tag `checkpoint_id`.
         """
         from mlflow.exceptions import MlflowException
 
+        from zrag_pipeline.registered_model import is_packaged, package_model
+
+        client, model = self.client, self.data_dir / "mlartifacts" / "registered" / name / folder.name
         with self._locked():
+            if not is_packaged(folder, model):
+                package_model(folder, model)
             try:
-                self.client.create_registered_model(name)
+                client.create_registered_model(name)
             except MlflowException:
-                self.client.get_registered_model(name)  # it exists already; anything else is raised here
-            source = folder.absolute().as_uri()
-            for version in self.client.search_model_versions(f"name='{name}'"):
-                if version.source == source:
-                    return str(version.version)
-            made = self.client.create_model_version(name, source, run.run_id, tags=dict(tags))
+                client.get_registered_model(name)  # it exists already; anything else is raised here
+            if version := self.version_of(name, folder.name):
+                return version
+            marked = {**tags, CHECKPOINT_TAG: folder.name}
+            made = client.create_model_version(name, model.as_uri(), run.run_id, tags=marked)
         return str(made.version)
+
+    def version_of(self, name: str, checkpoint_id: str) -> str | None:
+        """Return the version of a registered model that is this checkpoint; None where there is none.
+
+        Versions without a model to serve, which older versions of zRAG registered, do not count.
+        """
+        for version in self.client.search_model_versions(f"name='{name}'"):
+            if version.tags.get(CHECKPOINT_TAG) == checkpoint_id:
+                return str(version.version)
+        return None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

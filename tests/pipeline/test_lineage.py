@@ -372,7 +372,10 @@ def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations
     assert version.run_id in {run.info.run_id for run in runs}
     assert made.metadata["registered_model"].value == f"{name} version {version.version}"
     folder = lineage.data / "checkpoints" / made.metadata["checkpoint_id"].value
-    assert version.source == folder.as_uri()
+    model = lineage.data / "mlartifacts" / "registered" / name / folder.name
+    assert (version.source, version.tags["checkpoint_id"]) == (model.as_uri(), folder.name)
+    assert version.tags["corpus_version"] == materialisations["documents"].metadata["corpus_version"].value
+    assert checkpoint_digest(model / "artifacts" / "checkpoint") == checkpoint_digest(folder)
     checkpoint = load_checkpoint(folder)
     slots, width = SHAPES[policy]
     assert tuple(checkpoint.model.z.shape) == (12, slots, width)

@@ -1,0 +1,150 @@
+"""`zrag ask`: a question to the champion's memory, answered with evidence, its source and how sure the memory is."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from zrag_core.asking import LEAST_CONFIDENCE
+from zrag_core.errors import ZragError
+from zrag_core.settings import AnswerSettings, load_settings
+from zrag_pipeline import paths
+from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
+from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.reply_text import reply_text
+
+if TYPE_CHECKING:
+    from zrag_core.answering.types import Reader
+
+_STDIN = "-"
+_CHUNK = 1 << 16
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    parser = add_command(
+        commands,
+        "ask",
+        run,
+        summary="answer a question from the memory, with evidence and source",
+        description="Answer a question from the memory of the champion (the checkpoint that was promoted last): the\n"
+        "answer, how sure the memory is, the evidence with its place in the corpus, and the documents that\n"
+        "the question was routed to. Questions that the memory does not hold are refused.\n"
+        "Nothing is sent anywhere and nothing is spent unless `--reader openai` asks for it.",
+        examples=[
+            'zrag ask "Where was Orla Venn born?"',
+            "zrag ask --json - < questions.txt > replies.jsonl",
+            'zrag ask --reader openai --model gpt-4o-mini "오를라 벤은 어디에서 태어났나?"',
+        ],
+    )
+    parser.add_argument(
+        "question", nargs="+", help="the question, or - to read one question a line from standard input"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    parser.add_argument("--free", action="store_true", help="evidence in the model's own words, from Z alone")
+    parser.add_argument(
+        "--budget", type=_positive, default=256, metavar="N", help="most tokens of evidence (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--least-confidence",
+        type=_share,
+        metavar="P",
+        help="refuse below this probability that the memory holds the answer; 0 never refuses (default: what the "
+        f"champion was configured with, else {LEAST_CONFIDENCE})",
+    )
+    parser.add_argument(
+        "--reader",
+        choices=("offline", "openai"),
+        default="offline",
+        help="who answers from the evidence: an extractive stand-in (default), or a model at OpenAI or the server of "
+        "OPENAI_BASE_URL, which costs money; answers are cached",
+    )
+    parser.add_argument("--model", metavar="NAME", help="with --reader openai: which model (default: gpt-4o)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the memory's model runs")
+    add_checkpoint_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer; exit code 1 where the answering model failed for a question."""
+    if arguments.model and arguments.reader != "openai":
+        raise ZragError("--model needs --reader openai", remedy="the offline stand-in has no models to choose from")
+    words = arguments.question
+    asked = None if words == [_STDIN] else " ".join(words).strip()
+    if asked is not None:
+        _refuse_unreadable(asked)
+    chosen = chosen_memory(arguments.checkpoint)
+    reader = _reader(arguments)
+    decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
+
+    from zrag_core.asking import MemoryReader
+
+    memory = MemoryReader.open(
+        chosen.folder,
+        decoding=decoding,
+        least_confidence=arguments.least_confidence,
+        device=arguments.device or chosen.device,
+        reader=reader,
+    )
+    failed = False
+    for questions in _batches(memory.decoding.batch_size) if asked is None else [[asked]]:
+        for reply in memory.ask(questions, arguments.budget, arguments.free):
+            failed = failed or reply.error is not None
+            if arguments.json:
+                print(json.dumps({**reply.to_dict(), "checkpoint_id": memory.checkpoint.id}, ensure_ascii=False))
+            else:
+                print(reply_text(reply, memory.checkpoint.id, len(memory.documents)))
+        sys.stdout.flush()  # whoever asks by a pipe sees a batch as soon as it is answered
+    return 1 if failed else 0
+
+
+def _reader(arguments: argparse.Namespace) -> Reader:
+    from zrag_core.answering.choice import choose_reader
+
+    settings = AnswerSettings(reader=arguments.reader)
+    if arguments.model:
+        settings = settings.model_copy(update={"model": arguments.model})
+    return choose_reader(settings, os.environ, paths.answer_cache_file() if arguments.reader == "openai" else None)
+
+
+def _batches(size: int) -> Iterator[list[str]]:
+    """Questions from standard input as they come: what is there already is asked together, at most `size` at once."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    rest = ""
+    while True:
+        chunk = sys.stdin.buffer.read1(_CHUNK)
+        try:
+            rest += decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise ZragError("the questions are not valid UTF-8", where="standard input") from error
+        *lines, rest = rest.split("\n") if chunk else [rest, ""]
+        questions = [line.strip() for line in lines if line.strip()]
+        for start in range(0, len(questions), size):
+            yield questions[start : start + size]
+        if not chunk:
+            return
+
+
+def _refuse_unreadable(question: str) -> None:
+    if not question:
+        raise ZragError("the question is empty", remedy='ask one: zrag ask "Where was ... born?"')
+    if any("\ud800" <= character <= "\udfff" for character in question):  # how Python hands over other bytes
+        raise ZragError("the question is not valid UTF-8")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return value
