@@ -57,6 +57,8 @@ def test_a_sentence_that_was_cut_is_found_and_goes_whole():
     preview = f"| d1 | {FIRST[:60]}… | 17 |"
     assert patterns().find(preview) == "sentence"
     assert patterns().redact(preview) == f"| d1 | {MARK}… | 17 |"
+    longer = f"| d1 | {DOCUMENT.text[: len(FIRST) + 12]}… | 17 |"
+    assert patterns().redact(longer) == f"| d1 | {MARK}… | 17 |", "with the few words of the next sentence"
 
 
 def test_what_remaining_documents_hold_is_not_looked_for():

@@ -29,7 +29,7 @@ def purge_leftovers(roots: Iterable[Path]) -> Erased:
 
 
 def purge_checkpoints(target: Target) -> Erased:
-    """Delete every checkpoint that holds the document (also copies among MLflow's artifacts), and training states.
+    """Delete every checkpoint that holds the document, models registered with one, and training states.
 
     The champion's record forgets what is gone: there is no way back to it.
 
@@ -42,7 +42,9 @@ def purge_checkpoints(target: Target) -> Erased:
         if not (file.parent / "memory.safetensors").is_file():
             continue
         if any((row.id, row.content_hash) in held for row in read_rows(file)) or target.patterns.find(_text(file)):
-            shutil.rmtree(file.parent)
+            # A registered model is its checkpoint; without it, it could not be served.
+            models = (parent for parent in file.parents if (parent / "MLmodel").is_file())
+            shutil.rmtree(next(models, file.parent))
             deleted += 1
     states = [path for path in (paths.checkpoints_dir() / ".training").glob("*") if path.is_dir()]
     for path in states:

@@ -49,12 +49,15 @@ class Patterns:
             what was asked about it.
         titles: its titles, where they are more than one common word.
         shared: how many pieces are left out because a remaining document, or an id, holds them too.
+        plain: titles that are left out because they are one common word.
     """
 
     sentences: tuple[str, ...]
     titles: tuple[str, ...]
     shared: int = 0
+    plain: tuple[str, ...] = ()
     _needles: tuple[str, ...] = ()
+    _runs: tuple[str, ...] = ()
 
     def find(self, text: str) -> Literal["sentence", "title"] | None:
         """What of the document stands in `text`."""
@@ -96,7 +99,8 @@ class Patterns:
 
     @functools.cached_property
     def _wanted(self) -> tuple[str, ...]:
-        return tuple(form for sentence in self.sentences for form in _forms_of(sentence))
+        """What may follow a needle, as far as it does: the rest of its sentence, and of the document after that."""
+        return tuple(form for text in (*self.sentences, *self._runs) for form in _forms_of(text))
 
     @functools.cached_property
     def _title_patterns(self) -> tuple[re.Pattern[str], ...]:
@@ -124,7 +128,8 @@ def make_patterns(
     """
     texts = dict.fromkeys(piece for document in documents for piece in _pieces(document.text))
     texts |= dict.fromkeys(question for question in asked if len(question.encode()) >= LEAST_BYTES)
-    titles = [title for title in dict.fromkeys(document.title for document in documents) if _telling(title)]
+    named = dict.fromkeys(document.title for document in documents if document.title)
+    titles = [title for title in named if _telling(title)]
     others = list(remaining)
     elsewhere = "\x1f".join(letters(text) for text in others)
     spelled = "\x1f".join([*map(_spelled, others), *ids])
@@ -135,7 +140,9 @@ def make_patterns(
         beginning = form[:_BEGINNING]
         needles[form if beginning in elsewhere else beginning] = None
     shared = len(texts) - len(sentences) + len(titles) - len(own_titles)
-    return Patterns(sentences, own_titles, shared, tuple(needles))
+    plain = tuple(title for title in named if not _telling(title))
+    runs = dict.fromkeys(d.text[span.start :] for d in documents for span in split_sentences(d.text))
+    return Patterns(sentences, own_titles, shared, plain, tuple(needles), tuple(runs))
 
 
 def letters(text: str) -> str:

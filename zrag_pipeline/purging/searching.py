@@ -85,6 +85,8 @@ def search_file(path: Path, patterns: Patterns, searched: Searched) -> None:
         else:
             with path.open("rb") as file:
                 searched.add(str(path), _in_stream(file, patterns))
+    except FileNotFoundError:  # SQLite's own files go when its last connection is closed
+        searched.files -= 1
     except Exception as error:  # whatever it is: a file that was not searched proves nothing
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         searched.add(str(path), f"cannot be searched ({reason})")

@@ -45,6 +45,8 @@ class Target:
         lines.append(f"looked for: {sentences:,} sentences and questions, {titles:,} titles")
         if self.patterns.shared:
             lines.append(f"not looked for: {self.patterns.shared} that other documents (or an id) hold too, which stay")
+        if self.patterns.plain:
+            lines.append(f"not looked for: {len(self.patterns.plain)} titles of one common word (their sentences are)")
         return lines
 
     def _more(self) -> str:
