@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import safetensors.torch
 import transformers
@@ -27,10 +28,7 @@ STEPS = {
     "inside the checkpoint": (safetensors.torch, "save_file"),
     "pointer": (corpus_changes, "write_champion"),
     "inside the pointer": (champion, "write_json_atomic"),
-    "cache": (purge, "purge_answer_cache"),
-    "derived": (purge, "purge_derived"),
     "search": (purge, "search"),
-    "purged warehouse": (warehouse, "_delete_all"),
     "swap": (warehouse.shutil, "copymode"),
     "proof": (purge, "search_file"),
 }
@@ -42,6 +40,7 @@ def killed(*_: object, **__: object) -> None:
 
 def run(data: str, step: str, command: list[str]) -> None:
     os.environ["ZRAG_DATA_DIR"] = data
+    os.environ["DAGSTER_HOME"] = str(Path(data).with_name("home"))
     owner, name = STEPS[step]
     setattr(owner, name, killed)
     main(command)

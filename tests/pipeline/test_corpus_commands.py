@@ -181,7 +181,7 @@ def test_neither_mlflow_nor_dagster_is_imported(data, more):
 # --- kill -9 --------------------------------------------------------------------------------------
 
 
-STEPS = ("overlay", "inside the warehouse", "checkpoint", "inside the checkpoint", "pointer", "inside the pointer")
+STEPS = ("overlay", "inside the warehouse", "inside the checkpoint", "inside the pointer")
 
 
 def test_a_command_that_was_killed_left_the_champion_and_can_be_repeated(towns, more, tmp_path, monkeypatch, capsys):

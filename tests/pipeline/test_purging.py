@@ -178,13 +178,13 @@ def everything(root):
                         yield f"{path} {table}", repr(row)
 
 
-def left(root, text=TEXT):
-    """Places that hold three words of the text in a row (which no other document does)."""
+def left(root, text=TEXT, others=None):
+    """Places that hold three words of the text in a row that no other text does."""
     words = re.findall(r"\w+", text)
     runs = [re.compile(r"\W+(?:<[^>]*>\W*)*".join(words[i : i + 3])) for i in range(len(words) - 2)]
-    others = " ".join(t for title, t in TEXTS.values() if t != text)
+    others = " ".join(t for title, t in TEXTS.values() if t != TEXT) if others is None else others
     runs = [run for run in runs if not run.search(others)]
-    assert len(runs) > 8
+    assert len(runs) > 3
     return {place for place, held in everything(root) if any(run.search(held) for run in runs)}
 
 
@@ -370,7 +370,7 @@ def test_a_sentence_of_another_document_stays(stores, tmp_path, capsys):
     assert "not looked for: 2 that other documents" in capsys.readouterr().out
     checkpoint = read_champion().folder
     assert FIRST in (checkpoint / "documents.jsonl").read_text("utf-8")
-    assert left(stores, TEXT.split(". ")[1] + " and so on, one two three four five") == set()
+    assert not any(TEXT.split(". ")[1] in text for _, text in everything(stores))
 
 
 def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatch):
@@ -385,7 +385,7 @@ def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatc
     assert not list(file.parent.glob(".warehouse*.tmp*"))
 
 
-STEPS = ("overlay", "pointer", "cache", "derived", "search", "purged warehouse", "swap", "proof")
+STEPS = ("pointer", "search", "swap", "proof")
 
 
 def test_a_purge_that_was_killed_is_finished_by_repeating_it(planted, tmp_path, monkeypatch):
