@@ -385,7 +385,7 @@ def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatc
     assert not list(file.parent.glob(".warehouse*.tmp*"))
 
 
-STEPS = ("pointer", "search", "swap", "proof")
+STEPS = ("search", "swap", "proof")
 
 
 def test_a_purge_that_was_killed_is_finished_by_repeating_it(planted, tmp_path, monkeypatch):
