@@ -178,10 +178,10 @@ def everything(root):
                         yield f"{path} {table}", repr(row)
 
 
-def left(root, text=TEXT, others=None):
-    """Places that hold three words of the text in a row that no other text does."""
-    words = re.findall(r"\w+", text)
-    runs = [re.compile(r"\W+(?:<[^>]*>\W*)*".join(words[i : i + 3])) for i in range(len(words) - 2)]
+def left(root, text=TEXT, others=None, words=3):
+    """Places that hold so many words of the text in a row that no other text does."""
+    every = re.findall(r"\w+", text)
+    runs = [re.compile(r"\W+(?:<[^>]*>\W*)*".join(every[i : i + words])) for i in range(len(every) - words + 1)]
     others = " ".join(t for title, t in TEXTS.values() if t != TEXT) if others is None else others
     runs = [run for run in runs if not run.search(others)]
     assert len(runs) > 3

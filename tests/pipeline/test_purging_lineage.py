@@ -36,14 +36,14 @@ def test_nothing_of_the_document_is_left(root, capsys):
     documents = warehouse.load_corpus(read_champion().corpus_version).documents
     gone, *others = documents
     elsewhere = " ".join(document.contents for document in others)
-    before = left(root, gone.text, elsewhere)
+    before = left(root, gone.text, elsewhere, words=4)
     for part in ("documents.jsonl", "warehouse.duckdb evidence", "report.html", "terms.jsonl", "index.db event_logs"):
         assert any(part in place for place in before), part
     write_json_atomic(root / "data" / "handles" / "x.json", {"kept": others[0].text})
 
     assert main(["remove", "--purge", "--yes", gone.id]) == 0
     assert re.search(r"searched \d+ files, \d+ tables: nothing left", capsys.readouterr().out)
-    assert left(root, gone.text, elsewhere) == set()
+    assert left(root, gone.text, elsewhere, words=4) == set()
     assert others[0].text in (root / "data" / "handles" / "x.json").read_text("utf-8")
     assert not list(paths.checkpoints_dir().glob("joint-*")), "it was trained on the document"
     assert main(["leaderboard"]) == 0

@@ -23,8 +23,9 @@ LEAST_BYTES = 20
 MARK = "[purged]"
 """Stands where text was erased from a file that is kept."""
 
-# A sentence that was cut (a preview in a table) is found by this many letters at its beginning.
-_BEGINNING = 40
+# A sentence that was cut (evidence at its budget, a preview in a table) is found by its beginning: so many letters, and
+# more where another document's sentence begins alike.
+_BEGINNING, _MORE = 20, 4
 _LEAST_TITLE_BYTES = 8
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -108,10 +109,11 @@ class Patterns:
 
     @functools.cached_property
     def _forms(self) -> tuple[tuple[Literal["sentence", "title"], tuple[bytes, ...]], ...]:
-        sentences = [
-            beginning if letters(beginning) in self._needles else _beginning(sentence, len(sentence))
-            for sentence, beginning in ((text, _beginning(text, _BEGINNING)) for text in self.sentences)
-        ]
+        sentences = []
+        for sentence in self.sentences:
+            held = letters(sentence)
+            needle = next(needle for needle in self._needles if held.startswith(needle))
+            sentences.append(_beginning(sentence, len(needle)))
         return (("sentence", _encoded(sentences)), ("title", _encoded(self.titles)))
 
 
@@ -137,8 +139,8 @@ def make_patterns(
     own_titles = tuple(title for title in titles if not _title_pattern(title).search(spelled))
     needles: dict[str, None] = {}
     for form in (form for sentence in sentences for form in _forms_of(sentence)):
-        beginning = form[:_BEGINNING]
-        needles[form if beginning in elsewhere else beginning] = None
+        lengths = range(_BEGINNING, len(form), _MORE)
+        needles[next((form[:n] for n in lengths if form[:n] not in elsewhere), form)] = None
     shared = len(texts) - len(sentences) + len(titles) - len(own_titles)
     plain = tuple(title for title in named if not _telling(title))
     runs = dict.fromkeys(d.text[span.start :] for d in documents for span in split_sentences(d.text))

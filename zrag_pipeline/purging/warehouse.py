@@ -32,7 +32,7 @@ def prompt_hashes(warehouse: Warehouse, target: Target) -> set[str]:
         _mark_questions(con, target)
         for table in ("answers", "judgements"):
             found |= _column(con, f"SELECT t.prompt_hash FROM {table} t JOIN about USING (corpus_version, question_id)")
-        quoting = [rowid for _, rowid in matching_rows(con, "evidence", target.patterns)]
+        quoting = _quoting(con, "evidence", target)
         for table in ("answers", "judgements"):
             found |= _column(
                 con,
@@ -100,7 +100,7 @@ def _delete_all(con: duckdb.DuckDBPyConnection, target: Target) -> dict[str, int
     counts["evidence_targets"] = _delete(con, "evidence_targets", where, versions, ids)
     counts["documents"] = _delete(con, "documents", f"{mine} AND list_contains(?, document_id)", versions, ids)
     for table in _QUOTING:
-        rows = sorted({rowid for _, rowid in matching_rows(con, table, target.patterns)})
+        rows = _quoting(con, table, target)
         counts[table] = counts.get(table, 0) + _delete(con, table, "list_contains(?, rowid)", rows)
     return counts
 
@@ -116,6 +116,16 @@ def _attach(con: duckdb.DuckDBPyConnection, path: Path) -> None:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
+
+
+def _quoting(con: duckdb.DuckDBPyConnection, table: str, target: Target) -> list[int]:
+    """Row ids of the rows of a table that quote the document, or say that they do."""
+    found = {rowid for _, rowid in matching_rows(con, table, target.patterns)}
+    if table == "evidence":  # which may end after the first words of one of its sentences
+        mine = "list_contains(?, corpus_version) AND list_has_any(source_document_ids, ?)"
+        rows = con.execute(f"SELECT rowid FROM evidence WHERE {mine}", [list(target.versions), list(target.ids)])
+        found |= {row[0] for row in rows.fetchall()}
+    return sorted(found)
 
 
 def _mark_questions(con: duckdb.DuckDBPyConnection, target: Target) -> None:
