@@ -63,10 +63,28 @@ benchmark_memory = dg.define_asset_job(
     description="The separated memory on fresh almanacs, mean and worst over seeds: table `benchmarks`.",
 )
 
+benchmark_update = dg.define_asset_job(
+    "benchmark_update",
+    dg.AssetSelection.assets("preflight", "skill", "update_benchmark"),
+    config=run_config("benchmark_update.yaml"),
+    description="Adding to and removing from a memory, beside writing it afresh: table `benchmarks`.",
+)
+
 benchmark_client = dg.define_asset_job(
     "benchmark_client",
     dg.AssetSelection.assets("preflight", "client_benchmark"),
     description="What the answer client costs per request, at a server that answers at once: table `benchmarks`.",
 )
 
-JOBS = [demo, full, train, evaluate, answers, pretrain_tiny, benchmark, benchmark_memory, benchmark_client]
+JOBS = [
+    demo,
+    full,
+    train,
+    evaluate,
+    answers,
+    pretrain_tiny,
+    benchmark,
+    benchmark_memory,
+    benchmark_update,
+    benchmark_client,
+]

@@ -75,8 +75,8 @@ def old_documents_delta(
 ) -> list[MemoryCheck]:
     """Change of coverage on held-out questions whose gold documents are the same in both memories.
 
-    Free (`old_documents_delta`): of the questions that are routed to the same, untouched document. Evidence is written from its
-    slots alone, so it is the same to the letter unless slots or theta were touched.
+    Free (`old_documents_delta`): of the questions that are routed to the same, untouched document. Evidence is
+    written from its slots alone, so it is the same to the letter unless slots or theta were touched.
 
     Constrained (`old_documents_delta_constrained`): of all of them, in the former memory, and in the same one with the
     new one's theta and untouched rows in place of its own. Which sentence is best also depends on how rare words are
