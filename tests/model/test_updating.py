@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from memory_fixtures import checkpoint_of
 from updating_fixtures import SETTINGS, document, make_theta, save, text_of, texts_in, update, write
@@ -67,7 +67,14 @@ operations = st.lists(
 done = {"operations": 0}
 
 
-@settings(max_examples=ROUNDS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# A failure is shown as it was found: shrinking forty operations would take longer than the test may.
+@settings(
+    max_examples=ROUNDS,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(operations=operations, sizes=st.lists(st.integers(1, 9), min_size=OPERATIONS, max_size=OPERATIONS))
 def test_any_operations_end_in_the_memory_written_afresh(theta, tmp_path_factory, operations, sizes):
     tmp_path = tmp_path_factory.mktemp("updates")
