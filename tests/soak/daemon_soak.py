@@ -35,7 +35,7 @@ from zrag_core.settings import CorpusSettings
 CHECKOUT = Path(__file__).parents[2]
 SENSOR = "corpus_sensor"
 SETTLE_S = 5
-QUIET_S = 420.0
+QUIET_S = 900.0
 START_S = 180.0
 POLL_S = 3.0
 SETTINGS = {
@@ -45,7 +45,7 @@ SETTINGS = {
     "decoding": {"routed_documents": 2, "max_new_tokens": 16},
     "evaluation": {"systems": ["zrag", "bm25"], "limit_questions": 10, "budgets": [256], "bootstrap_samples": 20},
     "answers": {"reader": "offline", "limit_questions": 10, "curve_budgets": []},
-    "updates": {"settle_seconds": SETTLE_S, "retrain_share": 0.9, "old_sample": 10},
+    "updates": {"settle_seconds": SETTLE_S, "retrain_share": 0.5, "old_sample": 10},
 }
 
 
