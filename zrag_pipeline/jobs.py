@@ -88,10 +88,6 @@ JOBS = [
     demo,
     full,
     train,
-JOBS = [
-    demo,
-    full,
-    train,
     update_memory,
     evaluate,
     answers,
@@ -99,25 +95,5 @@ JOBS = [
     benchmark,
     benchmark_memory,
     benchmark_update,
-    benchmark_client,
-]
-    evaluate,
-    answers,
-    pretrain_tiny,
-    benchmark,
-    benchmark_memory,
-JOBS = [
-    demo,
-    full,
-    train,
-    update_memory,
-    evaluate,
-    answers,
-    pretrain_tiny,
-    benchmark,
-    benchmark_memory,
-    benchmark_update,
-    benchmark_client,
-]
     benchmark_client,
 ]
