@@ -63,7 +63,8 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     expected = READ_BY.get(JOB_OF.get(name))
     if expected is None:
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        unused = {"skill", "writing", "benchmark"} if settings.memory.policy == "joint" else {"skill", "benchmark"}
+        joint = {"skill", "writing", "benchmark", "updates"}
+        unused = joint if settings.memory.policy == "joint" else {"skill", "benchmark"}
         if "memorag" not in settings.evaluation.systems:
             unused.add("memorag")
         expected = set(Settings.model_fields) - {section for section in unused if section not in given}
