@@ -242,10 +242,10 @@ class World(RuleBasedStateMachine):
         """Watching begins with a run that tells what is in memory, or with the corpus that is in memory."""
         if known:
             self.make(FULL)
-            self.read()
+            self.read("")
             self.end("succeeded")
         else:
-            self.tick("")
+            self.tick(0.0, "")
 
     # What the sensor sees and does.
 
@@ -272,8 +272,12 @@ class World(RuleBasedStateMachine):
         self.count += 1
         self.going = RunFacts(f"run-{self.count:08d}", job, "going", **facts)
 
-    @rule(died=st.sampled_from(["", "", "", "before the run", "before the cursor"]))
-    def tick(self, died):
+    @rule(
+        later=st.sampled_from([1.0, 20.0, 40.0]),
+        died=st.sampled_from(["", "", "", "", "before the run", "before the cursor"]),
+    )
+    def tick(self, later, died):
+        self.now += later
         decision = self.decide()
         if decision.job is not None and died != "before the run":
             self.start(decision)
@@ -285,15 +289,17 @@ class World(RuleBasedStateMachine):
     def lose_the_cursor(self):
         self.cursor = None
 
-    # What happens to the corpus and in time.
+    @rule(content=st.sampled_from("abc"))
+    def change_and_tick_until_quiet(self, content):
+        self.content = content
+        for later in (1.0, SETTLE):
+            self.tick(later, "")
+
+    # What happens to the corpus.
 
     @rule(content=st.sampled_from("abc"))
     def change(self, content):
         self.content = content
-
-    @rule(seconds=st.sampled_from([1.0, 20.0, 40.0]))
-    def wait(self, seconds):
-        self.now += seconds
 
     @precondition(lambda self: self.going is None)
     @rule(job=st.sampled_from([UPDATE, FULL]))
@@ -303,9 +309,10 @@ class World(RuleBasedStateMachine):
     # What runs do.
 
     @precondition(lambda self: self.going is not None and self.going.read is None)
-    @rule()
-    def read(self):
-        self.going = dataclasses.replace(self.going, corpus=CORPUS, read=self.content)
+    @rule(between=st.sampled_from(["", "", "a", "b", "c"]))
+    def read(self, between):
+        """The run reads what is there, or what is there between two looks of the sensor."""
+        self.going = dataclasses.replace(self.going, corpus=CORPUS, read=between or self.content)
 
     @precondition(lambda self: self.going is not None)
     @rule(state=st.sampled_from(["failed", "failed", "cancelled"]), written=st.booleans())
@@ -327,8 +334,11 @@ class World(RuleBasedStateMachine):
         self.going = None
 
     @invariant()
-    def reasons_are_given(self):
-        assert self.decide().reason
+    def what_it_says_is_true(self):
+        decision = self.decide()
+        assert decision.reason
+        if self.going is None and "is unchanged" in decision.reason:
+            assert self.memory == self.content
 
     def settle(self):
         """Let everything go well from now on; returns the jobs that were started."""
@@ -336,11 +346,10 @@ class World(RuleBasedStateMachine):
         for _ in range(12):
             if self.going is not None:
                 if self.going.read is None:
-                    self.read()
+                    self.read("")
                 self.end_well(drifted=False)
-            self.now += SETTLE
             before = self.count
-            self.tick("")
+            self.tick(SETTLE, "")
             if self.count > before:
                 started.append(self.going.job)
         return started
