@@ -33,6 +33,7 @@ System = Literal[
     "gold_evidence",
 ]
 EvaluatedSplit = Literal["train", "dev", "test", "new_documents", "unanswerable"]
+QuestionType = Literal["single", "two_hop", "vague"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0.0)]
@@ -363,6 +364,9 @@ class EvaluationSettings(Section):
         description="systems, in the order of the leaderboard",
     )
     splits: tuple[EvaluatedSplit, ...] = Field(("test",), min_length=1, description="splits to evaluate")
+    question_types: tuple[QuestionType, ...] = Field(
+        ("single", "two_hop", "vague"), min_length=1, description="types of question to evaluate"
+    )
     budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), min_length=1, description="evidence tokens per question")
     limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
     bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
@@ -374,7 +378,7 @@ class EvaluationSettings(Section):
         "evaluated, else the first retrieval baseline",
     )
 
-    @field_validator("systems", "splits", "budgets")
+    @field_validator("systems", "splits", "question_types", "budgets")
     @classmethod
     def _named_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if repeated := [str(value) for value, count in Counter(values).items() if count > 1]:
@@ -482,12 +486,13 @@ class MemoragSettings(Section):
 
 
 class BenchmarkSettings(Section):
-    """The job `benchmark_memory`: almanacs that nothing was chosen on."""
+    """The jobs `benchmark_memory` and `benchmark_update`: almanacs that nothing was chosen on."""
 
     seeds: tuple[int, ...] = Field((311, 312, 313), min_length=1, description="almanac seeds")
     languages: tuple[Literal["en", "ko"], ...] = Field(("en", "ko"), min_length=1, description="almanac languages")
     documents: tuple[Positive, ...] = Field((64, 200), min_length=1, description="numbers of documents in memory")
     questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
+    updated: Positive = Field(50, description="documents that are added to the memory, and others removed from it")
 
 
 class UpdateSettings(Section):

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.commands import ask, champion, documents, leaderboard, where
+from zrag_pipeline.commands import add, ask, champion, documents, leaderboard, remove, where
 
-_COMMANDS = (ask, documents, leaderboard, champion, where)  # in the order of the help
+_COMMANDS = (ask, documents, add, remove, champion, leaderboard, where)  # in the order of the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

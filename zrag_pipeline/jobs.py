@@ -71,6 +71,13 @@ benchmark_memory = dg.define_asset_job(
     description="The separated memory on fresh almanacs, mean and worst over seeds: table `benchmarks`.",
 )
 
+benchmark_update = dg.define_asset_job(
+    "benchmark_update",
+    dg.AssetSelection.assets("preflight", "skill", "update_benchmark"),
+    config=run_config("benchmark_update.yaml"),
+    description="Adding to and removing from a memory, beside writing it afresh: table `benchmarks`.",
+)
+
 benchmark_client = dg.define_asset_job(
     "benchmark_client",
     dg.AssetSelection.assets("preflight", "client_benchmark"),
@@ -87,5 +94,6 @@ JOBS = [
     pretrain_tiny,
     benchmark,
     benchmark_memory,
+    benchmark_update,
     benchmark_client,
 ]

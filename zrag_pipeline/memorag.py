@@ -51,7 +51,8 @@ def make_memorag(
     """MemoRAG with the memory that the settings name.
 
     Summaries and KV caches are kept in the data folder. A summary is a file named by what it is made of, so all corpus
-    versions share one folder and an updated corpus pays for what changed; a KV cache has a folder per corpus version.
+    versions share one folder and an updated corpus pays for what changed; a KV cache has a folder per
+    corpus version, and goes on from the one that begins like it.
 
     Args:
         retriever: looks up question and clues.
@@ -221,12 +222,14 @@ def _kv_memory(settings: Settings, corpus: Corpus) -> ClueMemory:
     own = settings.memorag
     assert own.kv_model is not None, "the settings demand it"
     torch.set_num_threads(settings.training.threads)
+    folder = paths.memorag_dir() / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
     return KvMemory.build(
         lm,
         tokenizer,
         corpus.documents,
-        paths.memorag_dir() / "kv" / corpus_version(corpus.documents),
+        folder / corpus_version(corpus.documents),
+        earlier=sorted(path for path in folder.glob("*") if path.is_dir()),
         window=own.kv_window,
         chunk_tokens=own.kv_chunk_tokens,
         draft_tokens=own.draft_tokens,

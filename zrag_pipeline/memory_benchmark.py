@@ -54,13 +54,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(mean="mean", lowest="min", highest="max", seeds="count").reset_index()
 
 
-def rows_for_warehouse(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
+def rows_for_warehouse(frame: pd.DataFrame, run_id: str, benchmark: str = "memory") -> pd.DataFrame:
     """The table `benchmarks`: one row for each figure and seed."""
     named = frame.assign(
         metric=frame["language"] + "/" + frame["seed"].astype(str) + "/" + frame["metric"],
         unit=frame["metric"].map(_unit),
     )
-    return named[["system", "n_documents", "metric", "value", "unit"]].assign(run_id=run_id, benchmark="memory")
+    return named[["system", "n_documents", "metric", "value", "unit"]].assign(run_id=run_id, benchmark=benchmark)
 
 
 def _unit(metric: str) -> str:

@@ -90,20 +90,29 @@ def decide(
 
 
 def promote(
-    handle: Mapping[str, Any], corpus_name: str, settings: Settings, reason: str, tracking: Tracking
+    handle: Mapping[str, Any],
+    corpus_name: str,
+    settings: Settings,
+    reason: str,
+    tracking: Tracking,
+    corpus: Corpus | None = None,
 ) -> Champion:
     """Make a checkpoint the champion: the pointer file first, which `zrag ask` reads, then the registry's alias.
 
     Args:
         handle: of the asset `memory`: checkpoint_id, folder and corpus_version.
         settings: how it is to be read: `decoding` and `backbone.device`.
+        corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
     """
+    decoding = settings.decoding.model_dump(mode="json")
+    if corpus is not None and not decoding["least_confidence"]:
+        decoding["least_confidence"] = _least_confidence(Path(handle["folder"]), corpus, settings)
     champion = Champion(
         checkpoint_id=handle["checkpoint_id"],
         folder=Path(handle["folder"]),
         corpus_version=handle["corpus_version"],
         corpus=corpus_name,
-        decoding=settings.decoding.model_dump(mode="json"),
+        decoding=decoding,
         backbone_device=settings.backbone.device,
         promoted_at=now(),
         reason=reason,
@@ -205,6 +214,15 @@ def decision_rows(decision: Decision, corpus_version: str, margin: float) -> lis
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _least_confidence(folder: Path, corpus: Corpus, settings: Settings) -> float:
+    """Where the memory begins to refuse; 0, which leaves it to who asks, where no dev question tells."""
+    from zrag_core.asking import MemoryReader, fit_least_confidence
+
+    memory = MemoryReader.open(folder, decoding=settings.decoding, device=settings.backbone.device)
+    dev = [question for question in corpus.questions if question.split == "dev"][:_QUESTIONS]
+    return fit_least_confidence(memory, dev) or 0.0
 
 
 def _challenge(

@@ -78,7 +78,7 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
 def _gather(warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any], run: TrackedRun) -> Evaluation:
     version, evidence_run = handle["corpus_version"], handle["evidence_run_id"]
     runs = _newest_runs(warehouse, handle)
-    leaderboard = _leaderboard(warehouse, handle["evidence_run_id"], runs)
+    leaderboard = _leaderboard(warehouse, settings, handle, runs)
     # Where the answers' run is configured otherwise than the evaluation's was, its order still holds for what it names.
     systems = list(dict.fromkeys([*settings.evaluation.systems, *leaderboard["system"]]))
     systems = [name for name in systems if (leaderboard["system"] == name).any()]
@@ -115,7 +115,9 @@ def _newest_runs(warehouse: Warehouse, handle: Mapping[str, Any]) -> dict[str, s
     return dict(frame.itertuples(index=False))
 
 
-def _leaderboard(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str]) -> pd.DataFrame:
+def _leaderboard(
+    warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any], runs: Mapping[str, str]
+) -> pd.DataFrame:
     """Leaderboard rows of these readers' runs, the answers with their costs by list prices."""
     frames = []
     for reader, run_id in runs.items():
@@ -125,9 +127,16 @@ def _leaderboard(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str
         if reader != NO_READER:
             answered = warehouse.query(
                 "SELECT run_id FROM answers WHERE evidence_run_id = ? AND reader = ? ORDER BY created_at DESC LIMIT 1",
-                [evidence_run, reader],
+                [handle["evidence_run_id"], reader],
             )
-            frame = with_list_costs(frame, warehouse, answered["run_id"].iloc[0], reader)
+            frame = with_list_costs(
+                frame,
+                warehouse,
+                answered["run_id"].iloc[0],
+                reader,
+                model=settings.answers.model,
+                params=handle["params"],
+            )
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

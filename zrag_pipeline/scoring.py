@@ -10,7 +10,7 @@ import pandas as pd
 
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.evaluation.answers import score_answer
-from zrag_core.evaluation.leaderboard import ALL_TYPES, LIST_COST, aggregate
+from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST, aggregate
 from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import EvidenceSystem, Retrieved, evidence_within
 from zrag_core.settings import EvaluationSettings
@@ -20,7 +20,7 @@ NO_READER = "none"
 # What MLflow holds of a system: single figures, and figures by evidence budget.
 _FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "latency_p50_ms", "latency_p95_ms")
 _FIGURES_BY_TYPE = ("recall_at_1", "recall_at_10", "mrr")
-_CURVES = ("answer_coverage", "rouge_l", "evidence_tokens", "em", "f1", "judged_correct", LIST_COST)
+_CURVES = ("answer_coverage", "rouge_l", "evidence_tokens", "em", "f1", "judged_correct", LIST_COST, ESTIMATED_COST)
 _CURVES_BY_TYPE = ("answer_coverage", "em", "f1", "judged_correct")
 # Sums over the answered budgets.
 _COSTS = ("cost_usd", "judge_cost_usd")

@@ -7,7 +7,7 @@ The last user message is the question; the answer is the output text. `custom_ou
 its sources with offsets, routing, confidence, whether it was answerable, and who answered (see `zrag_core.asking`).
 `custom_inputs` may set `budget` (evidence tokens) and `free` (the model's own words). The server's environment decides
 who answers: the offline stand-in, or with `ZRAG_READER=openai` the model `ZRAG_READER_MODEL` (with OPENAI_API_KEY, and
-OPENAI_BASE_URL where it is a server of one's own).
+OPENAI_BASE_URL where it is a server of one's own); and with `ZRAG_LEAST_CONFIDENCE`, where refusal begins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 from zrag_core.answering.choice import choose_reader
 from zrag_core.asking import MemoryReader
 from zrag_core.errors import ZragError
-from zrag_core.settings import AnswerSettings, load_settings
+from zrag_core.settings import load_settings
 
 _BUDGET = 256
 # A file in the folder that MLflow is shown while it saves the model (see `registered_model`).
@@ -45,8 +45,7 @@ class MemoryAgent(ResponsesAgent):
         """
         self._lock = threading.Lock()
         folder = Path(context.artifacts["checkpoint"])
-        unfinished = (folder / _UNFINISHED).exists()
-        self._memory = None if unfinished else MemoryReader.open(folder, reader=_reader(os.environ))
+        self._memory = None if (folder / _UNFINISHED).exists() else _open(folder, os.environ)
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
         """Answer the last user message.
@@ -125,12 +124,19 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"budget": budget, "free": free}
 
 
-def _reader(environ: Mapping[str, str]) -> Any:
-    chosen = {"reader": environ.get("ZRAG_READER", "offline")}
+def _open(folder: Path, environ: Mapping[str, str]) -> MemoryReader:
+    answers = {"reader": environ.get("ZRAG_READER", "offline")}
     if model := environ.get("ZRAG_READER_MODEL"):
-        chosen["model"] = model
-    settings: AnswerSettings = load_settings({"answers": chosen}).answers
-    return choose_reader(settings, environ)
+        answers["model"] = model
+    given: dict[str, Any] = {"answers": answers}
+    if least := environ.get("ZRAG_LEAST_CONFIDENCE"):
+        given["decoding"] = {"least_confidence": least}
+    settings = load_settings(given)
+    return MemoryReader.open(
+        folder,
+        least_confidence=settings.decoding.least_confidence if least else None,
+        reader=choose_reader(settings.answers, environ),
+    )
 
 
 set_model(MemoryAgent())

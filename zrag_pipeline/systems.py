@@ -97,8 +97,12 @@ def _memory_params(name: str, settings: Settings, memories: Mapping[str, Mapping
 
 
 def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:
-    """Questions of the evaluated splits, in corpus order; a fixed sample where a limit is set."""
-    questions = [question for question in corpus.questions if question.split in settings.splits]
+    """Questions of the evaluated splits and types, in corpus order; a fixed sample where a limit is set."""
+    questions = [
+        question
+        for question in corpus.questions
+        if question.split in settings.splits and question.question_type in settings.question_types
+    ]
     if settings.limit_questions is not None and len(questions) > settings.limit_questions:
         order = hash_order((question.id for question in questions), settings.seed, "evaluation")
         kept = set(order[: settings.limit_questions])

@@ -6,7 +6,7 @@ import pytest
 
 from zrag_core.evaluation import cost_curves, plots
 from zrag_core.evaluation.cost_curves import TOKENS, _spread_out, cost_curve
-from zrag_core.evaluation.leaderboard import LIST_COST, aggregate
+from zrag_core.evaluation.leaderboard import ESTIMATED_COST, LIST_COST, aggregate
 from zrag_core.evaluation.plots import leaderboard_plots
 
 BUDGETS = (64, 128, 256, 512)
@@ -114,6 +114,8 @@ def test_one_answered_budget_is_points_with_intervals(figures):
     [
         (board(), {"f1_curve.png", "coverage_cost.png", "f1_cost.png"}),
         (board(dollars=0.0), {"f1_curve.png"}),
+        # Nothing was paid: coverage, which no answer decides, against what a model would cost.
+        (board(dollars=0.0).assign(**{ESTIMATED_COST: 1.5}), {"f1_curve.png", "coverage_cost.png"}),
         (board(answered=()), set()),
         (board().drop(columns=[LIST_COST]), {"f1_curve.png"}),
     ],

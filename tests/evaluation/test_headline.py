@@ -63,13 +63,13 @@ def test_every_system_meets_both_references_in_every_family():
     assert tuple(found.columns) == COLUMNS
     families = {(256, "none", "recall_at_1"), (256, "none", "recall_at_10"), (64, "none", "answer_coverage")}
     families |= {(256, "none", "answer_coverage"), (256, "offline", "f1"), (256, "offline", "em")}
-    expected = {("test", kind, *family) for kind in ("all", "single") for family in families}
+    expected = {("test", kind, *family) for kind in ("all", "single", "two_hop") for family in families}
     assert set(found[KEY].itertuples(index=False, name=None)) == expected
     for _, family in found.groupby(KEY):
         pairs = list(zip(family["system"], family["reference"], strict=True))
         assert sorted(pairs) == sorted((s, r) for r in ("bm25_sentence", "zrag") for s in CHANCES if s != r)
     sizes = found[found["measure"] == "f1"].groupby("question_type")["n_questions"].unique()
-    assert [list(sizes[kind]) for kind in ("all", "single")] == [[90], [60]]
+    assert {kind: list(own) for kind, own in sizes.items()} == {"all": [90], "single": [60], "two_hop": [30]}
     assert found["reference"].iloc[0] == "bm25_sentence", "the main reference comes first"
 
 
@@ -151,7 +151,7 @@ def test_markdown_tells_what_is_shown():
     titles = [line for line in text.splitlines() if line.startswith("###")]
     assert titles == [
         f"### Against `{reference}`: {title}"
-        for title in ("test, 90 questions", "test, single, 60 questions")
+        for title in ("test, 90 questions", "test, single, 60 questions", "test, two_hop, 30 questions")
         for reference in ("bm25_sentence", "zrag")
     ]
     first = text.split("###")[1]

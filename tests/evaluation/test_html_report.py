@@ -531,3 +531,15 @@ def test_refusals_are_told_by_split_and_always_where_they_are_wanted():
     frame = pd.concat([frame, frame.assign(split="unanswerable")])
     lines = told(read_page(report_html(evaluation(questions=rows, leaderboard=frame))))
     assert [line for line in lines if "Refused" in line] == ["Refused, as not held: 0 by zrag, 0 by bm25."]
+
+
+def test_whether_memorag_is_ahead_on_vague_questions_is_told():
+    rows = comparison_rows().assign(question_type="vague", system="memorag", n_questions=37)
+    rows = pd.concat([rows, rows.assign(measure="f1"), rows.assign(question_type="all"), rows.assign(system="zrag")])
+    rows.loc[rows["verdict"].str.startswith("zrag"), "verdict"] = "memorag above bm25 by 4.1 points"
+    rows = rows.drop_duplicates(["system", "measure", "question_type", "budget"])
+    lines = [line for line in told(read_page(report_html(evaluation(comparisons=rows)))) if "ague" in line]
+    assert lines == [
+        "Vague questions, MemoRAG's home ground (test, 37 questions), coverage at 256 tokens: "
+        "memorag above bm25 by 4.1 points."
+    ]

@@ -216,6 +216,32 @@ def test_an_update_reads_from_the_first_change_on(lm, tokenizer, harbour, tmp_pa
     assert again.reused_tokens == again.cache.tokens  # the update was saved
 
 
+def test_a_new_version_reads_on_from_the_nearest_earlier_one(lm, tokenizer, harbour, tmp_path, caplog):
+    short, long, other = tmp_path / "short", tmp_path / "long", tmp_path / "other"
+    KvMemory.build(lm, tokenizer, harbour[:4], short, **SHORT)
+    near = KvMemory.build(lm, tokenizer, (*harbour[:8], replace(harbour[8], text="It burnt down.")), long, **SHORT)
+    KvMemory.build(qwen3(tokenizer, 3), tokenizer, harbour, other, **SHORT)  # another model's is of no use
+    before = {path: path.read_bytes() for folder in (short, long, other) for path in folder.iterdir()}
+    damaged, empty = tmp_path / "damaged", tmp_path / "empty"
+    damaged.mkdir()
+    (damaged / "config.json").write_text("{")
+    empty.mkdir()
+    with Reads(lm) as reads:
+        memory = KvMemory.build(
+            lm, tokenizer, harbour, tmp_path / "new", earlier=[short, damaged, long, other, empty], **SHORT
+        )
+    fresh = KvMemory.build(lm, tokenizer, harbour, tmp_path / "fresh", **SHORT)
+    shared = sum(len(tokenizer.encode(f"{document.contents}\n\n")) for document in harbour[:8])
+    assert memory.reused_tokens >= near.cache.tokens - near.coverage.read_tokens + shared
+    assert reads.tokens == memory.cache.tokens - memory.reused_tokens
+    assert torch.equal(memory.cache.ids, fresh.cache.ids)
+    assert memory.draft(QUESTIONS) == fresh.draft(QUESTIONS)
+    assert "damaged" in caplog.text
+    assert {path: path.read_bytes() for path in before} == before, "an update wipes nothing"
+    again = KvMemory.build(lm, tokenizer, harbour, tmp_path / "new", **SHORT)
+    assert again.reused_tokens == again.cache.tokens
+
+
 def smallest_window(lm, tokenizer, documents, folder):
     """The smallest window that still holds all documents."""
 

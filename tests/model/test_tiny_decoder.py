@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.model.backbone import create_backbone, load_backbone
-from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.skill_folder import shipped_skill
 from zrag_core.model.system import MemorySystem
 from zrag_core.model.tiny_decoder import TinyDecoder, can_read
@@ -71,6 +72,20 @@ def test_whole_replies_are_the_librarys(written_memory):
         assert segments == others
         torch.testing.assert_close(features, expected, atol=1e-2, rtol=1e-3)
         torch.testing.assert_close(known, sure, atol=1e-2, rtol=1e-3)
+
+
+def test_joint_memories_are_read_as_the_library_does(tmp_path):
+    """Their sentences are ranked by likelihood, which goes through the LM head."""
+    made = checkpoint_of("joint", tmp_path)
+    save_checkpoint(tmp_path / "j", made.model, DOCUMENTS, made.settings, checkpoint_id="j", metrics={})
+    found = []
+    for verbatim in (True, False):
+        checkpoint = load_checkpoint(tmp_path / "j", device="cpu", verbatim=verbatim)
+        found.append(MemorySystem("zrag_joint", checkpoint, made.settings.decoding, threads=1).retrieve(QUESTIONS))
+    for light, whole in zip(*found, strict=True):
+        assert light.document_ids == whole.document_ids
+        assert [s.text for s in light.segments] == [s.text for s in whole.segments]
+        assert [s.score for s in light.segments] == pytest.approx([s.score for s in whole.segments], abs=1e-4)
 
 
 @pytest.mark.parametrize(

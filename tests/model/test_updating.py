@@ -1,91 +1,37 @@
 """Updates of a written memory, against writing the corpus afresh."""
 
-import random
+import json
 import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from memory_fixtures import checkpoint_of
+from updating_fixtures import SETTINGS, document, make_theta, save, text_of, texts_in, update, write
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import CheckpointError
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, memory_id, save_checkpoint
-from zrag_core.model.network import MemoryModel
+from zrag_core.model.checkpoint import load_checkpoint, memory_id
 from zrag_core.model.updating import CorpusChange, compare_documents, update_memory
-from zrag_core.model.writing import write_documents
-from zrag_core.settings import load_settings
 
 TOLERANCE = 1e-5
 """Of a slot's numbers (which are of the order of one): a row's rounding depends on what else was in its batch."""
 
 ROUNDS, OPERATIONS = 25, 42  # more than a thousand operations in all
 
-SETTINGS = load_settings(
-    {
-        "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-        "memory": {"slots": 6, "width": 16, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
-        "writing": {"steps": 0, "batch_size": 4, "threads": 1},
-    }
-)
 REFINED = SETTINGS.model_copy(
     update={"writing": SETTINGS.writing.model_copy(update={"steps": 3, "queries": 2, "tolerance": 1e-6, "lr": 0.5})}
 )
-NAMES = "Orla Bram Cass Dov Elin Fenn 서린 가온 나래".split()
-DEEDS = ("keeps bees near Tessamor", "was born in Kell", "sells steel pens", "남쪽 바다에서 산다", "등대를 지킨다")
-
-
-def text_of(serial):
-    """A text that no other serial number has a sentence of."""
-    rng = random.Random(serial)
-    return " ".join(f"{rng.choice(NAMES)} {deed} since {serial}." for deed in rng.sample(DEEDS, rng.randint(1, 3)))
-
-
-def document(number, serial):
-    return Document(
-        f"문서{number}" if number % 3 == 0 else f"d{number}", f"{NAMES[number % 9]} {number}", text_of(serial)
-    )
 
 
 @pytest.fixture(scope="module")
 def theta():
-    backbone = create_backbone(SETTINGS.backbone, [text_of(n) for n in range(40)], seed=0)
-    torch.manual_seed(0)
-    return MemoryModel(backbone, SETTINGS.memory, 0).eval()
-
-
-def write(theta, documents, targets=(), settings=SETTINGS, folder=Path()):
-    """A checkpoint written from nothing."""
-    model = theta.with_same_theta()
-    written = write_documents(model, documents, targets, settings.writing)
-    model.remember(documents, written.z, written.spans)
-    origin = Origin("skill", "0" * 64, settings.writing, hash_rows(written.studied))
-    return Checkpoint("memory-x", folder, model, tuple(documents), settings, {}, origin)
-
-
-def update(checkpoint, documents, targets=(), settings=SETTINGS):
-    """The checkpoint after an update that is not saved."""
-    made = update_memory(checkpoint, documents, targets, settings.writing)
-    return replace(checkpoint, model=made.model, documents=tuple(documents), origin=made.origin), made
-
-
-def save(checkpoint, folder):
-    save_checkpoint(
-        folder,
-        checkpoint.model,
-        checkpoint.documents,
-        checkpoint.settings,
-        checkpoint_id=checkpoint.id,
-        metrics={},
-        origin=checkpoint.origin,
-    )
+    return make_theta()
 
 
 def rows(checkpoint):
@@ -111,10 +57,6 @@ def assert_equals_fresh(checkpoint, fresh):
     assert torch.allclose(checkpoint.model.z, fresh.model.z, atol=TOLERANCE, rtol=0)
 
 
-def texts_in(folder):
-    return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
-
-
 # --- random operations ----------------------------------------------------------------------------
 
 operations = st.lists(
@@ -125,7 +67,14 @@ operations = st.lists(
 done = {"operations": 0}
 
 
-@settings(max_examples=ROUNDS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# A failure is shown as it was found: shrinking forty operations would take longer than the test may.
+@settings(
+    max_examples=ROUNDS,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(operations=operations, sizes=st.lists(st.integers(1, 9), min_size=OPERATIONS, max_size=OPERATIONS))
 def test_any_operations_end_in_the_memory_written_afresh(theta, tmp_path_factory, operations, sizes):
     tmp_path = tmp_path_factory.mktemp("updates")
@@ -163,7 +112,7 @@ def test_any_operations_end_in_the_memory_written_afresh(theta, tmp_path_factory
     assert_equals_fresh(load_checkpoint(folder), write(theta, corpus))
     raw, remaining = texts_in(folder), "\n".join(d.text for d in corpus)
     gone = [sentence for sentence in ever if sentence not in remaining]
-    assert not [sentence for sentence in gone if sentence.encode() in raw]
+    assert not [s for s in gone if s.encode() in raw or json.dumps(s)[1:-1].encode() in raw]
 
 
 def test_a_thousand_operations_were_done():

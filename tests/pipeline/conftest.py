@@ -31,6 +31,18 @@ def own_lineage(lineage, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def towns(tmp_path_factory):
+    """A data folder whose champion holds five short documents (see `small_champion`); only to be read."""
+    from small_champion import make_champion
+
+    data = tmp_path_factory.mktemp("champion") / "자료 1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZRAG_DATA_DIR", str(data))
+        make_champion()
+    return data
+
+
+@pytest.fixture(scope="session")
 def trained_skill(tmp_path_factory):
     """The job `pretrain_tiny` with a few steps; only to be read."""
     data = tmp_path_factory.mktemp("skill") / "자료"

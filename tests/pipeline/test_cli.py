@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 import typing
@@ -10,6 +11,7 @@ from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.settings import System
 from zrag_pipeline.cli import main
 from zrag_pipeline.comparisons import newest_comparisons
+from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
 SYSTEMS = typing.get_args(System)
@@ -88,6 +90,13 @@ def test_where_names_the_places(zrag, tmp_path, monkeypatch):
     assert code == 0
     for place in (tmp_path / "자료" / "warehouse.duckdb", tmp_path / "자료" / "checkpoints", tmp_path / "home"):
         assert str(place) in out
+
+
+def test_where_says_how_to_serve_in_words_that_a_shell_takes(zrag, tmp_path):
+    lines = zrag(tmp_path / "자료 1", "where")[1].splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("serve:"))
+    words = shlex.split(lines[first].removeprefix("serve:").removesuffix("\\")) + shlex.split(lines[first + 1])
+    assert words[:4] == [f"MLFLOW_TRACKING_URI={Tracking(tmp_path / '자료 1').uri}", "mlflow", "models", "serve"]
 
 
 def test_where_names_the_newest_report(zrag, lineage, tmp_path):

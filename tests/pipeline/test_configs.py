@@ -23,9 +23,15 @@ JOB_OF = {
     "squad_routing.yaml": "benchmark",
     "pretrain_tiny.yaml": "pretrain_tiny",
     "benchmark_memory.yaml": "benchmark_memory",
+    "benchmark_update.yaml": "benchmark_update",
 }
 READ_BY_THE_SKILL = {"corpus", "backbone", "memory", "skill"}
 READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "writing", "decoding", "evaluation", "benchmark"}
+READ_BY = {
+    "pretrain_tiny": READ_BY_THE_SKILL,
+    "benchmark_memory": READ_BY_THE_BENCHMARK,
+    "benchmark_update": READ_BY_THE_BENCHMARK - {"evaluation"},
+}
 
 
 def settings_of(name):
@@ -54,10 +60,11 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     monkeypatch.setenv("ZRAG_SKILL_CORPUS", str(tmp_path / "other"))
     given = settings_of(name)
     settings = SettingsHandle(given).load()
-    expected = {"pretrain_tiny": READ_BY_THE_SKILL, "benchmark_memory": READ_BY_THE_BENCHMARK}.get(JOB_OF.get(name))
+    expected = READ_BY.get(JOB_OF.get(name))
     if expected is None:
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        unused = {"skill", "writing", "benchmark"} if settings.memory.policy == "joint" else {"skill", "benchmark"}
+        joint = {"skill", "writing", "benchmark", "updates"}
+        unused = joint if settings.memory.policy == "joint" else {"skill", "benchmark"}
         if "memorag" not in settings.evaluation.systems:
             unused.add("memorag")
         expected = set(Settings.model_fields) - {section for section in unused if section not in given}

@@ -300,6 +300,7 @@ def test_systems_are_child_runs_with_the_same_metrics(lineage, runs, parent):
         curve = client.get_metric_history(children["bm25"].info.run_id, "f1")
         assert sorted(point.step for point in curve) == sorted(ANSWER_BUDGETS)
         assert children["bm25"].data.metrics["usd_per_1000"] == 0
+        assert children["bm25"].data.metrics["estimated_usd_per_1000"] > 0
     for system, decode, policy in (
         ("zrag", "constrained", "separated"),
         ("zrag_free", "free", "separated"),
@@ -344,7 +345,7 @@ def test_comparisons_and_curves_are_shown(lineage, warehouse, runs, materialisat
         else warehouse.query("SELECT count(*) AS n FROM comparisons WHERE reader <> 'none'")["n"][0]
     )
     plots = {"coverage_curve", "recall", "question_types"} | (
-        {"answers", "f1_curve"} if asset == "answer_scores" else set()
+        {"answers", "f1_curve", "coverage_cost"} if asset == "answer_scores" else set()
     )
     assert {path.stem for path in (folder / "plots" / "test").iterdir()} == plots
     assert all(metadata[f"{name} (test)"].value.startswith("![") for name in plots)

@@ -21,6 +21,7 @@ from zrag_pipeline.scoring import (
     score_rows,
     system_metrics,
 )
+from zrag_pipeline.systems import evaluated_questions
 from zrag_pipeline.warehouse import Warehouse
 
 DOCUMENTS = (
@@ -113,6 +114,21 @@ def test_one_system_is_asked_once_and_cut_to_every_budget():
     assert rows[0]["evidence"] == "Tarn was founded by Ilse Maar."
     assert rows[4]["evidence"] == rows[5]["evidence"] == ""
     assert rows[1]["source_document_ids"] == ["town", "섬", "lake"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, ["q1", "q2", "q4"]),
+        ({"question_types": ("two_hop",)}, ["q4"]),
+        ({"question_types": ("single",), "splits": ("test", "unanswerable")}, ["q1", "q2", "q3"]),
+        ({"question_types": ("vague",)}, []),
+    ],
+)
+def test_splits_and_question_types_say_what_is_evaluated(settings, asked):
+    assert [question.id for question in evaluated_questions(CORPUS, EvaluationSettings(**settings))] == asked
+    (first, *_) = [*evaluated_questions(CORPUS, EvaluationSettings(**settings, limit_questions=1)), None]
+    assert first is None or first.id in asked
 
 
 def test_a_system_shows_its_evidence_in_its_own_order():

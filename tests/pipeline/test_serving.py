@@ -25,6 +25,15 @@ from zrag_pipeline.tracking import Tracking
 QUESTION = "Where was Orla Venn born?"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traces_of_their_own(tmp_path_factory):
+    """MLflow traces every answer of an agent; without a store of its own, into the folder that tests run in."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('traces') / 'mlflow.db'}")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
 @pytest.fixture(scope="module")
 def registered(written_memory, tmp_path_factory):
     """A data folder whose registry holds the memory as version 1 of `zrag`, with the alias `champion`."""
@@ -169,6 +178,24 @@ def test_a_refusal_and_free_evidence(loaded):
     free = loaded.predict(ask(QUESTION, free=True))["custom_outputs"]
     assert free["evidence"]
     assert not free["sources"]
+
+
+def test_the_environment_decides_who_answers_and_where_refusal_begins(registered, monkeypatch):
+    folder = model_folder(registered)
+    monkeypatch.setenv("ZRAG_LEAST_CONFIDENCE", "1.0")
+    assert not mlflow.pyfunc.load_model(folder).predict(ask(QUESTION))["custom_outputs"]["answerable"]
+    monkeypatch.setenv("ZRAG_LEAST_CONFIDENCE", "0")
+    stranger = "Which opera did Wilma Astor compose in Paris?"
+    assert mlflow.pyfunc.load_model(folder).predict(ask(stranger))["custom_outputs"]["answerable"]
+    for name, value, reason in (
+        ("ZRAG_LEAST_CONFIDENCE", "2", "decoding.least_confidence"),
+        ("ZRAG_READER", "nobody", "answers.reader"),
+        ("ZRAG_READER", "openai", "OPENAI_API_KEY is not set"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(Exception, match=reason):
+                mlflow.pyfunc.load_model(folder)
 
 
 def test_a_stream_ends_with_the_whole_message(loaded):

@@ -15,7 +15,7 @@ CORPUS = "/말뭉치"
 DRIFT = "34% of the corpus changed since the last full run (threshold 30%)"
 
 
-def tick(watch, content, runs=(), *, report=None, now=1000.0):
+def tick(watch, content, runs=(), *, report=None, now=1000.0, **options):
     return decide(
         watch,
         corpus=CORPUS,
@@ -25,6 +25,7 @@ def tick(watch, content, runs=(), *, report=None, now=1000.0):
         report=report,
         now=now,
         settle_seconds=SETTLE,
+        **options,
     )
 
 
@@ -77,6 +78,13 @@ def test_a_corpus_that_is_never_quiet_is_acted_on_nevertheless():
         watch = Watch.from_json(decision.watch.to_json(), CORPUS, now)
         acted += [now] * (decision.job is not None)
     assert acted == [1610.0, 2220.0]  # 600 s after the first change that waited
+
+
+def test_a_memory_that_cannot_be_updated_is_made_afresh():
+    watch = seen("bbbb", known="aaaa")
+    assert tick(watch, "bbbb", now=1031.0, updatable=False).job == FULL
+    failed = [run(n, "failed", job=FULL, change=watch.change) for n in range(MAX_ATTEMPTS)]
+    assert tick(watch, "bbbb", failed, now=1031.0, updatable=False).job is None
 
 
 def test_changed_and_back_before_it_was_quiet_is_nothing():

@@ -74,10 +74,8 @@ class Overlay:
 
 
 def find_documents(documents: Iterable[Document], name: str) -> tuple[Document, ...]:
-    """The document with this id, else the passages that were cut from the longer document with this id."""
-    documents = tuple(documents)
-    whole = tuple(document for document in documents if document.id == name)
-    return whole or tuple(document for document in documents if document.source_id == name)
+    """The document with this id, and the passages that were cut from the longer document with this id."""
+    return tuple(document for document in documents if name in (document.id, document.source_id))
 
 
 def load_overlay(folder: Path) -> Overlay:

@@ -54,8 +54,9 @@ def is_refusal(answer: str) -> bool:
 def score_answer(prediction: str, golds: Sequence[str], language: str) -> tuple[float, float]:
     """Exact match and F1, each the best over the golden answers.
 
-    A question without golden answers is answered rightly by refusing (SQuAD 2.0). Where prediction and
-    golden answer are both empty after normalisation, both measures are 1.0, as in SQuAD 2.0.
+    A question without golden answers is answered rightly by refusing (SQuAD 2.0). Golden answers that are empty
+    after normalisation do not count beside others, and where prediction and golden answer both are, both measures
+    are 1.0, as in SQuAD 2.0.
 
     Args:
         prediction: the reader's answer.
@@ -72,7 +73,7 @@ def score_answer(prediction: str, golds: Sequence[str], language: str) -> tuple[
     normalize = normalize_korean if korean else normalize_english
     predicted = normalize(prediction)
     best_match = best_f1 = 0.0
-    for wanted in map(normalize, golds):
+    for wanted in [text for text in map(normalize, golds) if text] or [""]:
         best_match = max(best_match, float(predicted == wanted))
         units = [text.replace(" ", "") if korean else text.split() for text in (predicted, wanted)]
         best_f1 = max(best_f1, _f1(*units))

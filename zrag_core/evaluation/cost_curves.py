@@ -12,12 +12,16 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from scipy.optimize import isotonic_regression
 
 from zrag_core.evaluation.figures import PALETTE, new_figure, percent_axis, png
-from zrag_core.evaluation.leaderboard import LIST_COST
+from zrag_core.evaluation.leaderboard import ESTIMATED_COST, LIST_COST
 
 TOKENS = "evidence_tokens"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _REFERENCES = {"closed_book": ("#555555", "x"), "gold_evidence": ("#555555", "*")}
 _LABELS = {"answer_coverage": "answer stands in the evidence", "f1": "F1 of the answer", "em": "exact match"}
+_DOLLARS = {
+    LIST_COST: "answering model at list prices",
+    ESTIMATED_COST: "estimated for the configured answering model at list prices",
+}
 _BAND = 0.12  # opacity
 
 
@@ -37,7 +41,8 @@ def cost_curve(rows: pd.DataFrame, measure: str, cost: str, title: str) -> bytes
     Args:
         rows: leaderboard rows, one per system and budget, with `measure`, its `_low` and `_high`, and `cost`.
         measure: answer_coverage, f1 or em.
-        cost: `TOKENS`, mean evidence tokens handed over, or `LIST_COST`, US dollars per 1,000 questions.
+        cost: `TOKENS`, mean evidence tokens handed over, or `LIST_COST` or `ESTIMATED_COST`, US dollars per 1,000
+            questions.
         title: what was measured.
 
     Returns:
@@ -88,10 +93,10 @@ def _draw(axes: Axes, line: pd.DataFrame, measure: str, cost: str, style: Style)
 
 def _cost_axis(axes: Axes, rows: pd.DataFrame, cost: str) -> None:
     paid = rows.loc[rows[cost] > 0, cost]
-    if cost == LIST_COST:
+    if cost in _DOLLARS:
         axes.set_xlim(0, 1.08 * paid.max())
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("US dollars per 1,000 questions, answering model at list prices")
+        axes.set_xlabel(f"US dollars per 1,000 questions, {_DOLLARS[cost]}")
         return
     budgets = sorted(rows["budget"].unique())
     least, most = min(paid.min(), budgets[0]), max(paid.max(), budgets[-1])

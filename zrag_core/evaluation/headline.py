@@ -15,7 +15,7 @@ SENTENCES = "bm25_sentence"
 BASELINES = (SENTENCES, "bm25", "hybrid", "dense")
 # Splits whose facts nobody trained on, and the types of question that a result is quoted for.
 SPLITS = ("test", "new_documents")
-TYPES = (ALL_TYPES, "single")
+TYPES = (ALL_TYPES, "single", "two_hop", "vague")
 RANKING = ("recall_at_1", "recall_at_10")
 COVERAGE = "answer_coverage"
 ANSWERS = ("f1", "em", "judged_correct")

@@ -28,6 +28,8 @@ PLAIN_MEANS = ("recall_all_at_10", "grounded")
 ALL_TYPES = "all"
 LIST_COST = "usd_per_1000"
 """Column that the leaderboard may carry beside: US dollars per 1,000 questions answered, at list prices."""
+ESTIMATED_COST = "estimated_usd_per_1000"
+"""The same where nothing was paid: what the configured answering model would cost for the same prompts."""
 _STAND_IN = "offline reader: extractive stand-in"
 _ONE_DOCUMENT = "intervals need at least two documents"
 # Columns that only runs with a judge have.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from zrag_core.evaluation.cost_curves import TOKENS, cost_curve
 from zrag_core.evaluation.figures import INK, new_figure, percent_axis, png
-from zrag_core.evaluation.leaderboard import ALL_TYPES, LIST_COST
+from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST
 from zrag_core.evaluation.report import LeaderboardSection, leaderboard_sections, reader_label
 
 # One hue in three strengths for ranks, two hues for coverage and F1.
@@ -25,7 +25,8 @@ def leaderboard_plots(
 
     Args:
         frame: as returned by `leaderboard.aggregate`, of one corpus version; with a column `usd_per_1000` (US dollars
-            per 1,000 questions answered) also the curves against it, where anything was paid.
+            per 1,000 questions answered) also the curves against it, where anything was paid; where nothing was, with
+            `estimated_usd_per_1000`, the curve of coverage, which depends on no answer.
         split: which split.
         systems: their order; left out, the order of appearance.
         budget: evidence tokens at which question types are compared; left out, the largest.
@@ -43,7 +44,8 @@ def leaderboard_plots(
         raise ValueError(f"split '{split}' stands in the leaderboard {len(totals)} times, once is needed")
     total, types = totals[0], [section for section in sections if section.question_type != ALL_TYPES]
     answered, whose = _by_reader(total.answered)
-    paid = LIST_COST in answered and bool((answered[LIST_COST] > 0).any())
+    paid, estimated = (cost in answered and bool((answered[cost] > 0).any()) for cost in (LIST_COST, ESTIMATED_COST))
+    dollars = LIST_COST if paid or not estimated else ESTIMATED_COST
     at = total.budgets[-1] if budget is None else budget
     # What is drawn, and whether there are values to draw.
     drawings: dict[str, tuple[bool, Callable[[], bytes]]] = {
@@ -54,7 +56,10 @@ def leaderboard_plots(
         "recall.png": (total.by_system["recall_at_1"].notna().any(), lambda: recall_bars(total)),
         "answers.png": (not answered.empty, lambda: answer_bars(total, budget)),
         "f1_curve.png": (not answered.empty, lambda: _curve(answered, "f1", TOKENS, f"{total.title}; {whose}")),
-        "coverage_cost.png": (paid, lambda: _curve(answered, "answer_coverage", LIST_COST, f"{total.title}; {whose}")),
+        "coverage_cost.png": (
+            paid or estimated,
+            lambda: _curve(answered, "answer_coverage", dollars, f"{total.title}; {whose}" if paid else total.title),
+        ),
         "f1_cost.png": (paid, lambda: _curve(answered, "f1", LIST_COST, f"{total.title}; {whose}")),
         "question_types.png": (bool(types), lambda: type_bars(types, at)),
     }
@@ -104,7 +109,7 @@ def type_bars(sections: Sequence[LeaderboardSection], budget: int) -> bytes:
 
 def _curve(rows: pd.DataFrame, measure: str, cost: str, what: str) -> bytes:
     name = {"answer_coverage": "Answer coverage", "f1": "F1"}[measure]
-    by = {TOKENS: "evidence tokens", LIST_COST: "cost of answering"}[cost]
+    by = {TOKENS: "evidence tokens"}.get(cost, "cost of answering")
     return cost_curve(rows, measure, cost, f"{name} by {by}\n({what})")
 
 

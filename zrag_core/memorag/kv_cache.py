@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ _KIND = "kv_cache"
 _FINGERPRINTED = 64
 # What a configuration says of where it came from, not of what it computes.
 _IRRELEVANT = ("_name_or_path", "transformers_version")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,7 @@ def read_on(lm: Any, ids: Sequence[int], known: KvCache | None, chunk_tokens: in
         SettingsError: the model keeps something else than keys and values of all tokens.
     """
     wanted = torch.tensor(ids, dtype=torch.long)
-    shared = min(len(wanted), known.tokens) if known else 0
-    if known and shared:
-        differs = (wanted[:shared] != known.ids[:shared]).nonzero()
-        shared = int(differs[0]) if len(differs) else shared
+    shared = _shared_tokens(wanted, known.ids) if known else 0
     if known and shared == len(wanted):
         return known.start(shared), shared
     cache = known.start(shared).for_batch(1) if known and shared else _empty_cache(lm)
@@ -90,6 +91,36 @@ def read_on(lm: Any, ids: Sequence[int], known: KvCache | None, chunk_tokens: in
         # The transformer without its head: no logits are needed, and they are the largest part.
         lm.base_model(input_ids=chunk[None].to(device), past_key_values=cache, use_cache=True)
     return KvCache(wanted, tuple((layer.keys, layer.values) for layer in cache.layers)), shared
+
+
+def nearest_cache(folders: Iterable[Path], ids: Sequence[int], model: str, device: torch.device) -> KvCache | None:
+    """The start of the cache that has read most of the beginning of `ids`; None where none has read any of it.
+
+    Only the tokens of the others are read from disk. A damaged folder is passed over with a warning: it is not what
+    was asked for.
+
+    Args:
+        folders: as `save_cache` wrote them; those of other models do not count.
+    """
+    wanted = torch.tensor(ids, dtype=torch.long)
+    best, longest = None, 0
+    for folder in folders:
+        try:
+            known = _load_ids(folder, model)
+        except CheckpointError as error:
+            log.warning("not read on from: %s", error)
+            continue
+        if known is not None and (shared := _shared_tokens(wanted, known)) > longest:
+            best, longest = folder, shared
+    cache = load_cache(best, model, device) if best else None
+    return cache.start(longest) if cache else None
+
+
+def _shared_tokens(one: torch.Tensor, other: torch.Tensor) -> int:
+    """How many tokens two texts begin with alike."""
+    shorter = min(len(one), len(other))
+    differs = (one[:shorter] != other[:shorter]).nonzero()
+    return int(differs[0]) if len(differs) else shorter
 
 
 def _empty_cache(lm: Any) -> Any:
@@ -160,22 +191,46 @@ def load_cache(folder: Path, model: str, device: torch.device) -> KvCache | None
     Raises:
         CheckpointError: the folder is damaged, or holds something else.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        if config["kind"] != _KIND:
-            raise ValueError(f"kind {config['kind']!r}")
-        if config["format_version"] != FORMAT_VERSION or config["model"] != model:
+    with _explained(folder):
+        config = _config_of(folder, model)
+        if config is None:
             return None
         tensors = load_file(folder / _TENSORS, device=str(device))
         layers = tuple((tensors[f"{n}.keys"], tensors[f"{n}.values"]) for n in range(config["layers"]))
         if any(part.shape[-2] != len(tensors["ids"]) for layer in layers for part in layer):
             raise ValueError("keys, values and tokens are not of one length")
         return KvCache(tensors["ids"].cpu(), layers)
+
+
+def _load_ids(folder: Path, model: str) -> torch.Tensor | None:
+    """The tokens of a cache alone; otherwise as `load_cache`."""
+    from safetensors import safe_open
+
+    with _explained(folder):
+        if _config_of(folder, model) is None:
+            return None
+        with safe_open(folder / _TENSORS, framework="pt") as file:
+            return file.get_tensor("ids")
+
+
+def _config_of(folder: Path, model: str) -> dict[str, Any] | None:
+    """What a folder says of its cache; None where there is none, or that of another model."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    if config["kind"] != _KIND:
+        raise ValueError(f"kind {config['kind']!r}")
+    return config if config["format_version"] == FORMAT_VERSION and config["model"] == model else None
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         # Not overwritten: it may be something else than a damaged memory.
         raise CheckpointError(

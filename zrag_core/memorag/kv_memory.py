@@ -6,7 +6,7 @@ Imports torch; import this module only where it is used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ from typing import Any
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError, SettingsError
 from zrag_core.memorag.clues import parse_clues, strip_thinking
-from zrag_core.memorag.kv_cache import KvCache, load_cache, model_fingerprint, read_on, save_cache
+from zrag_core.memorag.kv_cache import (
+    KvCache,
+    load_cache,
+    model_fingerprint,
+    nearest_cache,
+    read_on,
+    save_cache,
+)
 from zrag_core.memorag.kv_reader import KvReader
 from zrag_core.memorag.memory import Clues, Draft, Spent
 from zrag_core.text import detect_language
@@ -71,6 +78,7 @@ class KvMemory:
         documents: Sequence[Document],
         folder: Path,
         *,
+        earlier: Iterable[Path] = (),
         window: int | None = None,
         chunk_tokens: int = 1024,
         draft_tokens: int = 128,
@@ -84,6 +92,7 @@ class KvMemory:
 
         Args:
             lm: a `transformers` causal LM with full attention; see `kv_reader.load_causal_lm`.
+            earlier: folders of other versions of the corpus, which are read on from where `folder` holds nothing.
             window: tokens of context; left out, as many as the model's configuration allows.
             chunk_tokens: tokens read at once.
             draft_tokens, clue_tokens: longest draft, and longest list of clues.
@@ -114,9 +123,10 @@ class KvMemory:
         if read < len(documents):
             log.warning("%s; the others are found by retrieval only", coverage)
         model = model_fingerprint(lm)
-        known = load_cache(folder, model, reader.device)
+        kept = load_cache(folder, model, reader.device)
+        known = kept or nearest_cache(earlier, head + ids, model, reader.device)
         cache, reused = read_on(lm, head + ids, known, chunk_tokens)
-        if known is None or not reused == cache.tokens == known.tokens:
+        if kept is None or not reused == cache.tokens == kept.tokens:
             save_cache(folder, cache, model)
         return cls(reader, cache, coverage, reused_tokens=reused, batch_size=batch_size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ def save_checkpoint(
 
     if model.z.shape[0] != len(documents):
         raise CheckpointError(f"Z has {model.z.shape[0]} rows for {len(documents)} documents", where=str(folder))
+    names = [field.name for field in fields(Document)]
     rows = {"content_hash": hash_rows([document.content_hash for document in documents])}
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -134,7 +135,8 @@ def save_checkpoint(
         save_file(heads, temporary / "heads.safetensors")
         with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
             for document in documents:
-                file.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
+                row = {name: getattr(document, name) for name in names}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
         _write_json(temporary / "metrics.json", dict(metrics))
         _write_json(temporary / "config.json", config)
 

@@ -15,7 +15,7 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import fill_budget
-from zrag_core.model.checkpoint import Checkpoint
+from zrag_core.model.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.deletion_check import Told, guessing_floor
 from zrag_core.model.leftovers import find_leftovers, traces_of_removed
 from zrag_core.model.probing import Probe, fixed_order, has_answer, held_out
@@ -75,8 +75,8 @@ def old_documents_delta(
 ) -> list[MemoryCheck]:
     """Change of coverage on held-out questions whose gold documents are the same in both memories.
 
-    Free (`old_documents_delta`): of the questions that are routed to the same documents in the same order. Evidence
-    is written from the slots of the first one, so it is the same to the letter unless slots or theta were touched.
+    Free (`old_documents_delta`): of the questions that are routed to the same, untouched document. Evidence is
+    written from its slots alone, so it is the same to the letter unless slots or theta were touched.
 
     Constrained (`old_documents_delta_constrained`): of all of them, in the former memory, and in the same one with the
     new one's theta and untouched rows in place of its own. Which sentence is best also depends on how rare words are
@@ -84,25 +84,22 @@ def old_documents_delta(
 
     What competition does (other documents, other word counts) is measured beside it on all of the questions, the
     memories as they are (`old_documents_delta_competing`, free, and `..._constrained`), with the share of the
-    questions that are routed elsewhere (`rerouted_share`).
+    questions that are routed to another document, or to one that was written anew (`rerouted_share`).
     """
-    untouched = set(compare_documents(former.documents, checkpoint.documents).unchanged)
-    asked = [q for q in held_out(questions) if q.document_ids and untouched.issuperset(q.document_ids)][:limit]
+    untouched = _untouched(former, checkpoint)
+    ids = {former.documents[row].id for row in untouched}
+    asked = [q for q in held_out(questions) if q.document_ids and ids.issuperset(q.document_ids)][:limit]
     if not asked:
         return []
     memories = [Probe(item, asked, batch_size=batch_size, as_given=True) for item in (former, checkpoint)]
-    routes = [_routes(probe, former.settings.decoding.routed_documents) for probe in memories]
-    before, after = (
-        [[probe.documents[row].id for row in rows] for rows in own] for probe, own in zip(memories, routes, strict=True)
-    )
     everything = range(len(asked))
-    steady = [number for number in everything if before[number] == after[number]]
-    moved = [number for number in everything if before[number] != after[number]]
-    # The steady ones are read by themselves: in the same batches in both memories, so that not even rounding differs.
-    free = [
-        {**_free(probe, steady, own), **_free(probe, moved, own)} for probe, own in zip(memories, routes, strict=True)
+    steady = [
+        number for number in everything if untouched.get(memories[0].routed[number]) == memories[1].routed[number]
     ]
-    constrained = [_constrained(item, asked) for item in (former, _pinned(former, checkpoint), checkpoint)]
+    moved = sorted(set(everything).difference(steady))
+    # The steady ones are read by themselves: in the same batches in both memories, so that not even rounding differs.
+    free = [{**_free(probe, steady), **_free(probe, moved)} for probe in memories]
+    constrained = [_constrained(item, asked) for item in (former, _pinned(former, checkpoint, untouched), checkpoint)]
     found = [
         _delta("old_documents_delta_constrained", constrained[0], constrained[1], everything, judged=True),
         _delta("old_documents_delta_competing", free[0], free[1], everything),
@@ -188,7 +185,7 @@ def new_documents_coverage(
         return []
     asked = [*groups[0], *groups[1]]
     probe = Probe(checkpoint, asked, batch_size=batch_size, as_given=True)
-    results = {"": _free(probe, range(len(asked)), _routes(probe, 1)), "_constrained": _constrained(checkpoint, asked)}
+    results = {"": _free(probe, range(len(asked))), "_constrained": _constrained(checkpoint, asked)}
     found = []
     for suffix, covered in results.items():
         new, old = (
@@ -219,15 +216,9 @@ def drift_figures(
     ]
 
 
-def _routes(probe: Probe, k: int) -> list[list[int]]:
-    """Rows of the k documents that each question is routed to, best first."""
-    scores = probe.scores(range(len(probe.asked)))
-    return scores.topk(min(k, scores.shape[1]), dim=1).indices.tolist()
-
-
-def _free(probe: Probe, numbers: Sequence[int], routes: Sequence[Sequence[int]]) -> dict[int, bool]:
-    """Whether free evidence covers each question, read from the document that it is routed to first."""
-    texts = probe.free_texts([(number, routes[number][0]) for number in numbers])
+def _free(probe: Probe, numbers: Sequence[int]) -> dict[int, bool]:
+    """Whether free evidence covers each question, read from the document that it is routed to."""
+    texts = probe.free_texts([(number, probe.routed[number]) for number in numbers])
     return {number: probe.covered(number, text) for number, text in zip(numbers, texts, strict=True)}
 
 
@@ -239,20 +230,26 @@ def _constrained(checkpoint: Checkpoint, questions: Sequence[Question]) -> dict[
     return {number: _says(question, text) for number, (question, text) in enumerate(zip(questions, texts, strict=True))}
 
 
-def _pinned(former: Checkpoint, checkpoint: Checkpoint) -> Checkpoint:
-    """The former memory, with the new one's theta and its rows of the documents that did not change."""
-    places = {document.content_hash: row for row, document in enumerate(checkpoint.documents)}
-    pairs = [
-        (row, places[document.content_hash])
-        for row, document in enumerate(former.documents)
-        if document.content_hash in places
-    ]
-    old, new = [row for row, _ in pairs], [row for _, row in pairs]
+def _untouched(former: Checkpoint, checkpoint: Checkpoint) -> dict[int, int]:
+    """Rows of the former memory that did not have to be written again, and where they are in the new one."""
+    places = {key: row for row, key in enumerate(_row_keys(checkpoint))}
+    return {row: places[key] for row, key in enumerate(_row_keys(former)) if key in places}
+
+
+def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """All that a row is made from, besides theta: the document and what was studied of it."""
+    hashes = [document.content_hash for document in checkpoint.documents]
+    studied = [""] * len(hashes) if checkpoint.origin is None else row_hashes(checkpoint.origin.studied)
+    return list(zip(hashes, studied, strict=True))
+
+
+def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
+    """The former memory, with the new one's theta and its untouched rows."""
     model = checkpoint.model.with_same_theta()
     tensors = []
     for name in ("z", "spans", "lexical"):
         tensor = getattr(former.model, name).detach().clone()
-        tensor[old] = getattr(checkpoint.model, name).detach()[new]
+        tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
         tensors.append(tensor)
     model.hold(*tensors, former.model.frequency)
     return replace(checkpoint, model=model, documents=former.documents)

@@ -26,6 +26,7 @@ from zrag_core.settings import WritingSettings
 from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
+_PADDING = 1.15  # the longest document of a batch may be so many times as long as the shortest
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
 
 
@@ -133,14 +134,24 @@ def encode_documents(
     n, slots = len(documents), slots or model.settings.slots
     z = torch.zeros(n, slots, model.settings.width, device=model.device)
     spans = torch.zeros(n, slots, dtype=torch.int16, device=model.device)
-    order = sorted(range(n), key=lambda row: sum(map(len, documents[row])))
-    for start in range(0, n, settings.batch_size):
-        rows = order[start : start + settings.batch_size]
+    done = 0
+    for rows in _alike([sum(map(len, document)) for document in documents], settings.batch_size):
         made, numbers = model.encode([documents[row] for row in rows], slots=slots)
         z[rows], spans[rows] = made.float(), numbers.short()
-        if on_progress:
-            on_progress("encoded", min(start + settings.batch_size, n), n)
+        before, done = done // settings.batch_size, done + len(rows)
+        if on_progress and (done == n or done // settings.batch_size > before):
+            on_progress("encoded", n if done == n else done // settings.batch_size * settings.batch_size, n)
     return z, spans, time.perf_counter() - started
+
+
+def _alike(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Batches of rows of similar length: a few documents of all lengths would be padding for a good part."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not batches or len(batches[-1]) == most or lengths[row] > _PADDING * lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
 
 
 def plan_studies(

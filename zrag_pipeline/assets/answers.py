@@ -132,7 +132,7 @@ def answer_scores(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Score the answers and publish the whole leaderboard."""
-    from zrag_pipeline.answer_costs import cost_note, with_list_costs
+    from zrag_pipeline.answer_costs import OFFLINE, cost_note, with_list_costs
     from zrag_pipeline.answering import score_answers
     from zrag_pipeline.comparisons import load_comparisons, store_comparisons
     from zrag_pipeline.publishing import (
@@ -155,13 +155,17 @@ def answer_scores(
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
         stored = list({evidence_scores["scores_run_id"], run_id}), [NO_READER, reader]
         everything = load_leaderboard(warehouse, *stored)
-        everything = with_list_costs(everything, warehouse, answer_runs["answers_run_id"], reader)
+        params = answer_runs["params"]
+        priced = loaded.answers.model
+        everything = with_list_costs(
+            everything, warehouse, answer_runs["answers_run_id"], reader, model=priced, params=params
+        )
         links = log_systems(
             tracking,
             run,
             everything,
             scores,
-            answer_runs["params"],
+            params,
             reader=reader,
             answering_model=answer_runs["model"],
             judge_model=answer_runs.get("judge_model"),
@@ -170,7 +174,8 @@ def answer_scores(
         metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
         metadata |= publish_report(warehouse, loaded, evidence_scores, run)
-        metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, answer_runs["model"]))
+        priced = priced if reader == OFFLINE else answer_runs["model"]
+        metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, priced))
     return dg.MaterializeResult(
         value={"corpus_version": version},
         metadata={

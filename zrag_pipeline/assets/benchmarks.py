@@ -84,6 +84,39 @@ def memory_benchmark(
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
+    kinds={"pytorch", "duckdb"},
+    code_version="1",
+    description="Documents added to a memory and removed from it (`benchmark.updated` of `benchmark.documents`): "
+    "seconds beside those of writing all afresh, coverage of new and old documents, and what the checks of an update "
+    "find: table `benchmarks`.",
+)
+def update_benchmark(
+    context: dg.AssetExecutionContext,
+    skill: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Write every almanac but its last documents, add these, and remove as many others."""
+    from zrag_pipeline.memory_benchmark import rows_for_warehouse, summary
+    from zrag_pipeline.update_benchmark import measure_updates
+
+    loaded, run_id = settings.load(), context.run.run_id
+    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+        frame = measure_updates(loaded, skill, context.log.info)
+        short = summary(frame)
+        for row in short.to_dict("records"):
+            run.log_metrics({f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}": row["mean"]})
+        run.log_table(frame, "update_benchmark")
+    context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
+    rows = rows_for_warehouse(frame, run_id, "update")
+    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "update"})
+    return dg.MaterializeResult(value={"skill_id": skill["skill_id"]}, metadata={**table_metadata(short), **link(run)})
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
     kinds={"openai", "duckdb"},
     code_version="1",
     deps=["preflight"],
@@ -109,4 +142,4 @@ def client_benchmark(
     return dg.MaterializeResult(value={"requests": REQUESTS}, metadata={**table_metadata(frame), **link(run)})
 
 
-ASSETS = [routing_benchmark, memory_benchmark, client_benchmark]
+ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, client_benchmark]

@@ -75,7 +75,7 @@ def champion(
         if decision.champion_id == checkpoint_id:
             set_alias(tracking, checkpoint_id)  # made by a command, and registered by this run
         elif decision.promoted:
-            promote(memory, corpus.name, loaded, decision.reason, tracking)
+            promote(memory, corpus.name, loaded, decision.reason, tracking, corpus)
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(

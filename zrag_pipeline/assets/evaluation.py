@@ -55,9 +55,10 @@ def system_evidence(
     questions = evaluated_questions(corpus, loaded.evaluation)
     if not questions:
         raise CorpusError(
-            f"the corpus has no question in the splits {', '.join(loaded.evaluation.splits)}",
+            f"the corpus has no question of the types {', '.join(loaded.evaluation.question_types)} in the splits "
+            f"{', '.join(loaded.evaluation.splits)}",
             where="evaluation.splits",
-            remedy="evaluate another split, raise corpus.limit_documents, or raise corpus.splits.test",
+            remedy="evaluate another split or type, raise corpus.limit_documents, or raise corpus.splits.test",
         )
     memories = {"separated": memory, "joint": joint_memory}
     ledger = SpendingLedger(loaded.answers.max_cost_usd)

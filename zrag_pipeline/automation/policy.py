@@ -147,6 +147,7 @@ def decide(
     report: Report | None,
     now: float,
     settle_seconds: float,
+    updatable: bool = True,
 ) -> Decision:
     """Decide what to do about the corpus as it stands.
 
@@ -160,6 +161,7 @@ def decide(
         now: seconds.
         settle_seconds: how long the content must have stayed as it is; one that changes all the time is acted on
             after some times as long.
+        updatable: whether the memory can follow row by row; one of the policy joint is trained afresh instead.
     """
     held = _held(runs, corpus)
     first = watch is None
@@ -202,10 +204,11 @@ def decide(
         if not changed:
             return wait(f"{drift}; but {_outcome(tries)}; waiting for the next change of the corpus of {name}")
     what = f"the corpus of {name} changed: {known} -> {content} (change {watch.changes})"
-    tries = _tries(UPDATE, watch.change, content, runs)
+    job = UPDATE if updatable else FULL
+    tries = _tries(job, watch.change, content, runs)
     if _spent(tries):
         return wait(f"{what}, but {_outcome(tries)}; waiting for the next change")
-    return start(UPDATE, f"{what}{_again(tries)}")
+    return start(job, f"{what}{_again(tries)}")
 
 
 def _held(runs: Sequence[RunFacts], corpus: str) -> str | None:

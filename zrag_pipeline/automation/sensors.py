@@ -69,6 +69,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         report=newest_report(runs, corpus),
         now=now,
         settle_seconds=settings.updates.settle_seconds,
+        updatable=settings.memory.policy == "separated",
     )
     return dg.SensorResult(
         run_requests=None if decision.job is None else [_request(decision, config)],

@@ -32,10 +32,10 @@ def register(commands: Commands) -> None:
         "ask",
         run,
         summary="answer a question from the memory, with evidence and source",
-        description="Answer a question from the memory of the champion (the checkpoint that was promoted last): the\n"
-        "answer, how sure the memory is, the evidence with its place in the corpus, and the documents that\n"
-        "the question was routed to. Questions that the memory does not hold are refused.\n"
-        "Nothing is sent anywhere and nothing is spent unless `--reader openai` asks for it.",
+        description="Answer a question from the memory of the champion (the checkpoint promoted last):\n"
+        "the answer, how sure the memory is, the evidence with its place in the corpus, and\n"
+        "the documents that the question was routed to. What the memory does not hold is\n"
+        "refused. Nothing is sent anywhere or spent unless `--reader openai` asks for it.",
         examples=[
             'zrag ask "Where was Orla Venn born?"',
             "zrag ask --json - < questions.txt > replies.jsonl",

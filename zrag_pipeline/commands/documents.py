@@ -25,7 +25,7 @@ def register(commands: Commands) -> None:
         "documents",
         run,
         summary="list the documents in the memory",
-        description="List the documents that the champion's memory holds: id, title and length in tokens.",
+        description="List the documents in the champion's memory: id, title and length in tokens.",
         examples=["zrag documents", "zrag documents --search 바다", "zrag documents --json | wc -l"],
     )
     parser.add_argument("--search", metavar="TEXT", help="only documents with this in their id, title or text")

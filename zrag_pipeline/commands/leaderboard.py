@@ -17,7 +17,7 @@ def register(commands: Commands) -> None:
         "leaderboard",
         run,
         summary="print the newest leaderboard of a corpus",
-        description="Print how every system did on the corpus evaluated last: recall, coverage, answers, cost.",
+        description="Print how every system did on the corpus that was evaluated last.",
         examples=["zrag leaderboard", "zrag leaderboard --markdown > results.md"],
     )
     parser.add_argument("--corpus-version", metavar="ID", help="which corpus (default: the one evaluated last)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 
 from zrag_pipeline import paths
 from zrag_pipeline.commands.parsing import Commands, add_command
@@ -36,6 +37,7 @@ def print_places() -> None:
     print(f"DAGSTER_HOME: {home}")
     print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
     print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
-    print(f"serve:        MLFLOW_TRACKING_URI=sqlite:///{paths.data_dir()}/mlflow.db \\")
+    store = shlex.quote(f"sqlite:///{paths.data_dir() / 'mlflow.db'}")
+    print(f"serve:        MLFLOW_TRACKING_URI={store} \\")
     print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")

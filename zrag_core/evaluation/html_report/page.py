@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from zrag_core.corpus.types import Corpus
 from zrag_core.evaluation.html_report.examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
-from zrag_core.evaluation.html_report.summary import summary_sentences
+from zrag_core.evaluation.html_report.summary import summary_sentences, vague_sentences
 from zrag_core.evaluation.html_report.tables import REFERENCES, comparison_tables, leaderboard_tables
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.report import MISSING, leaderboard_sections
@@ -115,10 +115,13 @@ def report_html(evaluation: Evaluation) -> str:
         evaluation=evaluation,
         splits=_split_sizes(split_of, questions),
         summary=[
-            sentence
-            for section in sections
-            if section.question_type == ALL_TYPES
-            for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
+            *(
+                sentence
+                for section in sections
+                if section.question_type == ALL_TYPES
+                for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
+            ),
+            *vague_sentences(evaluation.comparisons, budget=evaluation.budget),
         ],
         leaderboard=[leaderboard_tables(section, evaluation.budget) for section in sections],
         comparisons=list(comparison_tables(evaluation.comparisons)),

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from zrag_core.evaluation.headline import COVERAGE
 from zrag_core.evaluation.html_report.tables import REFERENCES
 from zrag_core.evaluation.report import LeaderboardSection, reader_label
 
 UNANSWERABLE = "unanswerable"  # the split whose questions ought to be refused
+# MemoRAG is made for questions that no single passage answers.
+VAGUE, CLUES = "vague", "memorag"
 
 
 def summary_sentences(
@@ -59,6 +62,28 @@ def summary_sentences(
     if any(refused.values()) or (refused and section.split == UNANSWERABLE):
         told.append(f"Refused, as not held: {', '.join(f'{count:,} by {name}' for name, count in refused.items())}.")
     return told
+
+
+def vague_sentences(comparisons: pd.DataFrame, *, budget: int) -> list[str]:
+    """Tell whether MemoRAG's advantage appears where it is at home, on vague questions; one sentence per split.
+
+    Args:
+        comparisons: rows of the table `comparisons`; may be empty.
+        budget: the evidence budget to speak of.
+    """
+    if comparisons.empty:
+        return []
+    rows = comparisons[
+        (comparisons["question_type"] == VAGUE)
+        & (comparisons["system"] == CLUES)
+        & (comparisons["measure"] == COVERAGE)
+        & (comparisons["budget"] == budget)
+    ]
+    return [
+        f"Vague questions, MemoRAG's home ground ({split}, {own['n_questions'].max():,} questions), coverage at "
+        f"{budget} tokens: {'; '.join(own['verdict'])}."
+        for split, own in rows.groupby("split", sort=False)
+    ]
 
 
 def _best(values: pd.Series, names: Sequence[str]) -> list[str]:

@@ -1,0 +1,237 @@
+"""Checks of an update: a sound one passes, and each way of going wrong fails the check that is there for it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from memory_fixtures import by_name
+
+from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.types import Document
+from zrag_core.model import update_checks
+from zrag_core.model.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
+from zrag_core.model.skill_folder import load_skill, shipped_skill
+from zrag_core.model.update_checks import (
+    deleted_text_absent,
+    drift_figures,
+    new_documents_coverage,
+    old_documents_delta,
+    run_update_checks,
+    updated_leak_coverage,
+)
+from zrag_core.model.updating import update_memory
+from zrag_core.model.writing import write_documents
+from zrag_core.settings import load_settings
+
+WRITTEN, REMOVED, ADDED = 22, 6, 8
+CORPUS = generate_almanac(WRITTEN + ADDED, "en", seed=11)
+OLD, NEW = CORPUS.documents[:WRITTEN], CORPUS.documents[REMOVED:]
+ADDED_IDS = {document.id for document in CORPUS.documents[WRITTEN:]}
+
+
+def about(documents):
+    ids = {document.id for document in documents}
+    return [question for question in CORPUS.questions if ids.issuperset(question.document_ids)]
+
+
+def edited(checkpoint, ids, change):
+    """The checkpoint with the slots of some documents changed."""
+    model = checkpoint.model.with_same_theta()
+    z = model.z.detach().clone()
+    rows = [row for row, document in enumerate(checkpoint.documents) if document.id in set(ids)]
+    z[rows] = change(z[rows])
+    model.hold(z, model.spans, model.lexical, model.frequency)
+    return replace(checkpoint, model=model)
+
+
+@pytest.fixture(scope="module")
+def former():
+    torch.set_num_threads(1)
+    model, config = load_skill(shipped_skill(), 0, device="cpu")
+    settings = load_settings(config["settings"] | {"writing": {"steps": 0, "threads": 1}})
+    settings = settings.model_copy(update={"decoding": settings.decoding.model_copy(update={"max_new_tokens": 40})})
+    written = write_documents(model, OLD, (), settings.writing)
+    model.remember(OLD, written.z, written.spans)
+    origin = Origin("s", "d", settings.writing, hash_rows(written.studied))
+    return Checkpoint("former", Path(), model, OLD, settings, {}, origin)
+
+
+def updated(former, documents):
+    made = update_memory(former, documents, (), former.origin.writing)
+    return replace(former, id="now", model=made.model, documents=tuple(documents), origin=made.origin)
+
+
+@pytest.fixture(scope="module")
+def now(former):
+    return updated(former, NEW)
+
+
+def test_a_sound_update_passes_every_check(former, now, tmp_path):
+    save_checkpoint(tmp_path / "c", now.model, NEW, now.settings, checkpoint_id="now", metrics={}, origin=now.origin)
+    lines = []
+    found = run_update_checks(
+        former, replace(now, folder=tmp_path / "c"), about(OLD), about(NEW), limit=24, on_check=lines.append
+    )
+    figures = by_name(found)
+    assert list(figures) == [
+        "old_documents_delta",
+        "old_documents_delta_constrained",
+        "old_documents_delta_competing",
+        "old_documents_delta_competing_constrained",
+        "rerouted_share",
+        "updated_leak_coverage",
+        "updated_floor_coverage",
+        "deleted_text_absent",
+        "new_documents_coverage",
+        "kept_documents_coverage",
+        "new_documents_coverage_constrained",
+        "kept_documents_coverage_constrained",
+        "routing_margin",
+        "probe_coverage",
+    ]
+    assert not [check for check in found if check.passed is False]
+    for name in ("old_documents_delta", "old_documents_delta_constrained", "deleted_text_absent"):
+        assert (figures[name].value, figures[name].threshold, figures[name].passed) == (0.0, 0.0, True)
+    assert figures["updated_leak_coverage"].value < 0.2
+    assert figures["new_documents_coverage"].value > 0.6
+    assert figures["kept_documents_coverage_constrained"].value > 0.8
+    assert len(lines) == 5
+    assert lines[0].startswith("1 of 5  old_documents_delta: old_documents_delta 0.000")
+
+
+def test_touched_rows_and_touched_theta_change_old_documents(former, now):
+    damaged = edited(now, [document.id for document in OLD[REMOVED:]], lambda z: z.flip(1) * 0.5)
+    figures = by_name(old_documents_delta(former, damaged, about(NEW), limit=24))
+    for name in ("old_documents_delta", "old_documents_delta_constrained"):
+        assert figures[name].value < -0.1
+        assert figures[name].passed is False
+    model = now.model.with_same_theta()
+    model._modules = {**model._modules, "projection": torch.nn.Linear(model.z.shape[2], model.backbone.hidden_size)}
+    other_theta = old_documents_delta(former, replace(now, model=model), about(NEW), limit=24)
+    assert by_name(other_theta)["old_documents_delta"].passed is False
+
+
+def test_what_was_written_anew_is_not_untouched(former, now, monkeypatch):
+    """A changed document that is routed to as before, and a row that was refined on something else."""
+    longer = [replace(document, text=f"Much is said. {document.text}") for document in OLD[:REMOVED]]
+    after = updated(former, [*longer, *OLD[REMOVED:]])
+    assert update_checks._untouched(former, after) == {row: row for row in range(REMOVED, WRITTEN)}
+    studied = now.origin.studied.clone()
+    studied[0] += 1
+    restudied = replace(now, origin=replace(now.origin, studied=studied))
+    assert update_checks._untouched(former, restudied) == {row: row - REMOVED for row in range(REMOVED + 1, WRITTEN)}
+
+
+def test_ups_and_downs_do_not_cancel():
+    check = update_checks._delta("d", {0: True, 1: False}, {0: False, 1: True}, [0, 1], judged=True)
+    assert (check.value, check.threshold, check.passed) == (0.0, 0.0, False)
+
+
+def test_only_questions_about_untouched_documents_count_as_old(former, monkeypatch):
+    changed = replace(OLD[10], text="Nothing is known any more.")
+    after = updated(former, [*OLD[1:10], changed, *OLD[11:]])
+    asked = []
+    original = update_checks._constrained
+    monkeypatch.setattr(update_checks, "_constrained", lambda c, qs: asked.extend(qs) or original(c, qs))
+    old_documents_delta(former, after, about(after.documents), limit=12)
+    ids = {identifier for question in asked for identifier in question.document_ids}
+    assert ids
+    assert not ids & {OLD[0].id, OLD[10].id}
+    assert len(asked) == 3 * 12
+    asked.clear()
+    assert old_documents_delta(former, after, [], limit=12) == []
+
+
+def test_a_memory_that_still_tells_what_was_removed_leaks(former, now):
+    sound = by_name(updated_leak_coverage(former, now, about(OLD), about(NEW), limit=24))
+    assert sound["updated_leak_coverage"].passed
+    # Each removed document's row goes on under another document's name, whose own text is not what it holds.
+    removed = {document.id: row for row, document in enumerate(former.documents[:REMOVED])}
+    hidden = [
+        Document(f"hidden-{key}", former.documents[row].title, "It says nothing.") for key, row in removed.items()
+    ]
+    after = updated(former, [*NEW, *hidden])
+    model = after.model
+    for name in ("z", "spans", "lexical"):
+        with torch.no_grad():
+            getattr(model, name)[-REMOVED:] = getattr(former.model, name)[:REMOVED]
+    leaking = by_name(updated_leak_coverage(former, after, about(OLD), about(NEW), limit=24))
+    assert leaking["updated_leak_coverage"].value > sound["updated_leak_coverage"].value + 0.3
+    assert leaking["updated_leak_coverage"].passed is False
+
+
+def test_the_stale_row_of_a_changed_document_leaks(former):
+    changed = [replace(document, text=f"{document.title} was forgotten.") for document in OLD[:REMOVED]]
+    after = updated(former, [*changed, *OLD[REMOVED:]])
+    sound = by_name(updated_leak_coverage(former, after, about(OLD), about(OLD[REMOVED:]), limit=24))
+    assert sound["updated_leak_coverage"].passed
+    for name in ("z", "spans"):
+        with torch.no_grad():
+            getattr(after.model, name)[:REMOVED] = getattr(former.model, name)[:REMOVED]
+    stale = by_name(updated_leak_coverage(former, after, about(OLD), about(OLD[REMOVED:]), limit=24))
+    assert stale["updated_leak_coverage"].passed is False
+
+
+def test_what_is_still_said_is_no_leak(former):
+    renamed = [replace(document, id=f"again-{document.id}") for document in OLD[:REMOVED]]
+    moved = updated(former, [*renamed, *OLD[REMOVED:]])
+    found = by_name(updated_leak_coverage(former, moved, about(OLD), about(OLD[REMOVED:]), limit=24))
+    assert found["updated_leak_coverage"].value < 0.2
+    longer = [replace(document, text=f"{document.text} More follows.") for document in OLD[:REMOVED]]
+    added_to = updated(former, [*longer, *OLD[REMOVED:]])
+    assert updated_leak_coverage(former, added_to, about(OLD), about(OLD), limit=24) == []
+
+
+def test_guessing_allows_for_what_few_questions_tell():
+    error = update_checks._sampling_error
+    assert error(0.1, 10_000) < 0.02 < error(0.1, 100) < error(0.1, 20)
+    assert error(0.0, 20) > 0
+    # The textbook's: 1.645 standard deviations of a difference between two shares.
+    assert error(0.5, 100, 50) == pytest.approx(1.645 * (0.25 * (1 / 100 + 1 / 50)) ** 0.5)
+
+
+def test_texts_in_the_folder_are_counted(former, now, tmp_path):
+    after = replace(now, folder=tmp_path)
+    (tmp_path / "documents.jsonl").write_text(NEW[0].text)
+    assert deleted_text_absent(former, after)[0].passed
+    (tmp_path / "documents.jsonl").write_text(OLD[0].text)
+    (check,) = deleted_text_absent(former, after)
+    assert check.passed is False
+    assert check.value >= 2
+    assert deleted_text_absent(former, replace(former, folder=tmp_path)) == []
+
+
+def test_new_documents_that_were_written_badly_fail(former, now, monkeypatch):
+    questions = [
+        replace(q, split="new_documents") if ADDED_IDS.intersection(q.document_ids) and q.split == "test" else q
+        for q in about(NEW)
+    ]
+    monkeypatch.setattr(update_checks, "_LEAST_QUESTIONS", 8)
+    sound = by_name(new_documents_coverage(former, now, questions, limit=30))
+    assert sound["new_documents_coverage"].passed
+    assert sound["new_documents_coverage"].threshold <= sound["kept_documents_coverage"].value - 0.03
+    damaged = edited(now, ADDED_IDS, lambda z: z.flip(1) * 0.5)
+    found = by_name(new_documents_coverage(former, damaged, questions, limit=30))
+    assert found["new_documents_coverage"].passed is False
+    assert found["kept_documents_coverage"].value == sound["kept_documents_coverage"].value
+    monkeypatch.setattr(update_checks, "_LEAST_QUESTIONS", 1000)
+    few = by_name(new_documents_coverage(former, now, questions, limit=10))
+    assert few["new_documents_coverage"].threshold is None
+    assert new_documents_coverage(former, former, about(OLD)) == []
+
+
+def test_drift_is_of_the_corpus_of_today(former):
+    found = by_name(drift_figures(former, about(OLD), limit=10))
+    assert found["routing_margin"].value > 0
+    assert found["probe_coverage"].value > 0.6
+    probe = update_checks.Probe(former, about(OLD), limit=10)
+    margins = []
+    for scores in probe.scores(range(10)):
+        ranked = scores.log_softmax(0).sort(descending=True).values
+        margins.append(float(ranked[0] - ranked[1]))
+    assert found["routing_margin"].value == pytest.approx(sum(margins) / 10, abs=1e-4)
+    # The same without most slots' content: routing knows less.
+    blurred = edited(former, [document.id for document in OLD], lambda z: torch.zeros_like(z))
+    assert by_name(drift_figures(blurred, about(OLD), limit=10))["routing_margin"].value < found["routing_margin"].value
+    assert drift_figures(former, []) == []

@@ -1,0 +1,48 @@
+"""Many byte strings at once, against Python's own search for each of them."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zrag_core import byte_search
+from zrag_core.byte_search import LEAST_BYTES, ByteSearch
+
+# Few letters, so that strings share their beginnings with one another and with what they do not stand in.
+few = st.binary(min_size=0, max_size=120).map(lambda data: bytes(byte % 3 for byte in data))
+
+
+@given(data=few, others=st.lists(few.filter(lambda b: len(b) >= LEAST_BYTES), max_size=5), draw=st.data())
+def test_it_finds_what_python_finds(data, others, draw):
+    patterns = list(others)
+    if len(data) >= LEAST_BYTES:
+        start = draw.draw(st.integers(0, len(data) - LEAST_BYTES))
+        patterns.append(data[start : draw.draw(st.integers(start + LEAST_BYTES, len(data)))])
+    wanted = {number for number, pattern in enumerate(patterns) if pattern in data}
+    assert ByteSearch(patterns).in_bytes(data) == wanted
+
+
+@pytest.mark.parametrize("chunk", [8, 12, 64])
+def test_borders_of_what_is_read_at_once_hide_nothing(monkeypatch, chunk):
+    monkeypatch.setattr(byte_search, "_CHUNK", chunk)
+    data = random.Random(0).randbytes(200)
+    patterns = [data[start : start + length] for start in range(180) for length in (8, 9, 20)]
+    assert ByteSearch(patterns).in_bytes(data) == set(range(len(patterns)))
+    missing = [pattern[:-1] + bytes([pattern[-1] ^ 1]) for pattern in patterns]
+    assert ByteSearch(missing).in_bytes(data) == set()
+
+
+def test_files_are_searched_as_they_are(tmp_path):
+    file = tmp_path / "numbers"
+    file.write_bytes(bytes(1000) + "서린도는 섬이다".encode() + bytes(7))
+    search = ByteSearch(["서린도는 섬이다".encode(), b"not in there", bytes(8)])
+    assert search.in_file(file) == {0, 2}
+    file.write_bytes(b"")
+    assert search.in_file(file) == set()
+    assert ByteSearch([]).in_file(file) == set()
+
+
+def test_strings_that_chance_would_find_are_refused():
+    with pytest.raises(ValueError, match="shorter than 8 bytes"):
+        ByteSearch([b"long enough", b"short"])

@@ -1,0 +1,66 @@
+"""`zrag add`: put documents into the champion's memory, now and for every later run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zrag_pipeline import paths
+from zrag_pipeline.commands.parsing import Commands, add_command
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    parser = add_command(
+        commands,
+        "add",
+        run,
+        summary="add documents to the champion's memory, or change them",
+        description="Add documents to the champion's memory. FILE is a .jsonl file with a row "
+        '{"id", "title", "text"} for each document, a .md or .txt file, a SQuAD or HotpotQA .json, or a folder of '
+        "such. A document whose id is known takes the place of that one. Only the rows of these documents are "
+        "written; the change is kept beside the corpus, which is not touched, and applied by every later run.",
+        examples=["zrag add notes.md", "zrag add more.jsonl --dry-run"],
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="file or folder with the documents")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add the documents and say what became of them."""
+    from zrag_core.corpus.readers import read_documents
+    from zrag_pipeline.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
+
+    documents = read_documents(arguments.file.expanduser())
+    if arguments.dry_run:
+        print("\n".join(_preview(documents)))
+        return 0
+    from zrag_core.model.checkpoint import load_checkpoint
+
+    with one_at_a_time():
+        champion = the_champion()
+        applied = change_corpus(
+            champion,
+            load_checkpoint(champion.folder, device=champion.backbone_device),
+            lambda overlay: overlay.with_added(documents),
+            reason=f"zrag add {arguments.file.name}",
+            on_progress=progress,
+        )
+    print("\n".join(applied.lines()))
+    return 0
+
+
+def _preview(documents: tuple) -> list[str]:
+    from zrag_core.corpus.overlay import apply_overlay, load_overlay
+    from zrag_core.corpus.types import Corpus
+    from zrag_core.model.updating import compare_documents
+    from zrag_pipeline.corpus_changes import documents_of, the_champion
+
+    champion = the_champion()
+    before = documents_of(champion)
+    overlay = load_overlay(paths.overlay_dir(champion.corpus)).with_added(documents)
+    change = compare_documents(before, apply_overlay(Corpus(champion.corpus, before, ()), overlay).documents)
+    lines = [f"would add:    {name}" for name in change.added]
+    lines += [f"would change: {name}" for name in change.changed]
+    lines += [f"would remove: {name} (its source is replaced)" for name in change.removed]
+    return lines or [f"nothing would change: {champion.checkpoint_id} holds this already"]

@@ -1,0 +1,82 @@
+"""`zrag remove`: take documents out of the champion's memory, and with `--purge` out of everything that is kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from zrag_core.errors import CorpusError, ZragError
+from zrag_pipeline import paths
+from zrag_pipeline.commands.parsing import Commands, add_command
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    parser = add_command(
+        commands,
+        "remove",
+        run,
+        summary="remove documents from the champion's memory, or erase them everywhere",
+        description="Remove documents from the champion's memory. They stay out of every later run, also where the "
+        "corpus still holds them; the former checkpoint is kept for `zrag rollback`. With --purge a document is "
+        "erased everywhere it could stand (older checkpoints, warehouse, answer cache, indexes, MLflow, reports, "
+        "Dagster's history), and everything is searched again to prove it. That cannot be undone.",
+        examples=["zrag remove town-17", "zrag remove notes.md   (all its passages)", "zrag remove --purge town-17"],
+    )
+    parser.add_argument("ids", nargs="+", metavar="ID", help="id of a document, or of the file it was cut from")
+    parser.add_argument("--purge", action="store_true", help="erase the documents from everything that is kept")
+    parser.add_argument("--yes", action="store_true", help="do not ask before erasing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Remove the documents; the exit code is 1 where something of a purged document is left."""
+    ids = list(dict.fromkeys(arguments.ids))
+    if arguments.purge:
+        return _purge(ids, confirmed=arguments.yes)
+    from zrag_core.corpus.overlay import find_documents, load_overlay
+    from zrag_core.model.checkpoint import load_checkpoint
+    from zrag_pipeline.corpus_changes import change_corpus, documents_of, one_at_a_time, progress, the_champion
+
+    with one_at_a_time():
+        champion = the_champion()
+        documents = documents_of(champion)
+        found = {name: find_documents(documents, name) for name in ids}
+        # What was removed before is no mistake: a command that was stopped half-way may be given again.
+        known = load_overlay(paths.overlay_dir(champion.corpus)).removed
+        if missing := [name for name in ids if not found[name] and name not in known]:
+            raise CorpusError(
+                f"no document '{missing[0]}' in the memory",
+                where=champion.checkpoint_id,
+                remedy="`zrag documents` lists them; nothing was removed",
+            )
+        applied = change_corpus(
+            champion,
+            load_checkpoint(champion.folder, device=champion.backbone_device),
+            lambda overlay: overlay.with_removed(found),
+            reason=f"zrag remove {' '.join(ids)}",
+            on_progress=progress,
+        )
+    print("\n".join(applied.lines()))
+    return 0
+
+
+def _purge(ids: list[str], *, confirmed: bool) -> int:
+    from zrag_pipeline.corpus_changes import one_at_a_time
+    from zrag_pipeline.purging.purge import erase, find_target
+
+    with one_at_a_time():
+        target = find_target(ids)
+        print("\n".join(target.lines()))
+        if not confirmed and not _asked():
+            print("nothing was erased")
+            return 1
+        return 0 if erase(target, print) else 1
+
+
+def _asked() -> bool:
+    if not sys.stdin.isatty():
+        raise ZragError(
+            "erasing asks for confirmation, and there is no terminal to ask on", remedy="add --yes to the command"
+        )
+    print("Erase this everywhere? It cannot be undone. [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")

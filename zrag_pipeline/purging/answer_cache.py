@@ -1,0 +1,45 @@
+"""The cache of paid answers: those that quote the document, answer questions about it, or read it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.patterns import Patterns
+from zrag_pipeline.purging.sqlite_files import delete_rows
+
+
+def purge_answer_cache(
+    path: Path, patterns: Patterns, prompt_hashes: Collection[str], summaries: Iterable[Path]
+) -> Erased:
+    """Delete answers.
+
+    Args:
+        prompt_hashes: of prompts that were about the document or quoted it.
+        summaries: files of MemoRAG's summaries, which are deleted: the replies that they were taken from go too.
+
+    Raises:
+        ZragError: the cache is in use.
+    """
+    if not path.exists():
+        return Erased("answer cache")
+    texts = [text for file in summaries if (text := _summary(file))]
+
+    def unwanted(row: dict) -> bool:
+        answer = row["answer"]
+        return (
+            row["prompt_hash"] in prompt_hashes
+            or patterns.find(answer) is not None
+            or any(text in answer for text in texts)
+        )
+
+    return Erased("answer cache", {"answers": delete_rows(path, "answers", unwanted, patterns)})
+
+
+def _summary(file: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(file.read_text(encoding="utf-8"))["summary"]
+    return None

@@ -1,0 +1,72 @@
+"""Dagster's history: previews and messages in events, and what steps printed.
+
+Runs and events stay, with the text cut out of them: deleting the runs that quote a sentence would delete most of
+them, and with them what every asset was made from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zrag_core.errors import ZragError
+from zrag_pipeline import paths
+from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.folders import redact_files
+from zrag_pipeline.purging.patterns import Patterns
+from zrag_pipeline.purging.sqlite_files import redact_database
+
+_DATABASES = ("history", "schedules")
+_TEXTS = ("storage", "logs")
+
+
+def refuse_running() -> None:
+    """Refuse to erase under a run that reads and writes what is erased.
+
+    Raises:
+        ZragError: a run is queued or in progress, or the history is kept where it cannot be erased from here.
+    """
+    home = paths.dagster_home_dir()
+    if not (home / "dagster.yaml").exists():
+        return
+    import dagster as dg
+    from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        if not isinstance(instance.event_log_storage, SqliteEventLogStorage):
+            raise ZragError(
+                "Dagster keeps its history elsewhere than in this folder, so it cannot be searched",
+                where=str(home / "dagster.yaml"),
+                remedy="erase with Dagster's default storage, or wipe that history first",
+            )
+        going = [status for status in dg.DagsterRunStatus if status not in _ended()]
+        runs = instance.get_runs(dg.RunsFilter(statuses=going), limit=1)
+    if runs:
+        raise ZragError(
+            f"the run {runs[0].run_id} of the job `{runs[0].job_name}` is {runs[0].status.value.lower()}",
+            where=str(home),
+            remedy="wait for its end (or terminate it in the Dagster UI), then repeat the command",
+        )
+
+
+def _ended() -> set:
+    import dagster as dg
+
+    status = dg.DagsterRunStatus
+    return {status.SUCCESS, status.FAILURE, status.CANCELED}
+
+
+def purge_dagster(patterns: Patterns) -> Erased:
+    """Cut the document out of events and of what steps printed.
+
+    Raises:
+        ZragError: a database is in use.
+    """
+    home = paths.dagster_home_dir()
+    databases = [path for name in _DATABASES for path in _databases(home / name)]
+    values = sum(redact_database(path, patterns) for path in databases)
+    files = redact_files("", [home / name for name in _TEXTS], patterns)
+    return Erased("Dagster", {"values with text cut out": values, **files.counts})
+
+
+def _databases(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.db"))

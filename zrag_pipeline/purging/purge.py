@@ -1,0 +1,116 @@
+"""`zrag remove --purge`: the order in which a document is erased everywhere, and the proof.
+
+The warehouse knows a document by its id and is the last to forget it: a command that was killed, or whose proof
+failed, finds the text there again when it is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zrag_core.corpus.overlay import find_documents, load_overlay, save_overlay
+from zrag_pipeline import paths
+from zrag_pipeline.champion import read_champions
+from zrag_pipeline.corpus_changes import change_corpus, documents_of, the_champion
+from zrag_pipeline.purging.answer_cache import purge_answer_cache
+from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
+from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.folders import (
+    purge_checkpoints,
+    purge_derived,
+    purge_leftovers,
+    redact_files,
+    summaries,
+)
+from zrag_pipeline.purging.mlflow_store import purge_mlflow
+from zrag_pipeline.purging.searching import Searched, search, search_file
+from zrag_pipeline.purging.target import Target, find_target
+from zrag_pipeline.purging.warehouse import prompt_hashes, purge_warehouse, sweep
+from zrag_pipeline.warehouse import Warehouse
+
+__all__ = ["erase", "find_target"]
+
+_OUT_OF_REACH = (
+    "out of reach:  backups, freed blocks of the disk, copies made by hand, and what was sent to the provider of an "
+    "answering model"
+)
+
+
+def erase(target: Target, say: Callable[[str], None]) -> bool:
+    """Erase the documents everywhere and prove it; returns whether nothing is left.
+
+    Raises:
+        ZragError: a run is in progress, a store is in use, or the memory cannot be changed.
+    """
+    refuse_running()
+    warehouse = Warehouse(paths.warehouse_file())
+    with warehouse.write():
+        pass  # nobody else writes: better known before anything is erased
+    roots = [paths.data_dir(), paths.dagster_home_dir()]
+    sweep(warehouse.path)
+    _forget(target)
+    say("erased:")
+    for erased in _stores(target, warehouse, roots):
+        say(erased.line())
+    searched = search(roots, target.patterns, leave_out=[warehouse.path])
+    if not searched.found:
+        say(purge_warehouse(warehouse.path, target).line())
+        search_file(warehouse.path, target.patterns, searched)
+    return _proved(target, searched, say)
+
+
+def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erased]:
+    yield purge_leftovers(roots)
+    cache, asked = paths.answer_cache_file(), prompt_hashes(warehouse, target)
+    yield purge_answer_cache(cache, target.patterns, asked, summaries())
+    yield purge_checkpoints(target)
+    known = warehouse.query("SELECT corpus_version FROM corpora")["corpus_version"]
+    yield purge_derived(target, known)
+    yield from purge_mlflow(target.patterns)
+    yield redact_files("reports", [paths.reports_dir(), paths.handles_dir()], target.patterns)
+    yield purge_dagster(target.patterns)
+
+
+def _forget(target: Target) -> None:
+    """Tombstones, and a champion without the documents."""
+    behind = {name: find_documents(target.documents, name) for name in target.names}
+    champions = read_champions()
+    champion = the_champion() if champions else None
+    if champion is None or champion.corpus != target.corpus or not _holds(champion, target):
+        folder = paths.overlay_dir(target.corpus)
+        overlay = load_overlay(folder)
+        changed = overlay.with_removed(behind)
+        if changed != overlay:
+            save_overlay(folder, changed)
+        return
+    from zrag_core.model.checkpoint import load_checkpoint
+
+    change_corpus(
+        champion,
+        load_checkpoint(champion.folder, device=champion.backbone_device),
+        lambda overlay: overlay.with_removed(behind),
+        reason=f"zrag remove --purge {' '.join(target.names)}",
+    )
+
+
+def _holds(champion, target: Target) -> bool:
+    ids = set(target.ids)
+    return any(document.id in ids for document in documents_of(champion))
+
+
+def _proved(target: Target, searched: Searched, say: Callable[[str], None]) -> bool:
+    counted = f"searched {searched.files:,} files, {searched.tables:,} tables"
+    if searched.found:
+        say(f"NOT ERASED: {counted}, and something is left in {len(searched.found):,} places:")
+        for line in searched.found:
+            say(f"  {line}")
+        say("remove these by hand and repeat the command; the warehouse keeps its rows until then")
+        return False
+    if target.patterns.sentences or target.patterns.titles:
+        say(f"proof:         {counted}: nothing left")
+    else:
+        say(f"proof:         {counted}, but there is no text of its own on record to look for")
+    say("the corpus:    is not touched; where it still holds the document, the tombstone keeps it out of every run")
+    say(_OUT_OF_REACH)
+    return True

@@ -1,0 +1,151 @@
+"""The warehouse: rows of the document, about it and quoting it, in every run; then the file is written anew.
+
+DuckDB neither shrinks its file nor overwrites what is deleted, so the rows that stay are copied into a fresh one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from zrag_core.errors import WarehouseError
+from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.searching import matching_rows
+from zrag_pipeline.purging.target import Target
+from zrag_pipeline.warehouse import Warehouse
+
+_ABOUT_QUESTIONS = ("evidence", "answers", "judgements", "scores", "memorag_traces", "questions")
+_QUOTING = ("documents", "questions", "evidence_targets", "evidence", "answers", "judgements", "memorag_traces")
+_WAIT_S = 30.0
+
+
+def prompt_hashes(warehouse: Warehouse, target: Target) -> set[str]:
+    """Hashes of the prompts that were about the document or quoted it: the key of the answer cache."""
+    found: set[str] = set()
+    with warehouse.read() as con:
+        _mark_questions(con, target)
+        for table in ("answers", "judgements"):
+            found |= _column(con, f"SELECT t.prompt_hash FROM {table} t JOIN about USING (corpus_version, question_id)")
+        quoting = _quoting(con, "evidence", target)
+        for table in ("answers", "judgements"):
+            found |= _column(
+                con,
+                f"""SELECT t.prompt_hash FROM {table} t JOIN evidence e USING (system, budget, question_id)
+                WHERE e.corpus_version = t.corpus_version AND list_contains(?, e.rowid)""",
+                quoting,
+            )
+    return found
+
+
+def purge_warehouse(path: Path, target: Target) -> Erased:
+    """Write the file anew without the document, in one step: until then the former one stands as it was.
+
+    Raises:
+        WarehouseError: the file is held by another process, or there is no room for two copies of it.
+    """
+    sweep(path)
+    work, fresh = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp") for _ in range(2))
+    with closing(duckdb.connect()) as con:
+        try:
+            # The former file is open for reading while its successor takes its place: no writer can come between.
+            _attach(con, path)
+            _copy(con, "former", "work", work)
+            con.execute("USE work")
+            counts = _delete_all(con, target)
+            con.execute("USE memory")
+            _copy(con, "work", "fresh", fresh)
+            con.execute("DETACH fresh")
+            shutil.copymode(path, fresh)
+            fresh.replace(path)
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"the warehouse cannot be written anew ({str(error).splitlines()[0]})",
+                where=str(path),
+                remedy="close what uses it, check the free space, and repeat the command; it goes on from here",
+            ) from error
+        finally:
+            con.close()
+            sweep(path)
+    return Erased("warehouse", {f"rows of {table}": n for table, n in counts.items()})
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed command left beside the warehouse."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _copy(con: duckdb.DuckDBPyConnection, source: str, name: str, path: Path) -> None:
+    """Copy tables, views and indexes into a new database file."""
+    con.execute(f"ATTACH '{_quoted(path)}' AS {name}")
+    con.execute(f"COPY FROM DATABASE {source} TO {name}")
+
+
+def _delete_all(con: duckdb.DuckDBPyConnection, target: Target) -> dict[str, int]:
+    """Delete the rows; returns how many of each table."""
+    _mark_questions(con, target)
+    ids, versions = list(target.ids), list(target.versions)
+    mine = "list_contains(?, corpus_version)"
+    counts: dict[str, int] = {}
+    for table in _ABOUT_QUESTIONS:
+        where = "(corpus_version, question_id) IN (SELECT corpus_version, question_id FROM about)"
+        counts[table] = _delete(con, table, where)
+    where = f"{mine} AND list_has_any(document_ids, ?)"
+    counts["evidence_targets"] = _delete(con, "evidence_targets", where, versions, ids)
+    counts["documents"] = _delete(con, "documents", f"{mine} AND list_contains(?, document_id)", versions, ids)
+    for table in _QUOTING:
+        rows = _quoting(con, table, target)
+        counts[table] = counts.get(table, 0) + _delete(con, table, "list_contains(?, rowid)", rows)
+    return counts
+
+
+def _attach(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Attach the file as `former`, read-only, waiting a while for others who hold it."""
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            con.execute(f"ATTACH '{_quoted(path)}' AS former (READ_ONLY)")
+            return
+        except duckdb.Error:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _quoting(con: duckdb.DuckDBPyConnection, table: str, target: Target) -> list[int]:
+    """Row ids of the rows of a table that quote the document, or say that they do."""
+    found = {rowid for _, rowid in matching_rows(con, table, target.patterns)}
+    if table == "evidence":  # which may end after the first words of one of its sentences
+        mine = "list_contains(?, corpus_version) AND list_has_any(source_document_ids, ?)"
+        rows = con.execute(f"SELECT rowid FROM evidence WHERE {mine}", [list(target.versions), list(target.ids)])
+        found |= {row[0] for row in rows.fetchall()}
+    return sorted(found)
+
+
+def _mark_questions(con: duckdb.DuckDBPyConnection, target: Target) -> None:
+    """Questions about the documents, as the temporary table `about`."""
+    con.execute(
+        """CREATE OR REPLACE TEMP TABLE about AS SELECT corpus_version, question_id FROM questions
+        WHERE list_contains(?, corpus_version)
+        AND (list_has_any(document_ids, ?) OR list_contains(?, metadata ->> 'about_document'))""",
+        [list(target.versions), list(target.ids), [*target.ids, *target.names]],
+    )
+
+
+def _delete(con: duckdb.DuckDBPyConnection, table: str, where: str, *params: Any) -> int:
+    (count,) = con.execute(f"DELETE FROM {table} WHERE {where}", list(params)).fetchone()
+    return count
+
+
+def _column(con: duckdb.DuckDBPyConnection, sql: str, *params: Any) -> set[str]:
+    return {row[0] for row in con.execute(sql, list(params)).fetchall() if row[0]}
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
