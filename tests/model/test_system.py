@@ -301,8 +301,9 @@ def test_the_second_step_of_free_decoding_goes_on_from_its_own_words(separated, 
     first = _system(separated, free=True, steps=1, routed_documents=1, free_spans=1).retrieve(QUESTIONS)
     routed = []
     for name in ("routing_scores", "routing_parts"):  # of the first and of the second step
+        score = getattr(separated.model, name)
 
-        def record(texts, queries, score=getattr(separated.model, name)):
+        def record(texts, queries, score=score):
             routed.append(list(texts))
             return score(texts, queries)
 
