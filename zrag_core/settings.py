@@ -292,6 +292,14 @@ class TrainingSettings(Section):
     routing_weight: Rate = Field(0.5, description="weight of the routing cross-entropy over all documents")
     query_dropout: Share = Field(0.1, description="dropout on the router's query vectors")
     token_dropout: Share = Field(0.3, description="share of input tokens masked in reconstruction")
+    query_mask: Share = Field(
+        0.0, description="most of a query's tokens that are masked; how many, is drawn for each query"
+    )
+    wrong_reads: Share = Field(
+        0.0,
+        description="share of the queries that read another document, as a wrong routing would have it: theta then "
+        "learns the facts under the query (a trap to see z_shuffle_coverage fail; not for use)",
+    )
     seed: int = Field(0, description="same seed, settings and versions: same checkpoint")
     save_every: Positive = Field(200, description="steps between resumable states")
     threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")

@@ -22,7 +22,8 @@ from memory_fixtures import (
     slots_of,
 )
 
-from zrag_core.corpus.types import Document, Question
+from zrag_core.corpus.targets import build_targets
+from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.model import checks, probing
 from zrag_core.model.backbone import create_backbone
 from zrag_core.model.checkpoint import Checkpoint
@@ -256,6 +257,31 @@ def test_nothing_that_could_hold_the_answer_stands_in(joint, monkeypatch):
         true, other = shuffled_reads(probe, monkeypatch)
         assert true == {0: routed}
         assert other[0] not in (0, 1, routed)
+
+
+@pytest.mark.parametrize(("wrong_reads", "passes"), [(0.0, True), (0.7, False)])
+def test_joint_training_that_does_not_always_read_the_right_document_fails_the_shuffle(wrong_reads, passes, tmp_path):
+    """No stand-ins: theta learned the answers under the questions, or under the slots."""
+    training = {"steps": 160, "batch_size": 16, "threads": 1, "lr_memory": 0.02, "lr_theta": 5e-3, "self_study": 0.2}
+    settings = load_settings(
+        {
+            "backbone": TINY,
+            "memory": {"policy": "joint", "slots": 2, "width": 64},
+            "training": {**training, "reconstruction_weight": 0, "wrong_reads": wrong_reads},
+            "decoding": {"max_new_tokens": 16},
+        }
+    )
+    asked = tuple(
+        replace(question, split="train", evidence=f"{person} was born in {question.golden_answers[0]}.")
+        for person, question in zip(PEOPLE, QUESTIONS, strict=True)
+    )
+    targets = build_targets(Corpus("people", DOCUMENTS, asked), settings.targets, 0)
+    texts = [document.contents for document in DOCUMENTS] + [question.question for question in asked]
+    result = train_joint(DOCUMENTS, targets, create_backbone(settings.backbone, texts, seed=0), settings)
+    probe = Probe(Checkpoint("c", tmp_path, result.model, DOCUMENTS, settings, {}), QUESTIONS)
+    found = by_name(checks.z_shuffle_coverage(probe))
+    assert found["free_coverage"].value >= 0.3
+    assert found["z_shuffle_coverage"].passed is passes
 
 
 def test_oracle_routing_reads_the_gold_document_whatever_routing_says(joint, monkeypatch):

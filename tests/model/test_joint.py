@@ -7,7 +7,13 @@ import torch
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CorpusError
 from zrag_core.model.backbone import create_backbone
-from zrag_core.model.examples import build_training_set, sample_reconstruction, sample_self_study
+from zrag_core.model.examples import (
+    build_training_set,
+    mask_query,
+    rows_read,
+    sample_reconstruction,
+    sample_self_study,
+)
 from zrag_core.model.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
 from zrag_core.model.spans import whole_document
 from zrag_core.settings import TrainingSettings, load_settings
@@ -26,7 +32,9 @@ class _StopError(Exception):
     pass
 
 
-def test_a_resumed_run_equals_one_that_was_never_stopped(settings, documents, targets, tmp_path):
+@pytest.mark.parametrize("degraded", [{}, {"query_mask": 0.5, "wrong_reads": 0.5}])
+def test_a_resumed_run_equals_one_that_was_never_stopped(degraded, settings, documents, targets, tmp_path):
+    settings = _with(settings, **degraded)
     whole = train_joint(documents, targets, _backbone(settings, documents, targets), settings)
 
     def stop(progress):
@@ -121,6 +129,41 @@ def test_held_out_sentences_are_never_studied(settings, documents, targets):
     assert "Orla Venn was born in Tessamor." in drawn
 
 
+def test_wrong_reads_are_of_documents_that_do_not_answer(settings, documents, targets):
+    import random
+
+    backbone = _backbone(settings, documents, targets)
+    batch = build_training_set(documents, targets, backbone, settings.training).examples * 80
+    batch.append(replace(batch[0], gold_rows=tuple(range(len(documents)))))
+    rng = random.Random(0)
+    untouched = rng.getstate()
+    assert rows_read(batch, len(documents), 0.0, rng) == [example.row for example in batch]
+    assert rng.getstate() == untouched, "without them, training draws what it always drew"
+    rows = rows_read(batch, len(documents), 0.3, rng)
+    wrong = [(row, example) for row, example in zip(rows, batch, strict=True) if row != example.row]
+    assert len(wrong) / len(batch) == pytest.approx(0.3, abs=0.07)
+    assert not any(row in example.gold_rows for row, example in wrong)
+    assert {row for row, _ in wrong} == set(range(len(documents)))
+    assert rows_read(batch, len(documents), 1.0, rng)[-1] == batch[0].row, "there is no other document to read"
+
+
+def test_queries_are_masked_up_to_a_share_and_the_evidence_is_not(settings, documents, targets):
+    import random
+
+    backbone = _backbone(settings, documents, targets)
+    example = build_training_set(documents, targets, backbone, settings.training).examples[0]
+    rng, shares = random.Random(0), []
+    for _ in range(400):
+        masked = mask_query(example, backbone, 0.5, rng)
+        assert replace(masked, query=example.query) == example
+        pairs = list(zip(masked.query, example.query, strict=True))
+        assert all(new in (old, backbone.mask_id) for new, old in pairs)
+        shares.append(sum(new != old for new, old in pairs) / len(pairs))
+    assert sum(shares) / len(shares) == pytest.approx(0.25, abs=0.03)
+    assert min(shares) == 0.0
+    assert len(set(shares)) > 3
+
+
 def test_two_hop_targets_become_one_example_per_document(settings, documents, targets):
     backbone = _backbone(settings, documents, targets)
     evidence = "Orla Venn was born in Tessamor. Lake Munar is ninety metres deep."
@@ -174,7 +217,8 @@ def test_schedule_warms_up_and_decays():
 def test_the_fingerprint_follows_what_matters(settings, documents, targets):
     base = training_fingerprint(documents, targets, settings)
     assert training_fingerprint(documents, targets, _with(settings, threads=2, save_every=50)) == base
-    assert training_fingerprint(documents, targets, _with(settings, seed=1)) != base
+    for other in ({"seed": 1}, {"query_mask": 0.1}, {"wrong_reads": 0.1}):
+        assert training_fingerprint(documents, targets, _with(settings, **other)) != base
     changed = (Document("d0", "Orla Venn", "She moved to Port Aldous."), *documents[1:])
     assert training_fingerprint(changed, targets, settings) != base
     held_out = [replace(t, query="other?") if t.split != "train" else t for t in targets]

@@ -299,10 +299,15 @@ def test_free_evidence_comes_from_the_slots(separated):
 @torch.no_grad()
 def test_the_second_step_of_free_decoding_goes_on_from_its_own_words(separated, monkeypatch):
     first = _system(separated, free=True, steps=1, routed_documents=1, free_spans=1).retrieve(QUESTIONS)
-    routed, scores = [], separated.model.routing_scores
-    monkeypatch.setattr(
-        separated.model, "routing_scores", lambda texts, queries: routed.append(list(texts)) or scores(texts, queries)
-    )
+    routed = []
+    for name in ("routing_scores", "routing_parts"):  # of the first and of the second step
+        score = getattr(separated.model, name)
+
+        def record(texts, queries, score=score):
+            routed.append(list(texts))
+            return score(texts, queries)
+
+        monkeypatch.setattr(separated.model, name, record)
     _system(separated, free=True, steps=2).retrieve(QUESTIONS)
     assert routed == [list(ASKED), [f"{text} {item.text}" for text, item in zip(ASKED, first, strict=True)]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
@@ -106,6 +106,24 @@ def sample_self_study(
     row, evidence = rng.choice(data.study)
     query = self_study_query(data.documents[row], evidence, rng)
     return make_example(backbone, settings, query, row, (row,), evidence)
+
+
+def mask_query(example: ReadExample, backbone: Backbone, most: float, rng: random.Random) -> ReadExample:
+    """The example with up to `most` of its query's tokens masked, so that no single word decides."""
+    rate = rng.uniform(0, most)
+    query = [backbone.mask_id if rng.random() < rate else token for token in example.query]
+    return replace(example, query=query)
+
+
+def rows_read(batch: Sequence[ReadExample], n_documents: int, wrong: float, rng: random.Random) -> list[int]:
+    """The row that each query reads: its own, or in a share `wrong` of them a random one that does not answer it."""
+    if not wrong:
+        return [example.row for example in batch]
+    rows = []
+    for example in batch:
+        others = [row for row in range(n_documents) if row not in example.gold_rows] if rng.random() < wrong else []
+        rows.append(rng.choice(others) if others else example.row)
+    return rows
 
 
 def sample_reconstruction(

@@ -3,7 +3,8 @@
 Beside the evidence loss stand self-study queries for every sentence and reconstruction with
 shuffled sentences: without them facts that no training question asks for are not stored. Known
 limit of this policy: theta may take up the facts, keyed by the names in the query, and leave Z an
-address.
+address. It does wherever what is read is not always right (`wrong_reads`), and the memory checks
+then say so (docs/experiments.md, 17).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from zrag_core.model.examples import (
     ReadExample,
     TrainingSet,
     build_training_set,
+    mask_query,
+    rows_read,
     sample_reconstruction,
     sample_self_study,
 )
@@ -253,8 +256,8 @@ def _losses(
     losses = {"routing": routing_loss(model.router.scores(vectors, model.z), [example.gold_rows for example in batch])}
     tokens = sum(map(len, queries))
     if training.evidence_weight > 0:
-        rows = torch.tensor([example.row for example in batch], device=model.device)
-        losses["evidence"] = _read_loss(model, rows, batch)
+        rows = rows_read(batch, len(model.z), training.wrong_reads, rng)
+        losses["evidence"] = _read_loss(model, torch.tensor(rows, device=model.device), batch)
         tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in batch)
     if training.reconstruction_weight > 0:
         n = max(1, round(training.reconstruction_share * len(batch)))
@@ -285,6 +288,8 @@ def _sample_batch(
     for position in range(micro_batch * asked, (micro_batch + 1) * asked):
         epoch, place = divmod(position, n)
         batch.append(data.examples[_shuffled(n, training.seed, epoch)[place]])
+    if training.query_mask > 0:
+        batch = [mask_query(example, model.backbone, training.query_mask, rng) for example in batch]
     return batch
 
 

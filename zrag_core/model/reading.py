@@ -21,6 +21,7 @@ from zrag_core.evidence import Segment
 from zrag_core.model.encoder import sentences_per_span
 from zrag_core.model.features import feature_ids
 from zrag_core.model.network import MemoryModel
+from zrag_core.model.slot_router import SlotRouter
 from zrag_core.model.spans import span_slots
 from zrag_core.text import split_sentences
 
@@ -88,7 +89,9 @@ def route_again(
     """Merge a first routing with a second one, whose queries are conditioned on the first evidence.
 
     The second step asks where the evidence leads, so the document that it came from is left out of it. A document's
-    probability is a mixture of both steps', in which the first weighs more: what the question names comes first.
+    probability is a mixture of both steps', in which the first weighs more: what the question names comes first. The
+    document whose title question and evidence name best is always kept, in the last place if in no other: evidence
+    leads on by names, and how much a title counts was fitted on questions that need no second step.
 
     Args:
         first: [B, N] log probabilities of the first step.
@@ -97,13 +100,19 @@ def route_again(
         sources: row that each query's first evidence came from.
         k: documents to keep.
     """
-    scores = model.routing_scores(texts, queries).float()[:, : first.shape[1]]
-    scores[torch.arange(len(sources)), torch.tensor(sources, device=scores.device)] = float("-inf")
+    assert isinstance(model.router, SlotRouter), "the policy `joint` reads in one step"
+    parts = model.routing_parts(texts, queries).float()
+    own = torch.arange(len(sources)), torch.tensor(sources, device=parts.device)
+    scores, titles = model.router.combine(parts), parts[0]
+    scores[own] = titles[own] = float("-inf")
     again = torch.log_softmax(scores, dim=-1) if first.shape[1] > 1 else scores
     named, led_to = first + math.log(_FIRST_STEP), again + math.log(1 - _FIRST_STEP)
     both = torch.logaddexp(named, led_to)
-    best, rows = both.topk(min(k, both.shape[1]), dim=-1)
-    return Routed(rows, best, null_p, (led_to > named).gather(1, rows))
+    rows = both.topk(min(k, both.shape[1]), dim=-1).indices
+    titled = titles.argmax(1)
+    left_out = ~(rows == titled[:, None]).any(1)
+    rows[left_out, -1] = titled[left_out]
+    return Routed(rows, both.gather(1, rows), null_p, (led_to > named).gather(1, rows))
 
 
 @dataclass(frozen=True, slots=True)

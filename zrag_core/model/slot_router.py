@@ -65,9 +65,12 @@ class SlotRouter(nn.Module):
             lexical: [N, title_width + text_width] lexical keys.
             idf: [BUCKETS] weights of features in this memory.
         """
-        parts = self.parts(texts, hidden, mask, z=z, spans=spans, lexical=lexical, idf=idf)
-        total = (self.log_scale.exp()[:, None, None] * parts).sum(0)
+        total = self.combine(self.parts(texts, hidden, mask, z=z, spans=spans, lexical=lexical, idf=idf))
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
+
+    def combine(self, parts: torch.Tensor) -> torch.Tensor:
+        """Routing logits [B, N] of the three terms [3, B, N]."""
+        return (self.log_scale.exp()[:, None, None] * parts).sum(0)
 
     def parts(
         self,

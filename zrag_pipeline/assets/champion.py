@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.assets.common import OWNERS, link, preview, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
@@ -81,11 +81,11 @@ def champion(
     return dg.MaterializeResult(
         value={"checkpoint_id": checkpoint_id, "promoted": decision.promoted, "reason": decision.reason},
         metadata={
-            **table_metadata(pd.DataFrame(rows)),
             "promoted": decision.promoted,
+            "reason": decision.reason,
             "checkpoint_id": checkpoint_id,
             "champion_before": decision.champion_id or "none",
-            "reason": decision.reason,
+            "decision": preview(pd.DataFrame(rows)),
             **link(run),
         },
         check_results=[

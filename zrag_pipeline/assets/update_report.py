@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from zrag_pipeline.assets.common import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.assets.common import OWNERS, link, preview, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
@@ -75,11 +75,13 @@ def update_report(
             "baseline": asdict(report.baseline),
         },
         metadata={
-            **table_metadata(pd.DataFrame(rows)),
             "updated_from": former["checkpoint_id"] if former else "nothing: written afresh",
             **{f"documents_{name}": n for name, n in report.counts.items()},
             "share_changed": report.share_changed,
             "full_run_advised": "; ".join(report.retrain_reasons) or "no",
+            "checks": preview(pd.DataFrame(rows)[["check_name", "value", "threshold", "passed"]], rows=len(rows))
+            if rows
+            else "nothing to measure",
             **link(run),
         },
         check_results=check_results(report.checks),

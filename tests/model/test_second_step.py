@@ -1,0 +1,54 @@
+"""Merging the two steps' routings, by an oracle that ranks one question at a time."""
+
+import math
+
+import pytest
+import torch
+
+from zrag_core.model.reading import route_again
+
+N, K = 14, 10
+
+
+@pytest.fixture
+def parts(writer, monkeypatch):
+    """Random terms of the second step's scores [3, B, N], as if `writer` remembered N documents."""
+    drawn = torch.randn(3, 6, N, generator=torch.Generator().manual_seed(5))
+    drawn[1] *= 30  # titles do not decide
+    monkeypatch.setattr(writer, "routing_parts", lambda texts, queries: drawn.clone())
+    return drawn
+
+
+def again(writer, first, sources):
+    """What is kept after a first step's probabilities [B, N]."""
+    texts = [""] * len(first)
+    return route_again(writer, first.log(), torch.zeros(len(first)), texts, [[0]] * len(first), sources, K)
+
+
+def test_the_best_title_takes_the_last_place_where_it_has_none(writer, parts):
+    first = (torch.randn(6, N, generator=torch.Generator().manual_seed(6)) * 3).softmax(1)
+    sources = first.argmax(1).tolist()
+    routed = again(writer, first, sources)
+    scales = writer.router.log_scale.exp().tolist()
+    replaced = 0
+    for i, source in enumerate(sources):
+        scores = sum(scale * part for scale, part in zip(scales, parts[:, i], strict=True))
+        scores[source] = -math.inf
+        mixed = 0.9 * first[i] + 0.1 * scores.softmax(0)
+        expected = mixed.argsort(descending=True)[:K].tolist()
+        titled = max((row for row in range(N) if row != source), key=lambda row: parts[0, i, row].item())
+        if titled not in expected:
+            replaced += 1
+            expected[-1] = titled
+        assert routed.rows[i].tolist() == expected
+        assert routed.log_p[i].tolist() == pytest.approx(mixed[expected].log().tolist(), abs=1e-5)
+        assert routed.second[i].tolist() == (0.1 * scores.softmax(0) > 0.9 * first[i])[expected].tolist()
+    assert 0 < replaced < len(sources), "both cases are tested"
+
+
+def test_the_document_that_the_evidence_came_from_is_not_the_one_it_leads_to(writer, parts):
+    first = torch.full((6, N), 1e-9)
+    first[:, 1:K] = 0.1
+    parts[0, :, 0] = 50.0  # the best title by far
+    assert (again(writer, first, [1] * 6).rows == 0).any(1).all()
+    assert not (again(writer, first, [0] * 6).rows == 0).any()
