@@ -49,7 +49,7 @@ def champion(
         context.log.info("policy joint alone: no written memory, so no champion")
         reason = "a memory of the policy joint is no candidate: it cannot be updated"
         return dg.MaterializeResult(
-            value={"checkpoint_id": None, "promoted": False, "reason": reason},
+            value={"corpus_version": version, "checkpoint_id": None, "promoted": False, "reason": reason},
             check_results=[dg.AssetCheckResult(check_name="promoted", passed=True, description=reason)],
         )
     checkpoint_id, corpus = memory["checkpoint_id"], warehouse.load_corpus(version)
@@ -79,7 +79,12 @@ def champion(
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(
-        value={"checkpoint_id": checkpoint_id, "promoted": decision.promoted, "reason": decision.reason},
+        value={
+            "corpus_version": version,
+            "checkpoint_id": checkpoint_id,
+            "promoted": decision.promoted,
+            "reason": decision.reason,
+        },
         metadata={
             "promoted": decision.promoted,
             "reason": decision.reason,
