@@ -125,6 +125,13 @@ def retrain_reasons(share_changed: float, state: State, baseline: State, setting
     return reasons
 
 
+def checks_markdown(checks: Sequence[MemoryCheck]) -> str:
+    """The figures as a list, for the asset's page."""
+    verdicts = {True: " passed", False: " **failed**", None: ""}
+    lines = [f"- {check.check_name}: {check.value:.3f}{verdicts[check.passed]}" for check in checks]
+    return "\n".join(lines) or "nothing to measure"
+
+
 def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
     """One result for each proof; what was not measured passes, and says so."""
     results = []

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from zrag_pipeline.assets.common import OWNERS, link, preview, tracked
+from zrag_pipeline.assets.common import OWNERS, link, tracked
 from zrag_pipeline.settings_resource import SettingsHandle
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
@@ -45,9 +45,7 @@ def update_report(
     """Prove the update, and measure drift."""
     from dataclasses import asdict
 
-    import pandas as pd
-
-    from zrag_pipeline.update_report import check_results, report_update
+    from zrag_pipeline.update_report import check_results, checks_markdown, report_update
 
     loaded, run_id, version = settings.load(), context.run.run_id, memory["corpus_version"]
     common = {"corpus_version": version, "checkpoint_id": memory["checkpoint_id"], "run_id": run_id}
@@ -77,11 +75,9 @@ def update_report(
         metadata={
             "updated_from": former["checkpoint_id"] if former else "nothing: written afresh",
             **{f"documents_{name}": n for name, n in report.counts.items()},
-            "share_changed": report.share_changed,
+            "share_changed": round(report.share_changed, 3),
             "full_run_advised": "; ".join(report.retrain_reasons) or "no",
-            "checks": preview(pd.DataFrame(rows)[["check_name", "value", "threshold", "passed"]], rows=len(rows))
-            if rows
-            else "nothing to measure",
+            "checks": dg.MetadataValue.md(checks_markdown(report.checks)),
             **link(run),
         },
         check_results=check_results(report.checks),
