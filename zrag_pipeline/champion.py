@@ -5,7 +5,8 @@
       "champion": {"checkpoint_id": "memory-...", "folder": "checkpoints/memory-...", "corpus_version": "...",
                    "corpus": "almanac", "decoding": {...}, "backbone_device": "auto",
                    "promoted_at": "2026-01-31T12:00:00+00:00", "reason": "..."},
-      "former": [{...}, ...]        what was the champion before, newest first, at most twenty
+      "former": [{...}, ...],       what was the champion before, newest first, at most twenty
+      "rejected": ["memory-..."]    what was rolled back: no run promotes it again
     }
 
 Folders inside the data folder are written relative to it, so that it can be moved. The file is replaced as a whole.
@@ -41,6 +42,7 @@ class Champion:
         backbone_device: `backbone.device` of that run.
         promoted_at: ISO 8601 time with its zone.
         reason: why it became the champion, for people.
+        proven: whether a run has checked it against the champion before; False for what a command has just written.
     """
 
     checkpoint_id: str
@@ -51,6 +53,7 @@ class Champion:
     backbone_device: str
     promoted_at: str
     reason: str
+    proven: bool = True
 
 
 def champion_file() -> Path:
@@ -82,11 +85,30 @@ def read_champions() -> list[Champion]:
     Raises:
         CheckpointError: the file is damaged.
     """
+    values = _read()
+    if values is None:
+        return []
+    try:
+        return [_from_json(entry) for entry in (values["champion"], *values["former"])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(str(error) or type(error).__name__) from error
+
+
+def rejected_checkpoints() -> list[str]:
+    """Return the ids of checkpoints that were rolled back, newest first.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    return list((_read() or {}).get("rejected", ()))
+
+
+def _read() -> dict[str, Any] | None:
     file = champion_file()
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return []
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(str(error)) from error
     try:
@@ -98,9 +120,9 @@ def read_champions() -> list[Champion]:
                 where=str(file),
                 remedy="use the version of zRAG that wrote it, or remove the file and " + _AGAIN,
             )
-        return [_from_json(entry) for entry in (values["champion"], *values["former"])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(str(error) or type(error).__name__) from error
+    return values
 
 
 def write_champion(champion: Champion) -> None:
@@ -111,18 +133,28 @@ def write_champion(champion: Champion) -> None:
     """
     with _locked():
         before = [entry for entry in read_champions() if entry.checkpoint_id != champion.checkpoint_id]
-        _write([champion, *before])
+        rejected = [name for name in rejected_checkpoints() if name != champion.checkpoint_id]
+        _write([champion, *before], rejected)
 
 
-def write_champions(champions: Sequence[Champion]) -> None:
-    """Replace the whole record: the champion first, then the former ones, newest first (at least one)."""
+def write_champions(champions: Sequence[Champion], *, rejected: Sequence[str] | None = None) -> None:
+    """Replace the whole record: the champion first, then the former ones, newest first (at least one).
+
+    Args:
+        rejected: ids of what was rolled back; left out, they stay.
+    """
     with _locked():
-        _write(champions)
+        _write(champions, rejected_checkpoints() if rejected is None else rejected)
 
 
-def _write(champions: Sequence[Champion]) -> None:
+def _write(champions: Sequence[Champion], rejected: Sequence[str]) -> None:
     entries = [_to_json(entry) for entry in champions[: _FORMER + 1]]
-    values = {"format_version": FORMAT_VERSION, "champion": entries[0], "former": entries[1:]}
+    values = {
+        "format_version": FORMAT_VERSION,
+        "champion": entries[0],
+        "former": entries[1:],
+        "rejected": list(rejected[:_FORMER]),
+    }
     write_json_atomic(champion_file(), values)
 
 
@@ -146,8 +178,12 @@ def _to_json(champion: Champion) -> dict[str, Any]:
 
 def _from_json(values: dict[str, Any]) -> Champion:
     champion = Champion(**{**values, "folder": paths.data_path() / values["folder"]})
-    texts = asdict(champion) | {"folder": "", "decoding": ""}
-    if not isinstance(champion.decoding, dict) or not all(isinstance(value, str) for value in texts.values()):
+    texts = asdict(champion) | {"folder": "", "decoding": "", "proven": ""}
+    if (
+        not isinstance(champion.decoding, dict)
+        or not isinstance(champion.proven, bool)
+        or not all(isinstance(value, str) for value in texts.values())
+    ):
         raise TypeError("a field is of another kind")
     return champion
 

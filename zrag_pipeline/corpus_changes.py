@@ -161,7 +161,15 @@ def change_corpus(
     )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_champion(
-        replace(champion, checkpoint_id=made, folder=target, corpus_version=version, promoted_at=now, reason=reason)
+        replace(
+            champion,
+            checkpoint_id=made,
+            folder=target,
+            corpus_version=version,
+            promoted_at=now,
+            reason=reason,
+            proven=False,
+        )
     )
     return Applied(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
 

@@ -5,6 +5,7 @@ An update starts from a former checkpoint and writes only what is new or changed
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import resource
@@ -22,6 +23,7 @@ from zrag_core.model.checkpoint import (
     hash_rows,
     load_checkpoint,
     memory_id,
+    read_config,
     row_settings,
     save_checkpoint,
     stored_hashes,
@@ -32,7 +34,7 @@ from zrag_core.model.updating import CorpusChange, update_memory
 from zrag_core.model.writing import Written, write_documents
 from zrag_core.settings import BackboneSettings, DecodingSettings, Settings, TrainingSettings
 from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champion
+from zrag_pipeline.champion import read_champion, read_champions
 from zrag_pipeline.warehouse import Warehouse
 
 
@@ -116,11 +118,14 @@ def _candidates() -> Iterator[Path]:
         champion = None
     if champion is not None:
         yield champion.folder
-    newest = paths.handles_dir() / "memory" / "latest.json"
-    if newest.is_file():
-        folder = json.loads(newest.read_text(encoding="utf-8")).get("folder")
-        if folder:
-            yield Path(folder)
+    if folder := _newest_handle().get("folder"):
+        yield Path(folder)
+
+
+def _newest_handle() -> dict[str, Any]:
+    """Handle of the memory that a run made last; empty before the first."""
+    file = paths.handles_dir() / "memory" / "latest.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _refuse_seen(documents: Sequence[Document], config: Mapping[str, Any]) -> None:
@@ -193,13 +198,49 @@ def _update(
     return dataclasses.replace(
         saved,
         metrics={**saved.metrics, **timing},
-        former={
-            "checkpoint_id": former.id,
-            "folder": str(folder),
-            "corpus_version": former.config["corpus_version"],
-        },
+        former=_former_of(saved.checkpoint_id, folder),
         change=change,
     )
+
+
+def _former_of(checkpoint_id: str, folder: Path) -> dict[str, str]:
+    """What a checkpoint was updated from. A run that is repeated starts from its own result: what that one says."""
+    if read_config(folder)["checkpoint_id"] == checkpoint_id:
+        newest = _newest_handle()
+        if newest.get("checkpoint_id") == checkpoint_id and newest.get("former") is not None:
+            return newest["former"]
+    return _reference(folder)
+
+
+def proof_base(handle: Mapping[str, Any]) -> dict[str, str] | None:
+    """The checkpoint that an update is proven against: the newest champion that a run has checked.
+
+    Not simply the one it was made from: that may be one whose proofs failed or were never run (a run that was
+    stopped, `zrag add`), and held against that, what went wrong before would pass.
+
+    Args:
+        handle: of the asset `memory`, with a folder.
+
+    Returns:
+        checkpoint_id, folder and corpus_version; None where the checkpoint was written afresh, or is that champion.
+    """
+    if handle["former"] is None:
+        return None
+    skill = read_config(Path(handle["folder"]))["skill"]
+    for champion in read_champions():
+        if not champion.proven:
+            continue
+        with contextlib.suppress(CheckpointError, KeyError):  # gone, or of another kind
+            if read_config(champion.folder)["skill"] == skill:
+                return None if champion.checkpoint_id == handle["checkpoint_id"] else _reference(champion.folder)
+        break
+    return None if handle["former"]["checkpoint_id"] == handle["checkpoint_id"] else dict(handle["former"])
+
+
+def _reference(folder: Path) -> dict[str, str]:
+    config = read_config(folder)
+    version = config["corpus_version"]
+    return {"checkpoint_id": config["checkpoint_id"], "folder": str(folder), "corpus_version": version}
 
 
 def _save(

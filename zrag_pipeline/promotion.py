@@ -8,11 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zrag_core.corpus.overlay import apply_overlay, load_overlay
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
 from zrag_core.model.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
-from zrag_pipeline.champion import Champion, read_champion, read_champions, write_champion, write_champions
+from zrag_pipeline import paths
+from zrag_pipeline.champion import (
+    Champion,
+    read_champion,
+    read_champions,
+    rejected_checkpoints,
+    write_champion,
+    write_champions,
+)
+from zrag_pipeline.corpus_changes import one_at_a_time
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
@@ -64,14 +74,16 @@ def decide(
         corpus: its corpus.
     """
     checkpoint_id, failed = handle["checkpoint_id"], tuple(dict.fromkeys(failed_checks))
-    try:
-        champion = read_champion()
-    except CheckpointError as error:  # a folder that is gone cannot be compared with
-        log(str(error))
-        champion = None
+    champion = _present_champion(log)
     before = None if champion is None else champion.checkpoint_id
     if before == checkpoint_id:
-        return Decision(checkpoint_id, before, True, "it is the champion already")
+        reason = "it is the champion already"
+        if failed:
+            reason += f", but memory checks fail: {', '.join(failed)}; `zrag rollback` takes it back"
+        return Decision(checkpoint_id, before, True, reason, failed_checks=failed)
+    if checkpoint_id in rejected_checkpoints():
+        reason = f"it was rolled back; `zrag promote {checkpoint_id}` makes it the champion again"
+        return Decision(checkpoint_id, before, False, reason, failed_checks=failed)
     if failed:
         return Decision(checkpoint_id, before, False, f"memory checks fail: {', '.join(failed)}", failed_checks=failed)
     if champion is None:
@@ -87,6 +99,35 @@ def decide(
     promoted = all(result.passed for result in results)
     reason = f"against {before}: " + "; ".join(result.sentence() for result in results)
     return Decision(checkpoint_id, before, promoted, reason, tuple(results))
+
+
+def carry_out(
+    decision: Decision, handle: Mapping[str, Any], corpus: Corpus, settings: Settings, tracking: Tracking
+) -> Decision:
+    """Make the checkpoint the champion if that is what was decided, and nothing has happened meanwhile.
+
+    `zrag add`, `zrag remove` and `zrag rollback` may have changed champion and corpus while the run was under way;
+    what it made of the corpus before must not undo that.
+
+    Returns:
+        the decision, or that it was overtaken.
+    """
+    if not decision.promoted:
+        return decision
+    with one_at_a_time():
+        champion = _present_champion()
+        if (champion and champion.checkpoint_id) != decision.champion_id:
+            return replace(decision, promoted=False, reason="the champion was changed by a command during this run")
+        if apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name))).documents != corpus.documents:
+            reason = "documents were added or removed by a command during this run; the next one has them"
+            return replace(decision, promoted=False, reason=reason)
+        if champion is None or champion.checkpoint_id != decision.checkpoint_id:
+            promote(handle, corpus.name, settings, decision.reason, tracking, corpus)
+        else:
+            if not decision.failed_checks:
+                write_champion(replace(champion, proven=True))
+            set_alias(tracking, decision.checkpoint_id)  # made by a command, and registered by this run
+    return decision
 
 
 def promote(
@@ -148,30 +189,35 @@ def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
     Raises:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
-    present, *former = read_champions() or [None]
-    if present is None:
-        raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
-    kept = [entry for entry in former if (entry.folder / "config.json").is_file()]
-    if not kept:
-        raise CheckpointError(
-            f"nothing to roll back to: {present.checkpoint_id} has no predecessor whose checkpoint is still there",
-            remedy="`zrag promote CHECKPOINT` makes any checkpoint the champion",
-        )
-    restored = replace(kept[0], promoted_at=now(), reason=f"rolled back from {present.checkpoint_id}")
-    # The one that is taken back leaves the record, so that rolling back twice goes back twice.
-    write_champions([restored, *kept[1:]])
-    set_alias(tracking, restored.checkpoint_id)
+    with one_at_a_time():
+        present, *former = read_champions() or [None]
+        if present is None:
+            raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
+        kept = [entry for entry in former if (entry.folder / "config.json").is_file()]
+        if not kept:
+            raise CheckpointError(
+                f"nothing to roll back to: {present.checkpoint_id} has no predecessor whose checkpoint is still there",
+                remedy="`zrag promote CHECKPOINT` makes any checkpoint the champion",
+            )
+        restored = replace(kept[0], promoted_at=now(), reason=f"rolled back from {present.checkpoint_id}")
+        # The one that is taken back leaves the record, so that rolling back twice goes back twice, and no run may
+        # bring it back.
+        write_champions([restored, *kept[1:]], rejected=[present.checkpoint_id, *rejected_checkpoints()])
+        set_alias(tracking, restored.checkpoint_id)
     return present, restored
 
 
 def set_alias(tracking: Tracking, checkpoint_id: str) -> None:
     """Point the registry's alias at the version of this checkpoint.
 
-    What `zrag add` and `zrag remove` write has no version until the next run of the pipeline registers it.
+    What `zrag add` and `zrag remove` write has no version until the next run of the pipeline registers it; until then
+    nobody has the alias, so that no other model answers in its name.
     """
     version = tracking.version_of(MODEL, checkpoint_id)
     if version is not None:
         tracking.client.set_registered_model_alias(MODEL, ALIAS, version)
+    elif tracking.client.search_registered_models(f"name='{MODEL}'"):
+        tracking.client.delete_registered_model_alias(MODEL, ALIAS)
 
 
 def failed_checks(warehouse: Warehouse, run_ids: Sequence[str], checkpoint_id: str) -> list[str]:
@@ -214,6 +260,16 @@ def decision_rows(decision: Decision, corpus_version: str, margin: float) -> lis
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _present_champion(log: Callable[[str], None] | None = None) -> Champion | None:
+    """The champion; None where there is none, or its folder is gone, so that it cannot be compared with."""
+    try:
+        return read_champion()
+    except CheckpointError as error:
+        if log:
+            log(str(error))
+        return None
 
 
 def _least_confidence(folder: Path, corpus: Corpus, settings: Settings) -> float:

@@ -18,6 +18,7 @@ from zrag_core.model.update_checks import drift_figures, run_update_checks
 from zrag_core.model.updating import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
 from zrag_pipeline import paths
+from zrag_pipeline.memory import proof_base
 from zrag_pipeline.warehouse import Warehouse
 
 
@@ -26,10 +27,12 @@ class State:
     """Where a memory stands; drift is the way from that after the last run that made everything afresh.
 
     Attributes:
+        corpus, corpus_version: name and version of what it holds.
         margin: mean difference of log P of the first and the second routed document, on a fixed sample of questions.
         coverage: constrained coverage on the same questions. Both are None where no question could be asked.
     """
 
+    corpus: str
     corpus_version: str
     margin: float | None
     coverage: float | None
@@ -37,16 +40,18 @@ class State:
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """A checkpoint beside the one that it was updated from.
+    """A checkpoint beside the last one that a run has checked.
 
     Attributes:
-        change: None where the checkpoint was written afresh.
+        former: the checkpoint that it is held against; None where it was written afresh or nothing has changed.
+        change: since that one.
         checks: rows of `memory_checks`: the proofs, where there was an update, and the figures of drift.
         baseline, state: after the last full run, and now.
         share_changed: share of the corpus changed since the baseline.
         retrain_reasons: why everything should be made afresh; empty where nothing says so.
     """
 
+    former: dict[str, str] | None
     change: CorpusChange | None
     checks: tuple[MemoryCheck, ...]
     baseline: State
@@ -81,7 +86,7 @@ def report_update(
     torch.set_num_threads(settings.training.threads)
     checkpoint = _load(handle, settings)
     corpus = warehouse.load_corpus(handle["corpus_version"])
-    former = handle["former"]
+    former = proof_base(handle)
     size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
     if former is None:
@@ -92,13 +97,13 @@ def report_update(
         asked = _questions(warehouse, former["corpus_version"])
         checks = run_update_checks(before, checkpoint, asked, corpus.questions, **size, on_check=log)
     figures = {check.check_name: check.value for check in checks}
-    state = State(handle["corpus_version"], figures.get("routing_margin"), figures.get("probe_coverage"))
-    baseline = None if former is None else _baseline()
+    state = State(corpus.name, handle["corpus_version"], figures.get("routing_margin"), figures.get("probe_coverage"))
+    baseline = None if handle["former"] is None else _baseline(corpus.name)
     share, reasons = 0.0, []
     if baseline is not None:
         share = _share_changed(warehouse, baseline, checkpoint.documents)
         reasons = retrain_reasons(share, state, baseline, settings.updates)
-    return UpdateReport(change, checks, baseline or state, state, share, tuple(reasons))
+    return UpdateReport(former, change, checks, baseline or state, state, share, tuple(reasons))
 
 
 def retrain_reasons(share_changed: float, state: State, baseline: State, settings: UpdateSettings) -> list[str]:
@@ -167,13 +172,13 @@ def _load(handle: Mapping[str, Any], settings: Settings) -> Checkpoint:
     return replace(loaded, settings=loaded.settings.model_copy(update={"decoding": settings.decoding}))
 
 
-def _baseline() -> State | None:
-    """The baseline that the newest report went on from; None before the first."""
+def _baseline(corpus: str) -> State | None:
+    """The baseline that the newest report of a corpus went on from; None before the first."""
     newest = paths.handles_dir() / "update_report" / "latest.json"
     if not newest.is_file():
         return None
     value = json.loads(newest.read_text(encoding="utf-8")).get("baseline")
-    return State(**value) if value else None
+    return State(**value) if value and value.get("corpus") == corpus else None
 
 
 def _share_changed(warehouse: Warehouse, baseline: State, documents: Sequence[Document]) -> float:

@@ -5,20 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from zrag_core.corpus.types import Corpus
+from zrag_core.corpus.overlay import Overlay, save_overlay
+from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CheckpointError
 from zrag_core.evaluation.comparison import Comparison
 from zrag_core.model.challenge import NonInferiority
 from zrag_core.settings import load_settings
-from zrag_pipeline import promotion
-from zrag_pipeline.champion import read_champion
+from zrag_pipeline import paths, promotion
+from zrag_pipeline.champion import read_champion, write_champion
 from zrag_pipeline.cli import main
-from zrag_pipeline.promotion import decide, decision_rows, promote, roll_back
+from zrag_pipeline.promotion import Decision, carry_out, decide, decision_rows, promote, roll_back
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
 SETTINGS = load_settings({"decoding": {"routed_documents": 3}})
 CORPUS = Corpus("연감", (), ())
+# Where refusal begins is given, so that no memory has to be opened to fit it.
+REFUSES = {"decoding": SETTINGS.decoding.model_copy(update={"least_confidence": 0.4})}
 
 
 @pytest.fixture
@@ -47,7 +50,14 @@ def decided(data, name, failed=(), *, outcome=(), monkeypatch=None):
 
 
 class NoRegistry:
-    """Stands for a registry that has no version of the checkpoint."""
+    """Stands for a registry that is empty."""
+
+    class client:
+        """Nothing is registered."""
+
+        @staticmethod
+        def search_registered_models(_query):
+            return []
 
     def version_of(self, name, folder):
         return None
@@ -85,7 +95,7 @@ def test_another_corpus_is_judged_by_its_checks_alone_and_says_so(data, monkeypa
 def test_the_champion_is_not_compared_with_itself(data, monkeypatch):
     crown(data, "a")
     monkeypatch.setattr(promotion, "_challenge", lambda *_: pytest.fail("compared with itself"))
-    assert decided(data, "a", ["document_top1"]).reason == "it is the champion already"
+    assert decided(data, "a").reason == "it is the champion already"
 
 
 def test_a_champion_whose_folder_is_gone_is_replaced(data):
@@ -103,6 +113,56 @@ def test_rolling_back_twice_goes_back_twice(data):
     assert read_champion().decoding["routed_documents"] == 3
     with pytest.raises(CheckpointError, match="nothing to roll back to: a has no predecessor"):
         roll_back(NoRegistry())
+
+
+def test_what_was_rolled_back_is_promoted_by_no_run_until_a_person_does(data, monkeypatch):
+    crown(data, "a", "b")
+    roll_back(NoRegistry())
+    refused = decided(data, "b", outcome=[result(1.0)], monkeypatch=monkeypatch)
+    assert not refused.promoted
+    assert "it was rolled back" in refused.reason
+    assert decided(data, "c", outcome=[result(1.0)], monkeypatch=monkeypatch).promoted
+    crown(data, "b")
+    assert read_champion().checkpoint_id == "b"
+    crown(data, "a")
+    assert decided(data, "b", outcome=[result(1.0)], monkeypatch=monkeypatch).promoted
+
+
+def test_a_failing_check_of_the_champion_itself_is_said(data):
+    crown(data, "a")
+    found = decided(data, "a", ["document_top1"])
+    assert found.failed_checks == ("document_top1",)
+    assert "memory checks fail: document_top1" in found.reason
+
+
+def carried_out(data, name, decision, documents=()):
+    corpus = Corpus("연감", tuple(documents), ())
+    return carry_out(decision, handle(data, name), corpus, SETTINGS.model_copy(update=REFUSES), NoRegistry())
+
+
+def test_a_run_undoes_nothing_that_a_command_has_done_meanwhile(data):
+    crown(data, "a")
+    kept, gone = (Document(name, "", f"{name} lies by the sea.") for name in ("d1", "d2"))
+    made = Decision("b", "a", True, "better")
+    crown(data, "c")
+    assert carried_out(data, "b", made, [kept, gone]).reason == "the champion was changed by a command during this run"
+    made = replace(made, champion_id="c")
+    save_overlay(paths.overlay_dir("연감"), Overlay().with_removed({gone.id: [gone]}))
+    overtaken = carried_out(data, "b", made, [kept, gone])
+    assert not overtaken.promoted
+    assert "added or removed by a command" in overtaken.reason
+    assert read_champion().checkpoint_id == "c"
+    assert carried_out(data, "b", made, [kept]).promoted
+    assert read_champion().checkpoint_id == "b"
+
+
+def test_a_run_that_checks_what_a_command_wrote_marks_it_as_proven(data):
+    crown(data, "a")
+    write_champion(replace(read_champion(), proven=False))
+    carried_out(data, "a", Decision("a", "a", True, "it is the champion already", failed_checks=("document_top1",)))
+    assert not read_champion().proven
+    carried_out(data, "a", Decision("a", "a", True, "it is the champion already"))
+    assert read_champion().proven
 
 
 def test_a_predecessor_whose_checkpoint_is_gone_is_stepped_over(data):

@@ -10,7 +10,8 @@ from pipeline_runs import config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.model.checkpoint import load_checkpoint
 from zrag_core.settings import UpdateSettings
-from zrag_pipeline.champion import read_champion
+from zrag_pipeline.champion import Champion, read_champion, write_champion
+from zrag_pipeline.memory import proof_base
 from zrag_pipeline.update_report import State, retrain_reasons
 from zrag_pipeline.warehouse import Warehouse
 
@@ -86,7 +87,9 @@ def test_a_run_without_changes_changes_nothing(updated):
     assert again["checkpoint_id"] == handle(updated, 1)["checkpoint_id"]
     assert torch.equal(checkpoint(updated, 2).model.z, checkpoint(updated, 1).model.z)
     report = handle(updated, 2, "update_report")
-    assert (report["unchanged"], report["added"]) == (12, 0)
+    # Nobody promoted the update, so the proofs are run again, and not against its own result.
+    assert handle(updated, 2)["former"] == handle(updated, 1)["former"]
+    assert (report["unchanged"], report["added"], report["removed"]) == (10, 1, 1)
     # Drift is still measured from the full run, not from the update before.
     assert report["share_changed"] == pytest.approx(3 / 13)
 
@@ -124,6 +127,33 @@ def test_another_skill_or_other_settings_write_everything_afresh(updated):
     assert result.output_for_node("update_report")["share_changed"] == 0
 
 
+def test_an_update_is_proven_against_the_last_champion_that_a_run_has_checked(updated, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path))
+    first, second = handle(updated, 0), handle(updated, 1)
+
+    def champion(made, **fields):
+        names = {"corpus_version": made["corpus_version"], "corpus": "records", "decoding": {}, **fields}
+        return Champion(
+            checkpoint_id=made["checkpoint_id"],
+            folder=Path(made["folder"]),
+            backbone_device="cpu",
+            promoted_at="2026",
+            reason="a test",
+            **names,
+        )
+
+    stopped = {**second, "former": {**second["former"], "checkpoint_id": second["checkpoint_id"]}}
+    assert proof_base(stopped) is None
+    write_champion(champion(first))
+    assert proof_base(stopped)["checkpoint_id"] == first["checkpoint_id"]
+    # `zrag add` has made it the champion, and no run has looked at it yet.
+    write_champion(champion(second, proven=False))
+    assert proof_base(second)["checkpoint_id"] == first["checkpoint_id"]
+    write_champion(champion(second))
+    assert proof_base(second) is None
+    assert proof_base(first) is None, "written afresh"
+
+
 def test_joint_memories_are_left_out_of_updates(updated):
     assert handle(updated, 1, "joint_memory")["checkpoint_id"] is None
     assert handle(updated, 1, "backbone")["folder"] is None
@@ -135,15 +165,15 @@ def test_joint_memories_are_left_out_of_updates(updated):
 @pytest.mark.parametrize(
     ("share", "state", "words"),
     [
-        (0.30, State("b", 5.0, 0.9), []),
-        (0.31, State("b", 5.0, 0.9), ["31% of the corpus changed since the last full run (threshold 30%)"]),
-        (0.0, State("b", 4.9, 0.9), ["the routing margin fell from 10.00 to 4.90 (least 5.00)"]),
-        (0.0, State("b", 9.0, 0.84), ["coverage on the probe questions fell from 90.0% to 84.0% (least 85.0%)"]),
-        (0.5, State("b", 1.0, 0.1), ["50%", "routing margin", "coverage"]),
-        (0.0, State("b", None, None), []),
+        (0.30, State("c", "b", 5.0, 0.9), []),
+        (0.31, State("c", "b", 5.0, 0.9), ["31% of the corpus changed since the last full run (threshold 30%)"]),
+        (0.0, State("c", "b", 4.9, 0.9), ["the routing margin fell from 10.00 to 4.90 (least 5.00)"]),
+        (0.0, State("c", "b", 9.0, 0.84), ["coverage on the probe questions fell from 90.0% to 84.0% (least 85.0%)"]),
+        (0.5, State("c", "b", 1.0, 0.1), ["50%", "routing margin", "coverage"]),
+        (0.0, State("c", "b", None, None), []),
     ],
 )
 def test_thresholds_of_drift(share, state, words):
-    reasons = retrain_reasons(share, state, State("a", 10.0, 0.9), UpdateSettings())
+    reasons = retrain_reasons(share, state, State("c", "a", 10.0, 0.9), UpdateSettings())
     assert len(reasons) == len(words)
     assert all(word in reason for word, reason in zip(words, reasons, strict=True))

@@ -42,7 +42,7 @@ def champion(
     import pandas as pd
 
     from zrag_core.errors import CheckpointError
-    from zrag_pipeline.promotion import decide, decision_rows, failed_checks, promote, set_alias
+    from zrag_pipeline.promotion import carry_out, decide, decision_rows, failed_checks
 
     loaded, version, run_id = settings.load(), memory["corpus_version"], context.run.run_id
     if memory["folder"] is None:
@@ -65,6 +65,7 @@ def champion(
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         failed = failed_checks(warehouse, runs, checkpoint_id)
         decision = decide(memory, failed, corpus, loaded, context.log.info)
+        decision = carry_out(decision, memory, corpus, loaded, tracking)
         rows = decision_rows(decision, version, loaded.updates.non_inferiority)
         warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
         for result in decision.results:
@@ -72,10 +73,6 @@ def champion(
             figures = {"difference": compared.difference, "low": compared.low, "high": compared.high}
             run.log_metrics({f"{result.system}/{name}_points": value for name, value in figures.items()})
         run.log_metrics({"promoted": float(decision.promoted)})
-        if decision.champion_id == checkpoint_id:
-            set_alias(tracking, checkpoint_id)  # made by a command, and registered by this run
-        elif decision.promoted:
-            promote(memory, corpus.name, loaded, decision.reason, tracking, corpus)
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(
@@ -96,7 +93,7 @@ def champion(
         check_results=[
             dg.AssetCheckResult(
                 check_name="promoted",
-                passed=decision.promoted,
+                passed=decision.promoted and not decision.failed_checks,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=decision.reason,
             )

@@ -27,9 +27,9 @@ _CHECKS = {
     owners=OWNERS,
     kinds={"pytorch", "duckdb"},
     code_version="1",
-    description="An updated checkpoint beside the one that it was updated from: what changed, proofs that the rest did "
-    "not and that what was deleted is gone (table `memory_checks`), and how far the corpus has drifted since the last "
-    "full run. Where the drift passes a threshold of `updates`, `corpus_sensor` starts a full run.",
+    description="An updated checkpoint beside the last champion that was checked: what changed, proofs that the rest "
+    "did not and that what was deleted is gone (table `memory_checks`), and how far the corpus has drifted since the "
+    "last full run. Where the drift passes a threshold of `updates`, `corpus_sensor` starts a full run.",
     deps=["memory_report"],
     check_specs=[
         dg.AssetCheckSpec(name, asset="update_report", description=description) for name, description in _CHECKS.items()
@@ -62,7 +62,7 @@ def update_report(
         run.log_metrics(report.metrics)
     for reason in report.retrain_reasons:
         context.log.warning(f"a full run should follow: {reason}")
-    former = memory["former"]
+    former = report.former
     return dg.MaterializeResult(
         value={
             **common,
@@ -73,7 +73,7 @@ def update_report(
             "baseline": asdict(report.baseline),
         },
         metadata={
-            "updated_from": former["checkpoint_id"] if former else "nothing: written afresh",
+            "held_against": former["checkpoint_id"] if former else "nothing: written afresh, or no change",
             **{f"documents_{name}": n for name, n in report.counts.items()},
             "share_changed": round(report.share_changed, 3),
             "full_run_advised": "; ".join(report.retrain_reasons) or "no",

@@ -86,6 +86,9 @@ def roll_back(_arguments: argparse.Namespace) -> int:
 
     was, champion = promotion.roll_back(Tracking(paths.data_dir()))
     print(f"rolled back: {was.checkpoint_id} -> {champion.checkpoint_id} (corpus {champion.corpus_version})")
+    if not was.proven:
+        print("what the command added or removed stays recorded, and the next run applies it again; the opposite")
+        print("command (`zrag remove`, `zrag add`) takes that back too")
     return 0
 
 
