@@ -13,6 +13,7 @@ from zrag_core.errors import CheckpointError
 from zrag_core.model.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_pipeline.champion import Champion, read_champion, read_champions, write_champion, write_champions
+from zrag_pipeline.registered_model import write_decoding
 from zrag_pipeline.tracking import Tracking
 from zrag_pipeline.warehouse import Warehouse
 
@@ -119,6 +120,7 @@ def promote(
     )
     write_champion(champion)
     set_alias(tracking, champion.checkpoint_id)
+    write_decoding(tracking, MODEL, champion.checkpoint_id, champion.decoding)
     return champion
 
 
