@@ -3,6 +3,7 @@
     MLmodel, requirements.txt, ...      made by MLflow
     serving.py, code/zrag_core/         the code that answers, as it was when the model was registered
     artifacts/checkpoint/               the checkpoint: hard links where the file system has them
+    artifacts/decoding.json             how it is read since it was promoted; before that, as the checkpoint says
 
 Checkpoint files are never changed in place, so sharing them is safe and costs no space.
 """
@@ -13,12 +14,18 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import zrag_core
-from zrag_core.files import atomic_folder
+from zrag_core.files import atomic_folder, write_json_atomic
+
+if TYPE_CHECKING:
+    from zrag_pipeline.tracking import Tracking
 
 _CHECKPOINT = Path("artifacts", "checkpoint")
+_DECODING = Path("artifacts", "decoding.json")
 _UNFINISHED = ".unfinished"
 _REQUIRED = (
     "mlflow",
@@ -76,6 +83,26 @@ def is_packaged(checkpoint: Path, destination: Path) -> bool:
     if not (destination / "MLmodel").is_file() or _names(held) != _names(checkpoint):
         return False
     return all(_same(held / name, checkpoint / name) for name in _names(checkpoint))
+
+
+def set_decoding(model: Path, decoding: Mapping[str, Any]) -> None:
+    """Say in the folder of a packaged model how its checkpoint is read from now on, where refusal begins included.
+
+    A server reads it when it starts.
+
+    Args:
+        decoding: fields of the settings section `decoding`.
+    """
+    write_json_atomic(model / _DECODING, dict(decoding))
+
+
+def write_decoding(tracking: Tracking, name: str, checkpoint_id: str, decoding: Mapping[str, Any]) -> None:
+    """Let the registered model `name` read a checkpoint as `zrag ask` does; nothing where it is not registered."""
+    if tracking.version_of(name, checkpoint_id) is None:
+        return
+    model = tracking.model_folder(name, checkpoint_id)
+    if (model / "MLmodel").is_file():
+        set_decoding(model, decoding)
 
 
 def requirements(checkpoint: Path) -> list[str]:

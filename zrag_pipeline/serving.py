@@ -7,11 +7,13 @@ The last user message is the question; the answer is the output text. `custom_ou
 its sources with offsets, routing, confidence, whether it was answerable, and who answered (see `zrag_core.asking`).
 `custom_inputs` may set `budget` (evidence tokens) and `free` (the model's own words). The server's environment decides
 who answers: the offline stand-in, or with `ZRAG_READER=openai` the model `ZRAG_READER_MODEL` (with OPENAI_API_KEY, and
-OPENAI_BASE_URL where it is a server of one's own); and with `ZRAG_LEAST_CONFIDENCE`, where refusal begins.
+OPENAI_BASE_URL where it is a server of one's own); and with `ZRAG_LEAST_CONFIDENCE`, where refusal begins. Without it,
+and in everything else, the memory is read as when it became the champion (`decoding.json` beside the checkpoint).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -33,6 +35,7 @@ from zrag_core.settings import load_settings
 _BUDGET = 256
 # A file in the folder that MLflow is shown while it saves the model (see `registered_model`).
 _UNFINISHED = ".unfinished"
+_DECODING = "decoding.json"
 
 
 class MemoryAgent(ResponsesAgent):
@@ -129,11 +132,15 @@ def _open(folder: Path, environ: Mapping[str, str]) -> MemoryReader:
     if model := environ.get("ZRAG_READER_MODEL"):
         answers["model"] = model
     given: dict[str, Any] = {"answers": answers}
+    promoted = folder.with_name(_DECODING)
+    if promoted.is_file():
+        given["decoding"] = json.loads(promoted.read_text(encoding="utf-8"))
     if least := environ.get("ZRAG_LEAST_CONFIDENCE"):
-        given["decoding"] = {"least_confidence": least}
+        given["decoding"] = {**given.get("decoding", {}), "least_confidence": least}
     settings = load_settings(given)
     return MemoryReader.open(
         folder,
+        decoding=settings.decoding if promoted.is_file() else None,
         least_confidence=settings.decoding.least_confidence if least else None,
         reader=choose_reader(settings.answers, environ),
     )

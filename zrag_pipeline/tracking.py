@@ -127,7 +127,7 @@ class Tracking:
 
         from zrag_pipeline.registered_model import is_packaged, package_model
 
-        client, model = self.client, self.data_dir / "mlartifacts" / "registered" / name / folder.name
+        client, model = self.client, self.model_folder(name, folder.name)
         with self._locked():
             if not is_packaged(folder, model):
                 package_model(folder, model)
@@ -140,6 +140,10 @@ class Tracking:
             marked = {**tags, CHECKPOINT_TAG: folder.name}
             made = client.create_model_version(name, model.as_uri(), run.run_id, tags=marked)
         return str(made.version)
+
+    def model_folder(self, name: str, checkpoint_id: str) -> Path:
+        """Return where the registered model of a checkpoint lies, or would lie."""
+        return self.data_dir / "mlartifacts" / "registered" / name / checkpoint_id
 
     def version_of(self, name: str, checkpoint_id: str) -> str | None:
         """Return the version of a registered model that is this checkpoint; None where there is none.

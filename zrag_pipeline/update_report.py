@@ -19,6 +19,7 @@ from zrag_core.model.updating import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
 from zrag_pipeline import paths
 from zrag_pipeline.memory import proof_base
+from zrag_pipeline.promotion import ONLY_WARN
 from zrag_pipeline.warehouse import Warehouse
 
 
@@ -146,7 +147,7 @@ def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
             dg.AssetCheckResult(
                 check_name=name,
                 passed=all(check.passed for check in found),
-                severity=dg.AssetCheckSeverity.ERROR,
+                severity=dg.AssetCheckSeverity.WARN if name in ONLY_WARN else dg.AssetCheckSeverity.ERROR,
                 metadata={
                     label: value
                     for check in found

@@ -183,12 +183,26 @@ def test_what_is_still_said_is_no_leak(former):
     assert updated_leak_coverage(former, added_to, about(OLD), about(OLD), limit=24) == []
 
 
-def test_guessing_allows_for_what_few_questions_tell():
-    error = update_checks._sampling_error
-    assert error(0.1, 10_000) < 0.02 < error(0.1, 100) < error(0.1, 20)
-    assert error(0.0, 20) > 0
-    # The textbook's: 1.645 standard deviations of a difference between two shares.
-    assert error(0.5, 100, 50) == pytest.approx(1.645 * (0.25 * (1 / 100 + 1 / 50)) ** 0.5)
+def test_a_leak_is_found_with_a_few_questions_too(former, now, monkeypatch):
+    """One answer of three is a leak: what so few questions cannot tell is no excuse."""
+    few = [q for q in about(OLD[:REMOVED]) if q.question_type == "single" and q.document_ids == (OLD[0].id,)][:3]
+    sound = by_name(updated_leak_coverage(former, now, few, about(NEW), limit=24))
+    assert sound["updated_leak_coverage"].value == 0
+    assert sound["updated_leak_coverage"].passed
+    original = update_checks.Probe.free_texts
+    answer = next(iter(few[0].golden_answers))
+
+    def leaking(probe, pairs):
+        told = original(probe, pairs)
+        place = next(place for place, (number, _) in enumerate(pairs) if probe.asked[number].question.id == few[0].id)
+        return [*told[:place], answer, *told[place + 1 :]]
+
+    monkeypatch.setattr(update_checks.Probe, "free_texts", leaking)
+    found = by_name(updated_leak_coverage(former, now, few, about(NEW), limit=24))
+    leak, floor = found["updated_leak_coverage"], found["updated_floor_coverage"]
+    assert leak.value == pytest.approx(1 / 3)
+    assert leak.threshold == floor.value + 0.02
+    assert leak.passed is False
 
 
 def test_texts_in_the_folder_are_counted(former, now, tmp_path):
@@ -210,7 +224,9 @@ def test_new_documents_that_were_written_badly_fail(former, now, monkeypatch):
     monkeypatch.setattr(update_checks, "_LEAST_QUESTIONS", 8)
     sound = by_name(new_documents_coverage(former, now, questions, limit=30))
     assert sound["new_documents_coverage"].passed
-    assert sound["new_documents_coverage"].threshold <= sound["kept_documents_coverage"].value - 0.03
+    for suffix in ("", "_constrained"):
+        kept = sound[f"kept_documents_coverage{suffix}"].value
+        assert sound[f"new_documents_coverage{suffix}"].threshold == kept - 0.03
     damaged = edited(now, ADDED_IDS, lambda z: z.flip(1) * 0.5)
     found = by_name(new_documents_coverage(former, damaged, questions, limit=30))
     assert found["new_documents_coverage"].passed is False
@@ -219,6 +235,28 @@ def test_new_documents_that_were_written_badly_fail(former, now, monkeypatch):
     few = by_name(new_documents_coverage(former, now, questions, limit=10))
     assert few["new_documents_coverage"].threshold is None
     assert new_documents_coverage(former, former, about(OLD)) == []
+
+
+@pytest.mark.parametrize(("covered", "passed"), [(90, True), (89, False)])
+def test_new_documents_may_be_three_points_behind_and_no_more(former, now, monkeypatch, covered, passed):
+    """93 of 100 old questions are covered, and so many of 100 new ones; and 29 questions are too few to judge."""
+    added, kept = CORPUS.documents[-1].id, OLD[-1].id
+    question = next(q for q in CORPUS.questions if q.question_type == "single" and q.document_ids)
+    asked = [
+        replace(question, id=f"{key}-{number}", document_ids=(key,), split="test")
+        for key in (added, kept)
+        for number in range(100)
+    ]
+    found = {number: number < covered or 100 <= number < 193 for number in range(200)}
+    monkeypatch.setattr(update_checks, "Probe", lambda *_, **__: None)
+    monkeypatch.setattr(update_checks, "_free", lambda probe, numbers: found)
+    monkeypatch.setattr(update_checks, "_constrained", lambda checkpoint, questions: found)
+    judged = by_name(new_documents_coverage(former, now, asked, limit=100))
+    assert judged["kept_documents_coverage"].value == 0.93
+    assert judged["new_documents_coverage"].passed is passed
+    assert judged["new_documents_coverage_constrained"].passed is passed
+    assert by_name(new_documents_coverage(former, now, asked, limit=30))["new_documents_coverage"].passed is not None
+    assert by_name(new_documents_coverage(former, now, asked, limit=29))["new_documents_coverage"].passed is None
 
 
 def test_drift_is_of_the_corpus_of_today(former):

@@ -184,6 +184,20 @@ def test_the_alias_in_the_registry_follows(data):
     assert alias(tracking) != registered
 
 
+def test_the_served_model_is_read_as_the_champion_is(data):
+    """Where refusal begins is in the registered model too, and promoting again replaces it."""
+    tracking = Tracking(data)
+    own = handle(data, "a")
+    with tracking.run("memory", asset="memory") as run:
+        register(tracking, run, data / "checkpoints" / "a")
+    for least in (0.25, 0.125):
+        settings = load_settings({"decoding": {"routed_documents": 3, "least_confidence": least}})
+        promote(own, "연감", settings, "test", tracking)
+        (written,) = data.glob("mlartifacts/**/decoding.json")
+        assert json.loads(written.read_text("utf-8")) == read_champion().decoding
+        assert read_champion().decoding["least_confidence"] == least
+
+
 def register(tracking, run, folder):
     return tracking.register(run, promotion.MODEL, folder, tags={"corpus_version": "v"})
 

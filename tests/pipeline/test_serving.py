@@ -19,7 +19,8 @@ from openai.types.responses import Response
 from zrag_core.asking import REFUSALS, MemoryReader
 from zrag_core.files import atomic_folder
 from zrag_core.model.checkpoint import checkpoint_digest
-from zrag_pipeline.registered_model import is_packaged, package_model, requirements
+from zrag_core.settings import DecodingSettings
+from zrag_pipeline.registered_model import is_packaged, package_model, requirements, set_decoding, write_decoding
 from zrag_pipeline.tracking import Tracking
 
 QUESTION = "Where was Orla Venn born?"
@@ -196,6 +197,38 @@ def test_the_environment_decides_who_answers_and_where_refusal_begins(registered
             patch.setenv(name, value)
             with pytest.raises(Exception, match=reason):
                 mlflow.pyfunc.load_model(folder)
+
+
+def test_a_promoted_model_is_read_as_the_champion_is(registered, loaded, tmp_path, monkeypatch):
+    """What promotion fitted and the run set, not the defaults; the environment still has the last word."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder(registered), folder)
+    stranger = "Which opera did Wilma Astor compose in Paris?"
+    unsure = loaded.predict(ask(stranger))["custom_outputs"]["confidence"]
+    assert 0 < unsure < 0.5, "the default refuses it"
+
+    def read(question, **decoding):
+        set_decoding(folder, DecodingSettings(**decoding).model_dump(mode="json"))
+        return mlflow.pyfunc.load_model(folder).predict(ask(question))["custom_outputs"]
+
+    def documents(told):
+        return {source["document_id"] for source in told["sources"]}
+
+    assert read(stranger, least_confidence=unsure * 0.9)["answerable"]
+    assert not read(QUESTION, least_confidence=1.0)["answerable"]
+    assert len(documents(loaded.predict(ask(QUESTION))["custom_outputs"])) > 1
+    assert documents(read(QUESTION, routed_documents=1, steps=1)) == {"d0"}
+    assert not read(stranger)["answerable"], "0 leaves it to who asks, as for `zrag ask`"
+    assert is_packaged(registered.checkpoint, folder)
+    monkeypatch.setenv("ZRAG_LEAST_CONFIDENCE", "1.0")
+    assert not read(QUESTION, least_confidence=0.1)["answerable"]
+
+
+def test_only_what_is_registered_gets_a_decoding(registered):
+    write_decoding(registered, "zrag", "memory-89", {"least_confidence": 0.1})
+    write_decoding(registered, "nothing", "memory-0123", {"least_confidence": 0.1})
+    assert not list(registered.data_dir.rglob("decoding.json"))
+    assert not (registered.data_dir / "mlartifacts" / "registered" / "nothing").exists()
 
 
 def test_a_stream_ends_with_the_whole_message(loaded):

@@ -28,7 +28,7 @@ BUDGET = 64
 
 _LEAK_QUESTIONS = 300
 _LEAST_QUESTIONS = 30  # of old and new documents, below which their coverage is not judged
-_ONE_SIDED_95 = 1.645
+_ROUNDING = 1e-9  # 0.93 - 0.03 is above 0.9
 
 
 def run_update_checks(
@@ -126,6 +126,9 @@ def updated_leak_coverage(
     The floor (`updated_floor_coverage`) is what guessing covers: how often the answer stands in what is told, under
     the same conditions, for the questions most alike in wording: about other removed documents, and about documents
     in memory that are passed over, as if they had never been written.
+
+    However few questions there are, the leak may lie above the floor by the threshold and no more: a sound update
+    tells nothing of them at all, so a false alarm is rare, and it costs only that the former champion stays.
     """
     here = {document.id: document for document in checkpoint.documents}
     kept = {document.content_hash for document in checkpoint.documents}
@@ -154,7 +157,7 @@ def updated_leak_coverage(
         return []
     value = probe.coverage([item.number for item in mine], [item.text for item in mine])
     floor = guessing_floor(probe, mine, told)
-    threshold = floor + max(UPDATE_THRESHOLDS["updated_leak_coverage"].value, _sampling_error(floor, len(mine)))
+    threshold = floor + UPDATE_THRESHOLDS["updated_leak_coverage"].value
     return [
         MemoryCheck("updated_leak_coverage", None, value, threshold, value <= threshold),
         MemoryCheck("updated_floor_coverage", None, floor),
@@ -173,7 +176,8 @@ def new_documents_coverage(
 ) -> list[MemoryCheck]:
     """Coverage of held-out questions about added documents, beside that of untouched ones (`kept_documents_coverage`).
 
-    Both free and constrained (`..._constrained`). Judged where there are enough questions of both.
+    Both free and constrained (`..._constrained`). Judged where there are enough questions of both, without room for
+    what so many questions cannot tell: with few of them a sound memory may fail by chance.
     """
     change = compare_documents(former.documents, checkpoint.documents)
     usable = held_out([replace(q, split="test") if q.split == "new_documents" else q for q in questions])
@@ -193,9 +197,9 @@ def new_documents_coverage(
         )
         value, kept = sum(new) / len(new), sum(old) / len(old)
         name = f"new_documents_coverage{suffix}"
-        room = max(-UPDATE_THRESHOLDS[name].value, _sampling_error(kept, len(new), len(old)))
+        least = kept + UPDATE_THRESHOLDS[name].value
         judged = min(len(new), len(old)) >= _LEAST_QUESTIONS
-        verdict = (kept - room, value >= kept - room) if judged else (None, None)
+        verdict = (least, value >= least - _ROUNDING) if judged else (None, None)
         found += [MemoryCheck(name, None, value, *verdict), MemoryCheck(f"kept_documents_coverage{suffix}", None, kept)]
     return found
 
@@ -277,11 +281,3 @@ def _best_silent(probe: Probe) -> list[tuple[int, int]]:
 
 def _says(question: Question, text: str) -> bool:
     return bool(answer_coverage(text, question.golden_answers, question.language))
-
-
-def _sampling_error(share: float, *counts: int) -> float:
-    """By how much a share may differ by chance (one-sided, 95%) where it is measured on so many questions, or between
-    two sets of questions of these sizes."""
-    n = min(counts)
-    smoothed = (share * n + 1) / (n + 2)  # so that a share of 0 or 1 on few questions is no certainty
-    return _ONE_SIDED_95 * (smoothed * (1 - smoothed) * sum(1 / count for count in counts)) ** 0.5
