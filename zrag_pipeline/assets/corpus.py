@@ -29,9 +29,12 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
     import os
 
     from zrag_core.errors import ProblemList
+    from zrag_pipeline.automation.runs import process_tags
     from zrag_pipeline.corpus_state import observation, readable_fingerprint
     from zrag_pipeline.preflight import find_problems
 
+    # Should the process be killed, the sensor and `zrag remove --purge` can tell.
+    context.instance.add_run_tags(context.run_id, process_tags(context.run_id))
     if not os.environ.get("DAGSTER_HOME"):
         context.log.warning("DAGSTER_HOME is not set: this run is not kept and the UI will not show it")
     problems = find_problems(settings)
