@@ -52,6 +52,15 @@ def clock(monkeypatch):
     return clock
 
 
+def watched_config(folder, *systems):
+    """A configuration that watches a folder and evaluates `zrag`, and other systems."""
+    return config(
+        corpus={"format": "native", "location": str(folder)},
+        updates={"settle_seconds": 30},
+        evaluation={"systems": ["zrag", *systems]},
+    )
+
+
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """A watched native corpus; returns its folder."""
@@ -59,7 +68,7 @@ def corpus(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder, "Tessamor lies in the north.")
     file = tmp_path / "watched.yaml"
-    watched = config(corpus={"format": "native", "location": str(folder)}, updates={"settle_seconds": 30})
+    watched = watched_config(folder)
     file.write_text(yaml.safe_dump(watched, allow_unicode=True), "utf-8")
     monkeypatch.setenv("ZRAG_CONFIG", str(file))
     return folder
@@ -143,6 +152,16 @@ def test_nothing_starts_while_the_memory_is_being_written(corpus, sensor, instan
     assert f"{job} is still running (run {going.run_id[:8]}); the change of" in reason
     instance.delete_run(going.run_id)
     assert len(sensor.tick()[0]) == 1
+
+
+@pytest.mark.parametrize("system", ["zrag_joint", "zrag_joint_free"])
+def test_what_an_update_would_leave_out_is_run_afresh(corpus, sensor, tmp_path, system):
+    (tmp_path / "watched.yaml").write_text(yaml.safe_dump(watched_config(corpus, system), allow_unicode=True), "utf-8")
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    (request,), _ = sensor.tick(30)
+    assert request.job_name == "full"
 
 
 def test_a_failed_run_is_tried_again_and_then_said_to_fail(corpus, sensor):
@@ -388,6 +407,7 @@ def test_an_update_is_evaluated_with_its_own_configuration(instance):
         ("evaluate", "STARTING", "will read the newest memory"),
         ("evaluate", "STARTED", None),  # it may have read the former memory
         ("answers", "STARTED", None),
+        ("train", "QUEUED", None),  # it evaluates nothing
     ],
 )
 def test_several_updates_in_a_row_are_evaluated_once(instance, job, status, reason):
