@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from zrag_core.corpus.source import corpus_name
+from zrag_core.corpus.source import corpus_key
 from zrag_core.errors import ZragError
 from zrag_core.settings import Settings
 from zrag_pipeline.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Decision, Watch, decide
@@ -55,7 +55,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     try:
         config = run_config(name)
         settings = _settings(config)
-        corpus = corpus_name(settings.corpus)
+        corpus = corpus_key(settings.corpus)
         content = corpus_fingerprint(settings.corpus)
     except (ZragError, OSError, yaml.YAMLError) as error:
         return dg.SkipReason(f"the corpus of {name} cannot be read: {error}")
