@@ -109,7 +109,10 @@ class CorpusSettings(Section):
         None,
         description="folder, file or Hugging Face dataset name; {env: NAME} reads an environment variable",
     )
-    name: str | None = Field(None, description="short name for titles; from `location` if left out")
+    name: str | None = Field(
+        None,
+        description="what to call the corpus, and what keeps its changes by command apart; from `location` if left out",
+    )
     limit_documents: Positive | None = Field(None, description="keep this many documents (a fixed sample)")
     limit_questions: Positive | None = Field(None, description="keep this many questions (a fixed sample)")
     passage_tokens: Positive = Field(

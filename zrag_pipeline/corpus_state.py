@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zrag_core.corpus.overlay import NONE, overlay_fingerprint
-from zrag_core.corpus.source import corpus_name, source_fingerprint
+from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 from zrag_pipeline import paths
@@ -25,7 +25,7 @@ def corpus_fingerprint(settings: CorpusSettings) -> str:
     Raises:
         CorpusError: the source does not exist, or it or the changes cannot be read.
     """
-    source, changes = source_fingerprint(settings), overlay_fingerprint(paths.overlay_dir(corpus_name(settings)))
+    source, changes = source_fingerprint(settings), overlay_fingerprint(paths.overlay_dir(corpus_key(settings)))
     return source if changes == NONE else f"{source}-{changes}"
 
 
@@ -52,4 +52,4 @@ def read_tags(settings: CorpusSettings, before: str | None) -> dict[str, str]:
         before: its fingerprint before it was read; where it is another now, nobody knows what was read.
     """
     now = corpus_fingerprint(settings)
-    return {CORPUS_TAG: corpus_name(settings), READ_TAG: now if now == before else "changed while it was read"}
+    return {CORPUS_TAG: corpus_key(settings), READ_TAG: now if now == before else "changed while it was read"}

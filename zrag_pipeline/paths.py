@@ -67,7 +67,7 @@ def reports_dir() -> Path:
 
 
 def overlay_dir(corpus: str) -> Path:
-    """Return the folder of the changes that commands made to the corpus of this name (not created)."""
+    """Return the folder of the changes that commands made to the corpus of this key (not created)."""
     # A data set's name may hold a slash, and a folder's may start with a dot, as temporary folders do.
     name = corpus.replace("%", "%25").replace("/", "%2F")
     return data_path() / "corpus_changes" / (f"%2E{name[1:]}" if name.startswith(".") else name)

@@ -153,7 +153,8 @@ def make_systems(
             raise CheckpointError(
                 f"there is no checkpoint of policy {policy}, which a system of this run reads",
                 where="evaluation.systems",
-                remedy="run the job `full` with this configuration (and memory.policy separated for zrag)",
+                remedy="run the job `full` with this configuration (and memory.policy separated for zrag); "
+                "`update_memory` leaves the policy joint out",
             )
 
     def checkpoint(name: str) -> Checkpoint:

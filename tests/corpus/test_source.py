@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from zrag_core.corpus.source import names_dataset, source_fingerprint
+from zrag_core.corpus.source import corpus_key, names_dataset, source_fingerprint
 from zrag_core.errors import CorpusError
-from zrag_core.settings import CorpusSettings
+from zrag_core.settings import AlmanacSettings, CorpusSettings
 
 
 def fingerprint(location, form="auto", **more):
@@ -91,3 +91,29 @@ def test_a_file_that_cannot_be_read_is_an_error(folder, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", refused)
     with pytest.raises(CorpusError, match=r"corpus\.jsonl: cannot be read \(Permission denied\)"):
         fingerprint(folder)
+
+
+def test_keys_tell_corpora_of_one_name_apart(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name / "docs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    here, same, other = (
+        corpus_key(CorpusSettings(format="texts", location=location))
+        for location in ("docs", str(tmp_path / "a" / "docs") + "/", str(tmp_path / "b" / "docs"))
+    )
+    assert here == same != other
+    assert here.startswith("docs-")
+    hub = {corpus_key(CorpusSettings(format="huggingface", location=name)) for name in ("squad", "rajpurkar/squad")}
+    assert len(hub) == 2
+    almanacs = [
+        AlmanacSettings(),
+        AlmanacSettings(documents=200),
+        AlmanacSettings(seed=1),
+        AlmanacSettings(language="ko"),
+    ]
+    assert len({corpus_key(CorpusSettings(almanac=almanac)) for almanac in almanacs}) == 4
+
+
+def test_a_chosen_name_is_the_key_wherever_the_corpus_lies():
+    keys = {corpus_key(CorpusSettings(format="texts", location=place, name="law")) for place in ("/a/docs", "/b/docs")}
+    assert keys == {"law"}

@@ -14,14 +14,15 @@ from dagster._core.test_utils import create_run_for_test
 from pipeline_runs import config, execute
 
 from zrag_core.corpus.overlay import Overlay, save_overlay
-from zrag_core.corpus.source import source_fingerprint
+from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.corpus.types import Document
-from zrag_core.settings import Settings, load_settings
+from zrag_core.settings import CorpusSettings, Settings, load_settings
 from zrag_pipeline import paths
 from zrag_pipeline.automation import sensors
 from zrag_pipeline.automation.sensors import corpus_sensor, evaluate_updates, nightly
 from zrag_pipeline.corpus_state import CORPUS_TAG, READ_TAG
 from zrag_pipeline.definitions import defs
+from zrag_pipeline.warehouse import Warehouse
 
 
 def made_run(instance, job, status, **options):
@@ -52,6 +53,15 @@ def clock(monkeypatch):
     return clock
 
 
+def watched_config(folder, *systems):
+    """A configuration that watches a folder and evaluates `zrag`, and other systems."""
+    return config(
+        corpus={"format": "native", "location": str(folder)},
+        updates={"settle_seconds": 30},
+        evaluation={"systems": ["zrag", *systems]},
+    )
+
+
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """A watched native corpus; returns its folder."""
@@ -59,10 +69,14 @@ def corpus(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder, "Tessamor lies in the north.")
     file = tmp_path / "watched.yaml"
-    watched = config(corpus={"format": "native", "location": str(folder)}, updates={"settle_seconds": 30})
+    watched = watched_config(folder)
     file.write_text(yaml.safe_dump(watched, allow_unicode=True), "utf-8")
     monkeypatch.setenv("ZRAG_CONFIG", str(file))
     return folder
+
+
+def key(folder):
+    return corpus_key(CorpusSettings(format="native", location=str(folder)))
 
 
 def write(folder, text):
@@ -145,6 +159,16 @@ def test_nothing_starts_while_the_memory_is_being_written(corpus, sensor, instan
     assert len(sensor.tick()[0]) == 1
 
 
+@pytest.mark.parametrize("system", ["zrag_joint", "zrag_joint_free"])
+def test_what_an_update_would_leave_out_is_run_afresh(corpus, sensor, tmp_path, system):
+    (tmp_path / "watched.yaml").write_text(yaml.safe_dump(watched_config(corpus, system), allow_unicode=True), "utf-8")
+    sensor.tick()
+    write(corpus, "changed")
+    sensor.tick(15)
+    (request,), _ = sensor.tick(30)
+    assert request.job_name == "full"
+
+
 def test_a_failed_run_is_tried_again_and_then_said_to_fail(corpus, sensor):
     sensor.tick()
     write(corpus, "changed")
@@ -162,7 +186,7 @@ def test_a_run_by_hand_counts_for_what_it_has_read(corpus, sensor, instance):
     sensor.tick()
     write(corpus, "changed")
     sensor.tick(15)
-    tags = {CORPUS_TAG: corpus.name, READ_TAG: json.loads(sensor.cursor)["content"]}
+    tags = {CORPUS_TAG: key(corpus), READ_TAG: json.loads(sensor.cursor)["content"]}
     made_run(instance, "full", "SUCCESS", tags=tags)
     requests, reason = sensor.tick(60)
     assert requests == []
@@ -224,7 +248,7 @@ def test_a_run_notes_what_it_has_read_and_what_was_made_from_it_is_stale_after_a
     run = read_corpus(instance, tmp_path)
     sensor.tick()
     tags = instance.get_run_by_id(run.run_id).tags
-    assert tags[CORPUS_TAG] == corpus.name == json.loads(sensor.cursor)["corpus"]
+    assert tags[CORPUS_TAG] == key(corpus) == json.loads(sensor.cursor)["corpus"]
     assert tags[READ_TAG] == json.loads(sensor.cursor)["content"]
     assert "is unchanged" in sensor.tick(15)[1]
     assert stale(instance) == set()
@@ -255,14 +279,30 @@ def test_a_corpus_that_changes_while_it_is_read_is_read_again(corpus, sensor, in
 def test_documents_added_by_command_are_a_change(corpus, sensor):
     sensor.tick()
     overlay = Overlay().with_added([Document("d2", "Arlen", "Arlen lies in the south.")])
-    save_overlay(paths.overlay_dir(corpus.name), overlay)
+    save_overlay(paths.overlay_dir(key(corpus)), overlay)
     sensor.tick(15)
     (request,), _ = sensor.tick(60)
     assert request.tags["zrag.corpus_fingerprint"] == json.loads(sensor.cursor)["content"]
-    save_overlay(paths.overlay_dir(corpus.name), Overlay())
+    save_overlay(paths.overlay_dir(key(corpus)), Overlay())
     sensor.run(request, read=request.tags["zrag.corpus_fingerprint"])
     sensor.tick(15)
     assert len(sensor.tick(60)[0]) == 1
+
+
+def test_folders_of_one_name_are_two_corpora(corpus, sensor, instance, tmp_path):
+    sensor.tick()
+    tags = {CORPUS_TAG: key(corpus), READ_TAG: json.loads(sensor.cursor)["content"]}
+    made_run(instance, "full", "SUCCESS", tags=tags)
+    other = tmp_path / "elsewhere" / corpus.name
+    other.mkdir(parents=True)
+    write(other, "Arlen lies in the south.")
+    made_run(instance, "full", "SUCCESS", tags={CORPUS_TAG: key(other), READ_TAG: "other"})
+    save_overlay(paths.overlay_dir(key(other)), Overlay().with_removed({"d1": []}))
+    assert "is unchanged" in sensor.tick(60)[1]
+    read_corpus(instance, tmp_path)
+    (name,) = Warehouse(paths.warehouse_file()).query("SELECT name FROM corpora")["name"]
+    assert name == key(corpus)
+    assert "is unchanged" in sensor.tick(60)[1]
 
 
 def test_touching_the_files_is_no_change(corpus, sensor):
@@ -388,6 +428,7 @@ def test_an_update_is_evaluated_with_its_own_configuration(instance):
         ("evaluate", "STARTING", "will read the newest memory"),
         ("evaluate", "STARTED", None),  # it may have read the former memory
         ("answers", "STARTED", None),
+        ("train", "QUEUED", None),  # it evaluates nothing
     ],
 )
 def test_several_updates_in_a_row_are_evaluated_once(instance, job, status, reason):

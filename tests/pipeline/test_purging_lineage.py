@@ -28,7 +28,7 @@ def root(lineage, lineage_instance, tmp_path, monkeypatch):
     handle = json.loads((tmp_path / "data/handles/memory/latest.json").read_text("utf-8"))
     folder = paths.checkpoints_dir() / handle["checkpoint_id"]
     version = handle["corpus_version"]
-    write_champion(Champion(handle["checkpoint_id"], folder, version, "almanac-en-0", {}, "cpu", "2026", "a test"))
+    write_champion(Champion(handle["checkpoint_id"], folder, version, "almanac-en-0-12", {}, "cpu", "2026", "a test"))
     return tmp_path
 
 

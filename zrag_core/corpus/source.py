@@ -44,6 +44,23 @@ def corpus_name(settings: CorpusSettings) -> str:
     return path.name.removesuffix(".gz").removesuffix(".json")
 
 
+def corpus_key(settings: CorpusSettings) -> str:
+    """The name under which a corpus is kept apart from all others: by runs, in the warehouse, and by its changes.
+
+    A name that was chosen is the key, so that a corpus may be moved. Else the name is made unique by the number of a
+    generated corpus' documents, or by a short hash of where the corpus lies.
+    """
+    name = corpus_name(settings)
+    if settings.name:
+        return name
+    if settings.format == "almanac":
+        return f"{name}-{settings.almanac.documents}"
+    location = settings.location or ""
+    path = Path(location).expanduser()
+    place = location.rstrip("/") if settings.format == "huggingface" or not path.exists() else str(path.resolve())
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
 def source_fingerprint(settings: CorpusSettings) -> str:
     """Hash the bytes of a source's files (with their names), or the recipe of a generated corpus.
 

@@ -29,9 +29,12 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
     import os
 
     from zrag_core.errors import ProblemList
+    from zrag_pipeline.automation.runs import process_tags
     from zrag_pipeline.corpus_state import observation, readable_fingerprint
     from zrag_pipeline.preflight import find_problems
 
+    # Should the process be killed, the sensor and `zrag remove --purge` can tell.
+    context.instance.add_run_tags(context.run_id, process_tags(context.run_id))
     if not os.environ.get("DAGSTER_HOME"):
         context.log.warning("DAGSTER_HOME is not set: this run is not kept and the UI will not show it")
     problems = find_problems(settings)
@@ -86,10 +89,13 @@ def read_corpus_assets(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Read, check, cut into passages, split, and store the corpus."""
+    from dataclasses import replace
+
     import pandas as pd
 
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.readers import read_corpus
+    from zrag_core.corpus.source import corpus_key
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_core.text import evidence_tokens
     from zrag_pipeline.corpus_state import read_tags, readable_fingerprint
@@ -97,7 +103,7 @@ def read_corpus_assets(
     loaded = settings.load()
     with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
         before = readable_fingerprint(loaded.corpus)
-        corpus = read_corpus(loaded.corpus)
+        corpus = replace(read_corpus(loaded.corpus), name=corpus_key(loaded.corpus))
         corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
         # The sensor learns from the tags of runs which content has arrived.
         context.instance.add_run_tags(context.run_id, read_tags(loaded.corpus, before))

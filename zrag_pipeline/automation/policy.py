@@ -161,7 +161,7 @@ def decide(
         now: seconds.
         settle_seconds: how long the content must have stayed as it is; one that changes all the time is acted on
             after some times as long.
-        updatable: whether the memory can follow row by row; one of the policy joint is trained afresh instead.
+        updatable: whether all that is evaluated can follow row by row; the policy joint is trained afresh instead.
     """
     held = _held(runs, corpus)
     first = watch is None

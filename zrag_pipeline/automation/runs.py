@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
 import time
 from collections.abc import Sequence
 
@@ -16,6 +18,7 @@ from zrag_pipeline.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFact
 from zrag_pipeline.corpus_state import ASKED_TAG, CORPUS_TAG, READ_TAG
 
 CHANGE_TAG = "zrag.change"
+PROCESS_TAG = "zrag.process"
 GOING = (
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.QUEUED,
@@ -65,20 +68,26 @@ def newest_report(runs: Sequence[RunFacts], corpus: str) -> Report | None:
 def fail_lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
     """Mark runs as failed whose process is gone (the machine was restarted, or a code server killed), and return them.
 
-    Dagster notices the end of a run's process only while the code server lives that started it; without this,
-    such a run would hold its place in the queue for ever. Processes of other machines cannot be seen: only runs
-    that a code server on this one has started are looked at.
+    Dagster notices the end of a run's process only while the code server lives that started it, and never that of
+    `dagster job execute`; without this, such a run would hold its place in the queue for ever. Processes of other
+    machines cannot be seen: only runs are looked at that say they run on this one (asset `preflight`), or that a code
+    server on this one has started.
     """
     lost = []
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
-        if "socket" not in json.loads(run.tags.get(_SERVER_TAG, "{}")):
-            continue
-        process = _run_process(instance, run)
+        process = _own_process(run) or _started_process(instance, run)
         # It may have ended well a moment ago: its state is looked at again once the process is known to be gone.
         if process is not None and not _lives(*process) and not instance.get_run_by_id(run.run_id).is_finished:
             instance.report_run_failed(run, "Its process is gone: it was killed, or the machine was restarted.")
             lost.append(run)
     return lost
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """Tags of the run that this process executes: where it is to be looked for."""
+    started = psutil.Process().create_time()
+    process = {"run": run_id, "host": socket.gethostname(), "pid": os.getpid(), "started": started}
+    return {PROCESS_TAG: json.dumps(process)}
 
 
 def _going(instance: DagsterInstance) -> list[RunRecord]:
@@ -121,8 +130,19 @@ def _read_report(run_id: str) -> Report:
     return Report(run_id, tuple(map(str, reasons)))
 
 
-def _run_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float] | None:
+def _own_process(run: DagsterRun) -> tuple[int, float] | None:
+    """Id of the process that a run says it runs in, and when it was alive; None: unknown, or on another machine."""
+    process = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    # A run that is executed again starts with the tags of the former one.
+    if process.get("run") != run.run_id or process["host"] != socket.gethostname():
+        return None
+    return process["pid"], process["started"]
+
+
+def _started_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float] | None:
     """Id of the process that a local code server started for a run, and when it was alive; None: unknown."""
+    if "socket" not in json.loads(run.tags.get(_SERVER_TAG, "{}")):
+        return None
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.get_dagster_event()
         if event.message and event.message.startswith(_STARTED):
@@ -133,6 +153,7 @@ def _run_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float
 def _lives(process: int, seen: float) -> bool:
     """Whether a process that was alive at a time still is; a later process may have its id."""
     try:
-        return psutil.Process(process).create_time() <= seen + _CLOCK_S
+        found = psutil.Process(process)
+        return found.create_time() <= seen + _CLOCK_S and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from zrag_core.corpus.source import corpus_name
+from zrag_core.corpus.source import corpus_key
 from zrag_core.errors import ZragError
 from zrag_core.settings import Settings
-from zrag_pipeline.automation.policy import MEMORY_JOBS, UPDATE, Decision, Watch, decide
+from zrag_pipeline.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Decision, Watch, decide
 from zrag_pipeline.automation.runs import (
     CHANGE_TAG,
     fail_lost_runs,
@@ -43,16 +43,19 @@ def _settings(config: Mapping[str, Any]) -> Settings:
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=15,
     description="Follows the corpus of $ZRAG_CONFIG (default demo.yaml): starts `update_memory` when its content has "
-    "changed and has been quiet for `updates.settle_seconds`, and `full` when the last update reports drift. One run "
-    "at a time; a run that fails is tried twice more. Every tick says why it did what it did.",
+    "changed and has been quiet for `updates.settle_seconds`, and `full` when the last update reports drift, or "
+    "where the policy `joint` is used, which cannot be updated. One run at a time; a run that fails is tried twice "
+    "more. Every tick says why it did what it did.",
 )
 def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the corpus and at the runs, and start what is needed."""
+    from zrag_pipeline.systems import reads_joint
+
     name = _config_name()
     try:
         config = run_config(name)
         settings = _settings(config)
-        corpus = corpus_name(settings.corpus)
+        corpus = corpus_key(settings.corpus)
         content = corpus_fingerprint(settings.corpus)
     except (ZragError, OSError, yaml.YAMLError) as error:
         return dg.SkipReason(f"the corpus of {name} cannot be read: {error}")
@@ -69,7 +72,8 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         report=newest_report(runs, corpus),
         now=now,
         settle_seconds=settings.updates.settle_seconds,
-        updatable=settings.memory.policy == "separated",
+        # An update leaves the policy joint out, and the evaluation after it would lack that checkpoint.
+        updatable=settings.memory.policy == "separated" and not reads_joint(settings),
     )
     return dg.SensorResult(
         run_requests=None if decision.job is None else [_request(decision, config)],
@@ -104,7 +108,8 @@ def _request(decision: Decision, config: dict[str, Any]) -> dg.RunRequest:
 def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
     """One evaluation for the newest memory."""
     update = context.dagster_run
-    coming = going_runs(context.instance, MEMORY_JOBS)
+    # `train` writes a memory too, but evaluates none: the evaluation of this one waits behind it in the queue.
+    coming = going_runs(context.instance, (UPDATE, *WHOLE_LINEAGE))
     if coming:
         return dg.SkipReason(f"{coming[0].job_name} (run {coming[0].run_id[:8]}) is still to come: the last one counts")
     newest = newest_success(context.instance, UPDATE)

@@ -31,6 +31,8 @@ def refuse_running() -> None:
     import dagster as dg
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
+    from zrag_pipeline.automation.runs import fail_lost_runs
+
     with dg.DagsterInstance.from_config(str(home)) as instance:
         if not isinstance(instance.event_log_storage, SqliteEventLogStorage):
             raise ZragError(
@@ -38,6 +40,7 @@ def refuse_running() -> None:
                 where=str(home / "dagster.yaml"),
                 remedy="erase with Dagster's default storage, or wipe that history first",
             )
+        fail_lost_runs(instance)
         going = [status for status in dg.DagsterRunStatus if status not in _ended()]
         runs = instance.get_runs(dg.RunsFilter(statuses=going), limit=1)
     if runs:
