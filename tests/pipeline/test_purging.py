@@ -23,12 +23,14 @@ from small_champion import CORPUS, DOCUMENTS, QUESTIONS, TEXTS
 
 from zrag_core.answering.cache import AnswerCache, CachedAnswer
 from zrag_core.answering.types import Completion, Prompt
-from zrag_core.corpus.overlay import load_overlay
+from zrag_core.corpus.overlay import load_overlay, save_overlay
+from zrag_core.errors import CorpusError
 from zrag_core.files import write_json_atomic
 from zrag_core.model.checkpoint import load_checkpoint
 from zrag_pipeline import paths
 from zrag_pipeline.champion import read_champion, read_champions, write_champion
 from zrag_pipeline.cli import main
+from zrag_pipeline.purging.target import find_target
 from zrag_pipeline.purging.warehouse import purge_warehouse
 from zrag_pipeline.tracing import CallTraces
 from zrag_pipeline.tracking import Tracking
@@ -375,8 +377,6 @@ def test_a_sentence_of_another_document_stays(stores, tmp_path, capsys):
 
 
 def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatch):
-    from zrag_pipeline.purging.target import find_target
-
     file = paths.warehouse_file()
     target, before = find_target([PURGED]), file.read_bytes()
     monkeypatch.setattr("zrag_pipeline.purging.warehouse.shutil.copymode", lambda *_: os.stat("no such file"))
@@ -460,6 +460,17 @@ def test_a_corpus_that_was_read_under_another_name_too_loses_the_document_as_wel
     assert purge() == 0
     assert left(stores) == set()
     assert set(load_overlay(paths.overlay_dir("copy")).removed) == {PURGED}
+
+
+def test_a_tombstone_keeps_the_newest_version_from_protecting_a_text(stores):
+    twin = type(DOCUMENTS[0])("twin", "", TEXT, "twin")
+    warehouse = Warehouse(paths.warehouse_file())
+    warehouse.save_corpus("newest", type(CORPUS)(CORPUS.name, (*DOCUMENTS, twin), ()))
+    with pytest.raises(CorpusError, match="'twin'"):
+        find_target([PURGED])
+    folder = paths.overlay_dir(CORPUS.name)
+    save_overlay(folder, load_overlay(folder).with_removed({"twin": [twin]}))
+    assert set(find_target([PURGED]).held) >= {("newest", PURGED), ("newest", "twin")}
 
 
 @pytest.mark.parametrize("corpus", ["towns", "copy"])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from zrag_core.corpus.overlay import Overlay, find_documents, load_overlay
+from zrag_core.corpus.overlay import Overlay, load_overlay
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CorpusError
 from zrag_pipeline import paths
@@ -77,11 +77,6 @@ class _Record(NamedTuple):
     def named(self, name: str) -> bool:
         return name in (self.document.id, self.document.source_id)
 
-    @property
-    def said(self) -> str:
-        """What texts are compared by; escapes, case and what stands between letters make no other document."""
-        return letters(self.document.text) or self.document.text
-
 
 def find_target(names: Sequence[str]) -> Target:
     """Find documents by their ids in everything that keeps documents.
@@ -98,13 +93,15 @@ def find_target(names: Sequence[str]) -> Target:
     records = _records(warehouse, champions, overlays)
     meant = _meant(records, names, corpus, overlays)
     own = [record for found in meant.values() for record in found]
-    texts = {record.said for record in own}
-    taken = set(own) | {r for r in records if any(map(r.named, names)) and r.said in texts}
+    # Texts are compared by their letters; signs alone by themselves.
+    said = {text: letters(text) or text for text in dict.fromkeys(record.document.text for record in records)}
+    texts = {said[record.document.text] for record in own}
+    taken = set(own) | {r for r in records if any(map(r.named, names)) and said[r.document.text] in texts}
     standing = [record for record in records if record.stands and record not in taken]
     # What stands elsewhere as a whole is not this document: its number was another's before.
-    texts -= {record.said for record in standing}
+    texts -= {said[record.document.text] for record in standing}
     history = [record for record in records if not record.stands or record in taken]
-    chosen = [record for record in history if record.said in texts]
+    chosen = [record for record in history if said[record.document.text] in texts]
     documents = tuple({(r.document.id, r.document.content_hash): r.document for r in chosen}.values())
     ids = tuple(dict.fromkeys(document.id for document in documents))
     remaining = dict.fromkeys(record.document.contents for record in standing)
@@ -115,7 +112,12 @@ def find_target(names: Sequence[str]) -> Target:
         _refuse_shared(name, found, standing, patterns)
     holds = {text: patterns.find(text) for text in dict.fromkeys(r.document.contents for r in history)}
     versions = {version for version, _ in held} | {r.version for r in history if holds[r.document.contents]}
-    tombstones = {name: _tombstones(taken, names, name) for name in overlays}
+    tombstones: dict[str, dict[str, tuple[Document, ...]]] = {}
+    for name, found in meant.items():
+        for record in found:
+            _add_tombstone(tombstones, record, name)
+    for record in taken.difference(own):  # a copy of the corpus may hold more under a file's name
+        _add_tombstone(tombstones, record, record.document.id)
     return Target(
         tuple(names),
         ids,
@@ -124,7 +126,7 @@ def find_target(names: Sequence[str]) -> Target:
         tuple(sorted(versions - {""})),
         documents,
         patterns,
-        {name: removed for name, removed in tombstones.items() if removed},
+        tombstones,
     )
 
 
@@ -136,7 +138,10 @@ def _records(warehouse: Warehouse, champions: Sequence[Champion], overlays: Mapp
                 d.document_id, d.title, d.text, d.source_id, d.source_start
             FROM documents d JOIN corpora c USING (corpus_version)"""
         ).fetchall()
-    records = [_Record(name, version, newest, Document(*row)) for name, version, newest, *row in rows]
+    records = []
+    for name, version, newest, *row in rows:
+        document = Document(*row)
+        records.append(_Record(name, version, newest and not overlays[name].removes(document), document))
     for place, champion in enumerate(champions):
         rows = read_rows(champion.folder / "documents.jsonl")
         records += [_Record(champion.corpus, champion.corpus_version, place == 0, document) for document in rows]
@@ -190,9 +195,9 @@ def _about(record: _Record, names: Collection[str]) -> set[str]:
     return {record.document.id} | ({record.document.source_id} & set(names))
 
 
-def _tombstones(taken: Iterable[_Record], names: Sequence[str], corpus: str) -> dict[str, tuple[Document, ...]]:
-    documents = {r.document.content_hash: r.document for r in taken if r.corpus == corpus}
-    return {name: found for name in names if (found := find_documents(documents.values(), name))}
+def _add_tombstone(tombstones: dict[str, dict[str, tuple[Document, ...]]], record: _Record, name: str) -> None:
+    removed = tombstones.setdefault(record.corpus, {})
+    removed[name] = tuple(dict.fromkeys((*removed.get(name, ()), record.document)))
 
 
 def read_rows(file: Path) -> list[Document]:
