@@ -194,3 +194,9 @@ def _damaged(reason: str) -> CheckpointError:
         where=str(champion_file()),
         remedy="restore the file, or remove it and " + _AGAIN,
     )
+
+
+def clear_champion() -> None:
+    """Forget the champion and the former ones: there is none until the next promotion."""
+    with _locked():
+        champion_file().unlink(missing_ok=True)

@@ -179,7 +179,8 @@ def changed_corpus(
 ) -> tuple[Corpus, list[EvidenceTarget]]:
     """The champion's corpus with an overlay applied, and its evidence targets.
 
-    Questions and targets of the champion's corpus come from the warehouse, where it is known there.
+    Questions and targets of the champion's corpus come from the warehouse, where it is known there; so do those of
+    the changed corpus, where the change leads back to one.
 
     Args:
         documents: those in the champion's memory.
@@ -194,7 +195,21 @@ def changed_corpus(
         questions = tuple(question for question in stored.questions if known.issuperset(question.document_ids))
         notes = stored.notes
     after = apply_overlay(Corpus(champion.corpus, tuple(documents), questions, notes), overlay)
-    return after, _targets(documents, after, targets)
+    return _on_record(after, _targets(documents, after, targets), warehouse)
+
+
+def _on_record(
+    after: Corpus, targets: list[EvidenceTarget], warehouse: Warehouse
+) -> tuple[Corpus, list[EvidenceTarget]]:
+    """A corpus that was on record before has the questions and targets that it had then: no change loses them."""
+    from zrag_core.corpus.version import corpus_version
+
+    version = corpus_version(after.documents)
+    with contextlib.suppress(WarehouseError):  # a new one, or one without targets
+        stored = warehouse.load_corpus(version)
+        after = replace(after, questions=stored.questions, notes=stored.notes)
+        targets = list(warehouse.load_targets(version))
+    return after, targets
 
 
 def _targets(before: Sequence[Document], after: Corpus, targets: Sequence[EvidenceTarget]) -> list[EvidenceTarget]:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from zrag_core.corpus.overlay import load_overlay
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.corpus.version import corpus_version
-from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.model.checkpoint import load_checkpoint, memory_id
 from zrag_core.settings import TargetSettings
 from zrag_pipeline import corpus_changes, paths
 from zrag_pipeline.champion import read_champion, read_champions
@@ -120,6 +121,27 @@ def test_what_was_removed_can_be_added_again(data, tmp_path):
     assert documents["bees"] == bees
     torch.testing.assert_close(after["bees"], before["bees"], atol=1e-4, rtol=1e-3)
     assert load_overlay(paths.overlay_dir(CORPUS.name)).removed == {}
+
+
+def test_removing_and_adding_again_loses_no_question_and_no_target(data, tmp_path):
+    warehouse, champion = Warehouse(paths.warehouse_file()), read_champion()
+    version = champion.corpus_version
+    own = [*warehouse.load_targets(version)]
+    own[0] = replace(own[0], query="What would an LLM have asked about this?", method="llm")
+    assert "bees" in {name for target in own for name in target.document_ids}
+    warehouse.save_targets(version, own)
+    again = tmp_path / "again.jsonl"
+    (bees,) = (d for d in DOCUMENTS if d.id == "bees")
+    again.write_text(json.dumps({"id": "bees", "title": bees.title, "text": bees.text}), "utf-8")
+    assert main(["remove", "bees"]) == 0
+    assert main(["add", str(again)]) == 0
+    assert read_champion().corpus_version == version
+    assert warehouse.load_corpus(version).questions == QUESTIONS
+    assert list(warehouse.load_targets(version)) == own
+    origin = load_checkpoint(read_champion().folder, device="cpu")
+    stored = warehouse.load_corpus(version)
+    expected = memory_id(origin.origin.skill_digest, stored, own, origin.settings.memory, origin.origin.writing)
+    assert read_champion().checkpoint_id == expected, "as if it had been written of what is on record"
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(data, more, capsys):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -22,12 +23,14 @@ from small_champion import CORPUS, DOCUMENTS, QUESTIONS, TEXTS
 
 from zrag_core.answering.cache import AnswerCache, CachedAnswer
 from zrag_core.answering.types import Completion, Prompt
-from zrag_core.corpus.overlay import load_overlay
+from zrag_core.corpus.overlay import load_overlay, save_overlay
+from zrag_core.errors import CorpusError
 from zrag_core.files import write_json_atomic
 from zrag_core.model.checkpoint import load_checkpoint
 from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champion, read_champions
+from zrag_pipeline.champion import read_champion, read_champions, write_champion
 from zrag_pipeline.cli import main
+from zrag_pipeline.purging.target import find_target
 from zrag_pipeline.purging.warehouse import purge_warehouse
 from zrag_pipeline.tracing import CallTraces
 from zrag_pipeline.tracking import Tracking
@@ -374,8 +377,6 @@ def test_a_sentence_of_another_document_stays(stores, tmp_path, capsys):
 
 
 def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatch):
-    from zrag_pipeline.purging.target import find_target
-
     file = paths.warehouse_file()
     target, before = find_target([PURGED]), file.read_bytes()
     monkeypatch.setattr("zrag_pipeline.purging.warehouse.shutil.copymode", lambda *_: os.stat("no such file"))
@@ -404,3 +405,132 @@ def test_a_purge_that_was_killed_is_finished_by_repeating_it(planted, tmp_path, 
         monkeypatch.setenv("DAGSTER_HOME", str(root / "home"))
         assert purge() == 0, step
         assert left(root) == set(), step
+
+
+# --- what protects a text, and what does not ------------------------------------------------------
+
+
+def add(folder, name, text):
+    """Add a document by command; the file goes again, so that it is not found beside the stores."""
+    file = folder / f"{name}.jsonl"
+    file.write_text(json.dumps({"id": name, "title": "", "text": text}), "utf-8")
+    assert main(["add", str(file)]) == 0
+    file.unlink()
+
+
+def test_a_renamed_document_is_erased_under_its_former_name_too(stores, tmp_path):
+    assert main(["remove", PURGED]) == 0
+    add(tmp_path, "painter", TEXT)
+    assert left(stores)
+    assert purge("painter") == 0
+    assert left(stores) == set()
+    warehouse = Warehouse(paths.warehouse_file())
+    assert set(warehouse.query("SELECT question_id FROM questions")["question_id"]) == {"q2", "q3"}
+
+
+def test_passages_that_were_numbered_anew_are_erased_under_both_numbers_and_their_neighbours_are_not(stores):
+    """A heading came first: what was number 1 is number 2 now, and what was number 2 is another passage."""
+    champion = read_champion()
+    texts = ["The heading of the whole file stands here.", TEXT, OTHER]
+    old, new = texts[1:], texts
+    question = QUESTIONS[1]
+    for version, passages in (("old", old), ("new", new)):
+        documents = tuple(
+            type(DOCUMENTS[0])(f"notes.md#{n}", "", text, "notes.md", n) for n, text in enumerate(passages, 1)
+        )
+        about = type(question)("q", "Who made the wheel of the mill?", ("Bram Kilto",), (documents[-1].id,))
+        Warehouse(paths.warehouse_file()).save_corpus(version, type(CORPUS)(champion.corpus, documents, (about,)))
+    assert purge(PURGED) == 1, "it stands in notes.md#2"
+    assert purge("notes.md#2", PURGED) == 0
+    assert left(stores) == set()
+    rows = Warehouse(paths.warehouse_file()).query(
+        "SELECT corpus_version, document_id FROM documents WHERE corpus_version IN ('old', 'new')"
+    )
+    assert set(rows.itertuples(index=False, name=None)) == {
+        ("old", "notes.md#2"),
+        ("new", "notes.md#1"),
+        ("new", "notes.md#3"),
+    }
+    asked = Warehouse(paths.warehouse_file()).query("SELECT corpus_version FROM questions WHERE question_id = 'q'")
+    assert set(asked["corpus_version"]) == {"old", "new"}, "about a passage that stays"
+
+
+def test_a_corpus_that_was_read_under_another_name_too_loses_the_document_as_well(stores):
+    Warehouse(paths.warehouse_file()).save_corpus("c0py", type(CORPUS)("copy", DOCUMENTS, QUESTIONS))
+    assert purge() == 0
+    assert left(stores) == set()
+    assert set(load_overlay(paths.overlay_dir("copy")).removed) == {PURGED}
+
+
+def test_a_tombstone_keeps_the_newest_version_from_protecting_a_text(stores):
+    twin = type(DOCUMENTS[0])("twin", "", TEXT, "twin")
+    warehouse = Warehouse(paths.warehouse_file())
+    warehouse.save_corpus("newest", type(CORPUS)(CORPUS.name, (*DOCUMENTS, twin), ()))
+    with pytest.raises(CorpusError, match="'twin'"):
+        find_target([PURGED])
+    folder = paths.overlay_dir(CORPUS.name)
+    save_overlay(folder, load_overlay(folder).with_removed({"twin": [twin]}))
+    assert set(find_target([PURGED]).held) >= {("newest", PURGED), ("newest", "twin")}
+
+
+@pytest.mark.parametrize("corpus", ["towns", "copy"])
+def test_a_text_that_another_document_holds_whole_is_not_reported_as_erased(stores, tmp_path, capsys, corpus):
+    held = f"Before it. {TEXT} And after it."
+    if corpus == "towns":
+        add(tmp_path, "twin", held)
+    else:
+        documents = (type(DOCUMENTS[0])("twin", "", held, "twin"),)
+        Warehouse(paths.warehouse_file()).save_corpus("c0py", type(CORPUS)("copy", documents, ()))
+    champion = read_champion()
+    capsys.readouterr()
+    assert purge() == 1
+    err = capsys.readouterr().err
+    assert f"'twin' (corpus {corpus})" in err
+    assert "nothing was erased" in err
+    assert err.count("\n") == 1
+    assert read_champion() == champion
+    assert PURGED in {document.id for document in load_checkpoint(champion.folder, device="cpu").documents}
+    assert purge(PURGED, "twin") == 0
+    assert left(stores) == set()
+
+
+# --- a champion that cannot be updated ------------------------------------------------------------
+
+
+def make_joint(folder):
+    """Take away what an update must know, as a joint memory lacks it."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    del config["skill"], config["writing"]
+    write_json_atomic(folder / "config.json", config)
+
+
+def test_a_champion_that_cannot_be_updated_makes_way_for_the_newest_one_without_the_document(stores, capsys):
+    first = read_champion()
+    main(["remove", PURGED])
+    without = read_champion()
+    write_champion(replace(first, reason="promoted by hand"))
+    make_joint(first.folder)
+    assert load_checkpoint(first.folder, device="cpu").origin is None
+    capsys.readouterr()
+    assert purge() == 0
+    assert f"{without.checkpoint_id} again" in capsys.readouterr().out
+    assert left(stores) == set()
+    assert [entry.checkpoint_id for entry in read_champions()] == [without.checkpoint_id]
+    assert not first.folder.exists()
+
+
+def test_without_such_a_one_there_is_no_champion(stores, capsys):
+    make_joint(read_champion().folder)
+    assert purge() == 0
+    assert "none; run the job `full`" in capsys.readouterr().out
+    assert left(stores) == set()
+    assert read_champion() is None
+    assert set(load_overlay(paths.overlay_dir(CORPUS.name)).removed) == {PURGED}
+
+
+def test_the_last_documents_can_be_erased(stores):
+    assert purge(*TEXTS) == 0
+    assert left(stores) == set()
+    assert read_champion() is None
+    assert set(load_overlay(paths.overlay_dir(CORPUS.name)).removed) == set(TEXTS)
+    assert Warehouse(paths.warehouse_file()).query("SELECT document_id FROM documents").empty

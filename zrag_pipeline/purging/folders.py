@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zrag_core.files import write_text_atomic
 from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champions, write_champions
+from zrag_pipeline.champion import clear_champion, read_champions, write_champions
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.patterns import Patterns
 from zrag_pipeline.purging.searching import Searched, files_below, search_file
@@ -31,17 +31,17 @@ def purge_leftovers(roots: Iterable[Path]) -> Erased:
 def purge_checkpoints(target: Target) -> Erased:
     """Delete every checkpoint that holds the document, models registered with one, and training states.
 
-    The champion's record forgets what is gone: there is no way back to it.
+    The champion's record forgets what is gone: there is no way back to it. Where the champion itself goes, the newest
+    former one without the document takes its place; without any, there is no champion.
 
     Raises:
         OSError: a folder cannot be deleted.
     """
-    held = {(document.id, document.content_hash) for document in target.documents}
     deleted = 0
     for file in sorted(paths.data_path().rglob("documents.jsonl")):
         if not (file.parent / "memory.safetensors").is_file():
             continue
-        if any((row.id, row.content_hash) in held for row in read_rows(file)) or target.patterns.find(_text(file)):
+        if holds(file.parent, target):
             # A registered model is its checkpoint; without it, it could not be served.
             models = (parent for parent in file.parents if (parent / "MLmodel").is_file())
             shutil.rmtree(next(models, file.parent))
@@ -50,11 +50,22 @@ def purge_checkpoints(target: Target) -> Erased:
     for path in states:
         shutil.rmtree(path)
     champions = read_champions()
-    kept = [champion for champion in champions if champion.folder.exists()]
+    kept = [champion for champion in champions if champion.folder.exists() and not holds(champion.folder, target)]
     if kept and len(kept) < len(champions):
         write_champions(kept)
-    counts = {"folders": deleted, "training states": len(states), "former champions": len(champions) - len(kept)}
+    elif champions and not kept:
+        clear_champion()
+    counts = {"folders": deleted, "training states": len(states), "champions": len(champions) - len(kept)}
     return Erased("checkpoints", counts)
+
+
+def holds(folder: Path, target: Target) -> bool:
+    """Whether a checkpoint holds the document."""
+    file = folder / "documents.jsonl"
+    held = {(document.id, document.content_hash) for document in target.documents}
+    if any((row.id, row.content_hash) in held for row in read_rows(file)):
+        return True
+    return file.is_file() and target.patterns.find(_text(file)) is not None
 
 
 def purge_derived(target: Target, known_versions: Iterable[str]) -> Erased:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from zrag_core.corpus.overlay import find_documents, load_overlay, save_overlay
+from zrag_core.corpus.overlay import load_overlay, save_overlay
+from zrag_core.errors import CheckpointError, CorpusError
 from zrag_pipeline import paths
 from zrag_pipeline.champion import read_champions
-from zrag_pipeline.corpus_changes import change_corpus, documents_of, the_champion
+from zrag_pipeline.corpus_changes import change_corpus
 from zrag_pipeline.purging.answer_cache import purge_answer_cache
 from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.folders import (
+    holds,
     purge_checkpoints,
     purge_derived,
     purge_leftovers,
@@ -41,7 +43,7 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     """Erase the documents everywhere and prove it; returns whether nothing is left.
 
     Raises:
-        ZragError: a run is in progress, a store is in use, or the memory cannot be changed.
+        ZragError: a run is in progress, a store is in use, or the change cannot be recorded.
     """
     refuse_running()
     warehouse = Warehouse(paths.warehouse_file())
@@ -49,10 +51,13 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
         pass  # nobody else writes: better known before anything is erased
     roots = [paths.data_dir(), paths.dagster_home_dir()]
     sweep(warehouse.path)
-    _forget(target)
+    stays = _forget(target, say)
     say("erased:")
     for erased in _stores(target, warehouse, roots):
         say(erased.line())
+    if not stays:
+        former = read_champions()
+        say(f"champion:      {former[0].checkpoint_id} again" if former else "champion:      none; run the job `full`")
     searched = search(roots, target.patterns, leave_out=[warehouse.path])
     if not searched.found:
         say(purge_warehouse(warehouse.path, target).line())
@@ -72,31 +77,31 @@ def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator
     yield purge_dagster(target.patterns)
 
 
-def _forget(target: Target) -> None:
-    """Tombstones, and a champion without the documents."""
-    behind = {name: find_documents(target.documents, name) for name in target.names}
-    champions = read_champions()
-    champion = the_champion() if champions else None
-    if champion is None or champion.corpus != target.corpus or not _holds(champion, target):
-        folder = paths.overlay_dir(target.corpus)
+def _forget(target: Target, say: Callable[[str], None]) -> bool:
+    """Tombstones, and a champion without the documents; whether there is one, and it need not go as a whole."""
+    for corpus, removed in target.tombstones.items():
+        folder = paths.overlay_dir(corpus)
         overlay = load_overlay(folder)
-        changed = overlay.with_removed(behind)
+        changed = overlay.with_removed(removed)
         if changed != overlay:
             save_overlay(folder, changed)
-        return
+    champions = read_champions()
+    if not champions or not holds(champions[0].folder, target):
+        return True
     from zrag_core.model.checkpoint import load_checkpoint
 
-    change_corpus(
-        champion,
-        load_checkpoint(champion.folder, device=champion.backbone_device),
-        lambda overlay: overlay.with_removed(behind),
-        reason=f"zrag remove --purge {' '.join(target.names)}",
-    )
-
-
-def _holds(champion, target: Target) -> bool:
-    ids = set(target.ids)
-    return any(document.id in ids for document in documents_of(champion))
+    champion = champions[0]
+    try:
+        change_corpus(
+            champion,
+            load_checkpoint(champion.folder, device=champion.backbone_device),
+            lambda overlay: overlay.with_removed(target.tombstones.get(champion.corpus, {})),
+            reason=f"zrag remove --purge {' '.join(target.names)}",
+        )
+    except (CheckpointError, CorpusError) as error:
+        say(f"{champion.checkpoint_id} is erased as a whole: {error.what}")
+        return False
+    return True
 
 
 def _proved(target: Target, searched: Searched, say: Callable[[str], None]) -> bool:

@@ -17,11 +17,12 @@ import duckdb
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.searching import matching_rows
-from zrag_pipeline.purging.target import Target
+from zrag_pipeline.purging.target import Target, mark_held
 from zrag_pipeline.warehouse import Warehouse
 
 _ABOUT_QUESTIONS = ("evidence", "answers", "judgements", "scores", "memorag_traces", "questions")
 _QUOTING = ("documents", "questions", "evidence_targets", "evidence", "answers", "judgements", "memorag_traces")
+_HELD = "SELECT 1 FROM temp.held h WHERE h.corpus_version = t.corpus_version AND"
 _WAIT_S = 30.0
 
 
@@ -90,15 +91,12 @@ def _copy(con: duckdb.DuckDBPyConnection, source: str, name: str, path: Path) ->
 def _delete_all(con: duckdb.DuckDBPyConnection, target: Target) -> dict[str, int]:
     """Delete the rows; returns how many of each table."""
     _mark_questions(con, target)
-    ids, versions = list(target.ids), list(target.versions)
-    mine = "list_contains(?, corpus_version)"
     counts: dict[str, int] = {}
     for table in _ABOUT_QUESTIONS:
         where = "(corpus_version, question_id) IN (SELECT corpus_version, question_id FROM about)"
         counts[table] = _delete(con, table, where)
-    where = f"{mine} AND list_has_any(document_ids, ?)"
-    counts["evidence_targets"] = _delete(con, "evidence_targets", where, versions, ids)
-    counts["documents"] = _delete(con, "documents", f"{mine} AND list_contains(?, document_id)", versions, ids)
+    counts["evidence_targets"] = _delete(con, "evidence_targets", f"EXISTS ({_HELD} list_has_any(document_ids, h.ids))")
+    counts["documents"] = _delete(con, "documents", f"EXISTS ({_HELD} list_contains(h.ids, document_id))")
     for table in _QUOTING:
         rows = _quoting(con, table, target)
         counts[table] = counts.get(table, 0) + _delete(con, table, "list_contains(?, rowid)", rows)
@@ -122,24 +120,24 @@ def _quoting(con: duckdb.DuckDBPyConnection, table: str, target: Target) -> list
     """Row ids of the rows of a table that quote the document, or say that they do."""
     found = {rowid for _, rowid in matching_rows(con, table, target.patterns)}
     if table == "evidence":  # which may end after the first words of one of its sentences
-        mine = "list_contains(?, corpus_version) AND list_has_any(source_document_ids, ?)"
-        rows = con.execute(f"SELECT rowid FROM evidence WHERE {mine}", [list(target.versions), list(target.ids)])
+        where = f"EXISTS ({_HELD} list_has_any(source_document_ids, h.ids))"
+        rows = con.execute(f"SELECT rowid FROM evidence t WHERE {where}")
         found |= {row[0] for row in rows.fetchall()}
     return sorted(found)
 
 
 def _mark_questions(con: duckdb.DuckDBPyConnection, target: Target) -> None:
-    """Questions about the documents, as the temporary table `about`."""
+    """Questions about the documents, as the temporary table `about`; the documents themselves as `held`."""
+    mark_held(con, target.held)
     con.execute(
         """CREATE OR REPLACE TEMP TABLE about AS SELECT corpus_version, question_id FROM questions
-        WHERE list_contains(?, corpus_version)
-        AND (list_has_any(document_ids, ?) OR list_contains(?, metadata ->> 'about_document'))""",
-        [list(target.versions), list(target.ids), [*target.ids, *target.names]],
+        JOIN held USING (corpus_version)
+        WHERE list_has_any(document_ids, held.ids) OR list_contains(held.ids, metadata ->> 'about_document')"""
     )
 
 
 def _delete(con: duckdb.DuckDBPyConnection, table: str, where: str, *params: Any) -> int:
-    (count,) = con.execute(f"DELETE FROM {table} WHERE {where}", list(params)).fetchone()
+    (count,) = con.execute(f"DELETE FROM {table} AS t WHERE {where}", list(params)).fetchone()
     return count
 
 
