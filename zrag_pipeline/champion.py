@@ -15,6 +15,7 @@ Reading it imports neither torch nor MLflow nor Dagster.
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 from collections.abc import Sequence
@@ -123,6 +124,11 @@ def _read() -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(str(error) or type(error).__name__) from error
     return values
+
+
+def now() -> str:
+    """The time in UTC, to the second, as `promoted_at` holds it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def write_champion(champion: Champion) -> None:

@@ -13,14 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from zrag_core.corpus.overlay import Overlay, apply_overlay, load_overlay, save_overlay
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_pipeline import paths
-from zrag_pipeline.champion import Champion, read_champion, write_champion
+from zrag_pipeline.champion import Champion, now, read_champion, write_champion
 
 if TYPE_CHECKING:
     from zrag_core.model.checkpoint import Checkpoint
@@ -159,14 +158,13 @@ def change_corpus(
         metrics=metrics,
         origin=updated.origin,
     )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     write_champion(
         replace(
             champion,
             checkpoint_id=made,
             folder=target,
             corpus_version=version,
-            promoted_at=now,
+            promoted_at=now(),
             reason=reason,
             proven=False,
         )

@@ -212,7 +212,7 @@ def _former_of(checkpoint_id: str, folder: Path) -> dict[str, str]:
     return _reference(folder)
 
 
-def proof_base(handle: Mapping[str, Any]) -> dict[str, str] | None:
+def proof_base(handle: Mapping[str, Any], corpus: str) -> dict[str, str] | None:
     """The checkpoint that an update is proven against: the newest champion that a run has checked.
 
     Not simply the one it was made from: that may be one whose proofs failed or were never run (a run that was
@@ -220,6 +220,7 @@ def proof_base(handle: Mapping[str, Any]) -> dict[str, str] | None:
 
     Args:
         handle: of the asset `memory`, with a folder.
+        corpus: name of its corpus; champions of others say nothing about it.
 
     Returns:
         checkpoint_id, folder and corpus_version; None where the checkpoint was written afresh, or is that champion.
@@ -228,7 +229,7 @@ def proof_base(handle: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     skill = read_config(Path(handle["folder"]))["skill"]
     for champion in read_champions():
-        if not champion.proven:
+        if not champion.proven or champion.corpus != corpus:
             continue
         with contextlib.suppress(CheckpointError, KeyError):  # gone, or of another kind
             if read_config(champion.folder)["skill"] == skill:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from zrag_core.settings import Settings, load_settings
 from zrag_pipeline import paths
 from zrag_pipeline.champion import (
     Champion,
+    now,
     read_champion,
     read_champions,
     rejected_checkpoints,
@@ -261,11 +261,6 @@ def decision_rows(decision: Decision, corpus_version: str, margin: float) -> lis
         }
         for result in decision.results
     ]
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _present_champion(log: Callable[[str], None] | None = None) -> Champion | None:

@@ -87,7 +87,7 @@ def report_update(
     torch.set_num_threads(settings.training.threads)
     checkpoint = _load(handle, settings)
     corpus = warehouse.load_corpus(handle["corpus_version"])
-    former = proof_base(handle)
+    former = proof_base(handle, corpus.name)
     size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
     if former is None:

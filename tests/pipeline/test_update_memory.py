@@ -143,15 +143,16 @@ def test_an_update_is_proven_against_the_last_champion_that_a_run_has_checked(up
         )
 
     stopped = {**second, "former": {**second["former"], "checkpoint_id": second["checkpoint_id"]}}
-    assert proof_base(stopped) is None
+    assert proof_base(stopped, "records") is None
     write_champion(champion(first))
-    assert proof_base(stopped)["checkpoint_id"] == first["checkpoint_id"]
+    assert proof_base(stopped, "records")["checkpoint_id"] == first["checkpoint_id"]
     # `zrag add` has made it the champion, and no run has looked at it yet.
     write_champion(champion(second, proven=False))
-    assert proof_base(second)["checkpoint_id"] == first["checkpoint_id"]
+    assert proof_base(second, "records")["checkpoint_id"] == first["checkpoint_id"]
     write_champion(champion(second))
-    assert proof_base(second) is None
-    assert proof_base(first) is None, "written afresh"
+    assert proof_base(second, "records") is None
+    assert proof_base(second, "other records")["checkpoint_id"] == first["checkpoint_id"], "what it was made from"
+    assert proof_base(first, "records") is None, "written afresh"
 
 
 def test_joint_memories_are_left_out_of_updates(updated):
