@@ -17,9 +17,9 @@ for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DAGSTER_HOME", "ZRAG_DATA_DIR
 def written_memory(tmp_path_factory):
     """Checkpoint folder of ten documents (two in Korean), written with the shipped skill; only to be read."""
     from zrag_core.corpus.types import Document
-    from zrag_core.model.checkpoint import save_checkpoint
-    from zrag_core.model.skill_folder import load_skill, shipped_skill
-    from zrag_core.model.writing import write_documents
+    from zrag_core.model.store.checkpoint import save_checkpoint
+    from zrag_core.model.store.skill_folder import load_skill, shipped_skill
+    from zrag_core.model.store.write import write_documents
     from zrag_core.settings import WritingSettings, load_settings
 
     towns = "Tessamor Kell Brindle Ostrava Numa Pell Quarn Rusk".split()

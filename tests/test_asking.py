@@ -9,9 +9,9 @@ import pytest
 
 from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import Answer
-from zrag_core.asking import LEAST_CONFIDENCE, REFUSALS, MemoryReader, fit_least_confidence
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError
+from zrag_core.memory import LEAST_CONFIDENCE, REFUSALS, MemoryReader, fit_least_confidence
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 
@@ -176,5 +176,5 @@ def test_a_folder_that_is_no_checkpoint_is_one_line(tmp_path):
 
 
 def test_importing_it_loads_no_torch():
-    code = "import sys, zrag_core.asking; print([m for m in ('torch', 'transformers', 'openai') if m in sys.modules])"
+    code = "import sys, zrag_core.memory; print([m for m in ('torch', 'transformers', 'openai') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "[]\n"

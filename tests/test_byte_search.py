@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core import byte_search
-from zrag_core.byte_search import LEAST_BYTES, ByteSearch
+from zrag_core.model.checks import byte_search
+from zrag_core.model.checks.byte_search import LEAST_BYTES, ByteSearch
 
 # Few letters, so that strings share their beginnings with one another and with what they do not stand in.
 few = st.binary(min_size=0, max_size=120).map(lambda data: bytes(byte % 3 for byte in data))

@@ -5,22 +5,20 @@ Loading it imports no torch, transformers or mlflow; those are imported inside t
 
 import dagster as dg
 
-from zrag_pipeline.assets import (
-    answers,
-    baselines,
-    benchmarks,
-    champion,
-    corpus,
-    evaluation,
-    evidence,
-    memory_report,
-    model,
-    update_report,
-)
-from zrag_pipeline.automation import SCHEDULES, SENSORS
-from zrag_pipeline.console import console_logger
-from zrag_pipeline.jobs import JOBS
-from zrag_pipeline.resources import RESOURCES
+from zrag_pipeline.defs.answers import assets as answers
+from zrag_pipeline.defs.automation import SCHEDULES, SENSORS
+from zrag_pipeline.defs.baselines import assets as baselines
+from zrag_pipeline.defs.benchmarks import assets as benchmarks
+from zrag_pipeline.defs.champion import assets as champion
+from zrag_pipeline.defs.champion import update_assets as update_report
+from zrag_pipeline.defs.corpus import assets as corpus
+from zrag_pipeline.defs.evaluation import assets as evaluation
+from zrag_pipeline.defs.evidence import assets as evidence
+from zrag_pipeline.defs.jobs import JOBS
+from zrag_pipeline.defs.memory import assets as model
+from zrag_pipeline.defs.memory import report_assets as memory_report
+from zrag_pipeline.platform.console import console_logger
+from zrag_pipeline.platform.resources import RESOURCES
 
 defs = dg.Definitions(
     assets=[

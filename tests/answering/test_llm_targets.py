@@ -11,8 +11,8 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import SettingsError
 from zrag_core.settings import load_settings
-from zrag_pipeline.audit_report import audit_checks, audit_markdown, audit_metrics
-from zrag_pipeline.llm_targets import llm_targets, without_leaks
+from zrag_pipeline.defs.evidence.audit_report import audit_checks, audit_markdown, audit_metrics
+from zrag_pipeline.defs.evidence.llm_targets import llm_targets, without_leaks
 
 VALE = Document("vale", "Orrin Vale", "Orrin Vale was a painter. He was born in 1931 at Sorn. He died in Sorn.")
 SEOUL = Document("서울", "서울", "서울은 대한민국의 수도이다. 한강이 서울을 가로지른다.")

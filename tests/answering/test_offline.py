@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zrag_core.answering.answer_spans_en import stem
+from zrag_core.answering.answer_spans_ko import split_particle
 from zrag_core.answering.offline import OfflineReader, extract_answer, rank_sentences
 from zrag_core.answering.prompts import REFUSALS, is_refusal
-from zrag_core.answering.spans_en import stem
-from zrag_core.answering.spans_ko import split_particle
 from zrag_core.answering.types import AnswerRequest
 
 ENGLISH = [

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import CorpusSettings
 

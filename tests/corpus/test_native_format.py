@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import CorpusError, ProblemList, ZragError
 from zrag_core.settings import CorpusSettings
 

@@ -14,12 +14,12 @@ from zrag_core.corpus.overlay import (
     save_overlay,
 )
 from zrag_core.corpus.passages import split_long_documents
-from zrag_core.corpus.readers import read_corpus, read_documents
+from zrag_core.corpus.read import read_corpus, read_documents
 from zrag_core.corpus.source import corpus_name
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import load_settings
-from zrag_pipeline import paths
+from zrag_pipeline.platform import paths
 
 
 def document(name, text="한 마을이 강가에 있다.", source=""):

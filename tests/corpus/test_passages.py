@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zrag_core.corpus.locate import evidence_ranges, unsupported
+from zrag_core.corpus.offsets import evidence_ranges, unsupported
 from zrag_core.corpus.passages import cut, split_long_documents
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zrag_core.corpus.audit import audit_targets
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError, ProblemList

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import CorpusSettings
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from zrag_core.corpus.audit import audit_targets
-from zrag_core.corpus.locate import answer_sentence, holds_answer
+from zrag_core.corpus.offsets import answer_sentence, holds_answer
 from zrag_core.corpus.self_study import (
     held_out_sentences,
     self_study_queries,

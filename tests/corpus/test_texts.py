@@ -1,7 +1,7 @@
 import pytest
 
-from zrag_core.corpus.readers import read_corpus
-from zrag_core.corpus.texts import read_texts
+from zrag_core.corpus.loaders.texts import read_texts
+from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import CorpusSettings
 from zrag_core.text import evidence_tokens

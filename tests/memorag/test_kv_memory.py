@@ -17,7 +17,7 @@ from zrag_core.memorag.kv_memory import KvMemory
 from zrag_core.memorag.kv_reader import load_causal_lm
 from zrag_core.memorag.memory import Draft
 from zrag_core.memorag.prompts import load_template
-from zrag_core.model.tokenizer import train_tokenizer
+from zrag_core.model.architecture.tokenizer import train_tokenizer
 
 torch.set_num_threads(1)
 

@@ -7,11 +7,11 @@ import torch
 
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.joint import initialise
-from zrag_core.model.network import MemoryModel
-from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
 from zrag_core.settings import load_settings
 
 torch.set_num_threads(1)
@@ -123,7 +123,7 @@ def qwen3_folder(tmp_path):
     """A randomly initialised small Qwen3 with its tokenizer, as a folder on disk."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from zrag_core.model.tokenizer import train_tokenizer
+    from zrag_core.model.architecture.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["Where was Orla Venn born? In Tessamor."] * 3, 300)

@@ -3,12 +3,12 @@
 import torch
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model import probing
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.encoder import UNUSED, lay_out
-from zrag_core.model.network import MemoryModel
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.encoder import UNUSED, lay_out
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.checks import probe as probing
+from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.settings import load_settings
 
 TOWNS = "Tessamor Kell Brindle Ostrava Numa Pell Quarn Rusk Sile Tarn".split()

@@ -6,8 +6,8 @@ import pytest
 from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.evidence import Retrieved
-from zrag_core.model import challenge as module
-from zrag_core.model.challenge import challenge, shared_questions
+from zrag_core.model.checks import challenge as module
+from zrag_core.model.checks.challenge import challenge, shared_questions
 from zrag_core.settings import DecodingSettings
 
 

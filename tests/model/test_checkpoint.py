@@ -6,11 +6,11 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.evidence import fill_budget
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
-from zrag_core.model.joint import train_joint
-from zrag_core.model.reading import reconstruct
-from zrag_core.model.system import MemorySystem
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.inference.decoder import reconstruct
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
+from zrag_core.model.training.joint import train_joint
 
 QUESTIONS = [
     Question("a", "Where was Orla Venn born?", ("Tessamor",), ("d0",)),
@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_had_is_one_clear_line(settings, tmp_path):
 def test_another_architecture_reads_alike(documents, targets, settings, tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from zrag_core.model.tokenizer import train_tokenizer
+    from zrag_core.model.architecture.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([document.contents for document in documents], 300)
     config = GPT2Config(
@@ -215,7 +215,7 @@ def test_another_architecture_reads_alike(documents, targets, settings, tmp_path
 def test_rescaled_logits_are_refused(settings, tmp_path):
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    from zrag_core.model.tokenizer import train_tokenizer
+    from zrag_core.model.architecture.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["text"], 300)
     config = Gemma2Config(

@@ -24,13 +24,14 @@ from memory_fixtures import (
 
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.model import checks, probing
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.checks import run_checks
-from zrag_core.model.joint import train_joint
-from zrag_core.model.probing import Probe
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.checks import memory_checks as checks
+from zrag_core.model.checks import probe as probing
+from zrag_core.model.checks.memory_checks import run_checks
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.training.joint import train_joint
 from zrag_core.settings import load_settings
 
 

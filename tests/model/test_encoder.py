@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.model.encoder import UNUSED, cut_plan, lay_out, plan_spans, sentences_per_span
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.encoder import UNUSED, cut_plan, lay_out, plan_spans, sentences_per_span
+from zrag_core.model.architecture.spans import sentence_ids
 
 FILL = 99
 SLOTS, STRIDE = st.integers(1, 8), st.integers(1, 9)

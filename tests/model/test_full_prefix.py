@@ -6,11 +6,11 @@ from memory_fixtures import louder, slots_of
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import SettingsError
-from zrag_core.model import full_prefix
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.full_prefix import FullPrefixSystem, Prefix, decode
-from zrag_core.model.reading import generate
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference import full_prefix
+from zrag_core.model.inference.decoder import generate
+from zrag_core.model.inference.full_prefix import FullPrefixSystem, Prefix, decode
+from zrag_core.model.store.checkpoint import Checkpoint
 
 ASKED = ("Where was Orla Venn born?", "How deep is Lake Munar, and what nests there?", "서린도는 어디에 있나?")
 QUESTIONS = [Question(f"q{n}", text) for n, text in enumerate(ASKED)]

@@ -8,10 +8,10 @@ from memory_fixtures import louder
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.fusion import RankFusion
-from zrag_core.model.spans import sentence_ids
-from zrag_core.model.system import MemorySystem
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference.rank_fusion import RankFusion
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import Checkpoint
 
 N = 8
 CORPUS = [Document(f"d{n}", f"Title {n}", "Text.") for n in range(N)]

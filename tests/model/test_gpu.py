@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.calibration import calibrate
-from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
-from zrag_core.model.joint import train_joint
-from zrag_core.model.skill import new_model, train_skill
-from zrag_core.model.skill_data import AlmanacSkill
-from zrag_core.model.system import MemorySystem
-from zrag_core.model.writing import write_documents
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
+from zrag_core.model.store.write import write_documents
+from zrag_core.model.training.calibration import calibrate
+from zrag_core.model.training.joint import train_joint
+from zrag_core.model.training.skill import new_model, train_skill
+from zrag_core.model.training.skill_data import AlmanacSkill
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -34,7 +34,7 @@ def test_nf4_lora_trains_saves_and_reads_on_cuda(qwen3_folder, documents, target
 def test_a_skill_learns_is_calibrated_writes_and_reads_on_cuda(
     skill_settings, documents, targets, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zrag_core.model.calibration._DOCUMENTS", 16)
+    monkeypatch.setattr("zrag_core.model.training.calibration._DOCUMENTS", 16)
     backbone = skill_settings.backbone.model_copy(update={"device": "cuda"})
     chosen = skill_settings.model_copy(update={"backbone": backbone})
     source = AlmanacSkill(("en",))

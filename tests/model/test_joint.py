@@ -6,16 +6,16 @@ import torch
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CorpusError
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.examples import (
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.spans import whole_document
+from zrag_core.model.training.examples import (
     build_training_set,
     mask_query,
     rows_read,
     sample_reconstruction,
     sample_self_study,
 )
-from zrag_core.model.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
-from zrag_core.model.spans import whole_document
+from zrag_core.model.training.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
 from zrag_core.settings import TrainingSettings, load_settings
 
 
@@ -227,7 +227,7 @@ def test_the_fingerprint_follows_what_matters(settings, documents, targets):
 
 @pytest.mark.parametrize(("self_study", "steps"), [(0.5, 5), (0.0, 3)])
 def test_epochs_are_passes_over_the_questions(self_study, steps, settings, documents, targets, monkeypatch):
-    from zrag_core.model import joint
+    from zrag_core.model.training import joint
 
     values = settings.training.model_dump() | {"steps": None, "epochs": 2, "self_study": self_study}
     epochs = settings.model_copy(update={"training": TrainingSettings(**values)})

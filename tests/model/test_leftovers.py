@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from updating_fixtures import document, make_theta, save, update, write
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.leftovers import find_leftovers, text_patterns, traces_of_removed
+from zrag_core.model.checks.leftovers import find_leftovers, text_patterns, traces_of_removed
 
 KOREAN = Document("k", "서린도 등대", '서린도 등대는 남쪽 바다의 작은 섬에 서 있다. 등대지기는 "한 사람"뿐이다.')
 

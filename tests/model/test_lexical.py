@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.features import BUCKETS, bucket
-from zrag_core.model.lexical import document_frequency, lexical_keys
-from zrag_core.model.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.architecture.features import BUCKETS, bucket
+from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
 from zrag_core.text import search_terms
 
 WORDS = st.sampled_from("Orla Venn bees Tessamor glazier Branmoor Little parrots 서린도 등대 lighthouse".split())

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Document
-from zrag_core.model import backbone as backbone_module
-from zrag_core.model import reading
-from zrag_core.model.backbone import Backbone
-from zrag_core.model.encoder import UNUSED, plan_spans
-from zrag_core.model.joint import routing_loss
-from zrag_core.model.network import EVIDENCE, MEMORY, ORIGIN, ROUTE, WRITE, MemoryModel
-from zrag_core.model.reading import SentenceStore, find, generate, read_sentences, reconstruct, route
-from zrag_core.model.spans import sentence_ids, span_slots, whole_document
+from zrag_core.model.architecture import backbone as backbone_module
+from zrag_core.model.architecture.backbone import Backbone
+from zrag_core.model.architecture.encoder import UNUSED, plan_spans
+from zrag_core.model.architecture.network import EVIDENCE, MEMORY, ORIGIN, ROUTE, WRITE, MemoryModel
+from zrag_core.model.architecture.spans import sentence_ids, span_slots, whole_document
+from zrag_core.model.inference import decoder as reading
+from zrag_core.model.inference.decoder import SentenceStore, find, generate, read_sentences, reconstruct, route
+from zrag_core.model.training.joint import routing_loss
 
 TEXTS = ["Where was Orla Venn born?", "How deep is it?", "서린도는 어디에 있나? 그리고 등대는 몇 개인가?"]
 # Spans of different sizes: what is read is padded.

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.model.padding import pad
+from zrag_core.model.architecture.padding import pad
 
 FILL = 99
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ from memory_fixtures import (
 )
 
 from zrag_core.corpus.types import Question
-from zrag_core.model import probing
-from zrag_core.model.network import MemoryModel
-from zrag_core.model.probing import Probe, document_nll, never_empty_evidence
-from zrag_core.model.reading import generate
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.checks import probe as probing
+from zrag_core.model.checks.probe import Probe, document_nll, never_empty_evidence
+from zrag_core.model.inference.decoder import generate
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ SENTENCES = [
 def test_document_nll_is_that_of_each_span_written_from_its_own_slots(separated, monkeypatch):
     """Oracle: every token by a forward pass of its own. Documents with fewer spans give their last one for the rest."""
     monkeypatch.setattr(probing, "_TOKENS", 40)  # several passes
-    monkeypatch.setattr("zrag_core.model.backbone._POSITIONS", 7)  # and several chunks of positions
+    monkeypatch.setattr("zrag_core.model.architecture.backbone._POSITIONS", 7)  # and several chunks of positions
     model = louder(separated.model)
     documents = [[model.backbone.encode(sentence) for sentence in sentences] for sentences in SENTENCES]
     z, spans = model.encode(documents)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zrag_core.model.reading import route_again
+from zrag_core.model.inference.decoder import route_again
 
 N, K = 14, 10
 

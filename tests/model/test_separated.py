@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.calibration import auroc, calibrate
-from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
-from zrag_core.model.encoder import UNUSED
-from zrag_core.model.ranking import (
+from zrag_core.model.architecture.encoder import UNUSED
+from zrag_core.model.architecture.sentence_features import (
     CONFIDENCE_FEATURES,
     SENTENCE_FEATURES,
     Judged,
@@ -18,13 +16,15 @@ from zrag_core.model.ranking import (
     plain_weights,
     question_features,
 )
-from zrag_core.model.reading import SentenceStore
-from zrag_core.model.skill import new_model, train_skill
-from zrag_core.model.skill_data import AlmanacSkill
-from zrag_core.model.skill_folder import load_skill, save_skill
-from zrag_core.model.spans import sentence_ids
-from zrag_core.model.system import MemorySystem
-from zrag_core.model.writing import write_documents
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference.decoder import SentenceStore
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
+from zrag_core.model.store.skill_folder import load_skill, save_skill
+from zrag_core.model.store.write import write_documents
+from zrag_core.model.training.calibration import auroc, calibrate
+from zrag_core.model.training.skill import new_model, train_skill
+from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.settings import load_settings
 
 QUESTIONS = [Question("a", "Where was Elard Treenver born?"), Question("b", "Who built the Iron Bridge?")]
@@ -82,7 +82,7 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
 
 
 def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp_path, monkeypatch):
-    monkeypatch.setattr("zrag_core.model.calibration._DOCUMENTS", 24)  # a minute otherwise
+    monkeypatch.setattr("zrag_core.model.training.calibration._DOCUMENTS", 24)  # a minute otherwise
     tiny = {"hidden_size": 32, "layers": 1, "heads": 2, "vocabulary": 400}
     settings = _settings({"name": "zrag-tiny", "tiny": tiny})
     source = AlmanacSkill(("en",))
@@ -107,7 +107,7 @@ def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp
 def test_every_sentence_that_calibration_judges_has_slots(monkeypatch):
     """Also of documents that training cuts short."""
     for name, number in (("_DOCUMENTS", 8), ("_OUTSIDE", 2)):
-        monkeypatch.setattr(f"zrag_core.model.calibration.{name}", number)
+        monkeypatch.setattr(f"zrag_core.model.training.calibration.{name}", number)
     tiny = {"hidden_size": 32, "layers": 1, "heads": 2, "vocabulary": 400}
     settings = _settings({"name": "zrag-tiny", "tiny": tiny})
     settings = settings.model_copy(update={"skill": settings.skill.model_copy(update={"document_tokens": 60})})
@@ -117,7 +117,7 @@ def test_every_sentence_that_calibration_judges_has_slots(monkeypatch):
         judged.append((checkpoint.documents, checkpoint.model.spans.tolist()))
         return MemorySystem(name, checkpoint, *arguments)
 
-    monkeypatch.setattr("zrag_core.model.calibration.MemorySystem", system)
+    monkeypatch.setattr("zrag_core.model.training.calibration.MemorySystem", system)
     source = AlmanacSkill(("en",))
     model = new_model(settings, source)
     calibrate(model, source, settings, memories=1)

@@ -4,11 +4,11 @@ import pytest
 from safetensors.torch import load_file
 
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.checks import confusion, document_top1, z_shuffle_coverage
-from zrag_core.model.probing import Probe
-from zrag_core.model.skill_folder import load_skill, read_skill_config, shipped_skill
-from zrag_core.model.writing import write_documents
+from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
+from zrag_core.model.store.write import write_documents
 from zrag_core.settings import MemorySettings, WritingSettings, load_settings
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from memory_fixtures import is_run_of, joined, kept_tokens
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.skill_batch import make_batch
-from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill, SkillDocument, TwoHop
+from zrag_core.model.training.skill_batch import make_batch
+from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill, SkillDocument, TwoHop
 
 
 def _settings(skill_settings, **skill):

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from zrag_core.model.skill_data import AlmanacSkill, CorpusSkill
+from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
 from zrag_core.text import split_sentences
 
 

@@ -7,8 +7,8 @@ from memory_fixtures import slots_of
 
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CheckpointError
-from zrag_core.model.skill_folder import load_heads, load_skill, read_skill_config, save_skill
-from zrag_core.model.spans import sentence_ids
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.store.skill_folder import load_heads, load_skill, read_skill_config, save_skill
 
 
 @pytest.fixture

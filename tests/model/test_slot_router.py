@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zrag_core.model import slot_router
-from zrag_core.model.encoder import UNUSED
-from zrag_core.model.features import BUCKETS
-from zrag_core.model.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.architecture import slot_router
+from zrag_core.model.architecture.encoder import UNUSED
+from zrag_core.model.architecture.features import BUCKETS
+from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
 
 B, T, N, M, H, D, KEY = 3, 5, 7, 4, 12, 10, 6
 NULL_SCORE, NULL_SPAN = 0.7, -0.3

@@ -2,8 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.model.encoder import UNUSED
-from zrag_core.model.spans import sentence_ids, span_slots, whole_document
+from zrag_core.model.architecture.encoder import UNUSED
+from zrag_core.model.architecture.spans import sentence_ids, span_slots, whole_document
 from zrag_core.text import split_sentences
 
 WIDTH = 3

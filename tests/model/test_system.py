@@ -9,14 +9,14 @@ import torch
 from memory_fixtures import kept_tokens, louder, nll_token_by_token, slots_of
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model import reading
-from zrag_core.model.checkpoint import Checkpoint
-from zrag_core.model.features import feature_ids
-from zrag_core.model.ranking import SENTENCE_FEATURES, word_overlap
-from zrag_core.model.reading import SentenceStore, generate, reconstruct
-from zrag_core.model.slot_router import inverse_frequency
-from zrag_core.model.spans import sentence_ids
-from zrag_core.model.system import MemorySystem
+from zrag_core.model.architecture.features import feature_ids
+from zrag_core.model.architecture.sentence_features import SENTENCE_FEATURES, word_overlap
+from zrag_core.model.architecture.slot_router import inverse_frequency
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference import decoder as reading
+from zrag_core.model.inference.decoder import SentenceStore, generate, reconstruct
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences
 
 ASKED = ("Where was Orla Venn born?", "How deep is Lake Munar, and what nests there?", "서린도는 어디에 있나?")

@@ -9,10 +9,8 @@ from memory_fixtures import by_name
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.types import Document
-from zrag_core.model import update_checks
-from zrag_core.model.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
-from zrag_core.model.skill_folder import load_skill, shipped_skill
-from zrag_core.model.update_checks import (
+from zrag_core.model.checks import update_checks
+from zrag_core.model.checks.update_checks import (
     deleted_text_absent,
     drift_figures,
     new_documents_coverage,
@@ -20,8 +18,10 @@ from zrag_core.model.update_checks import (
     run_update_checks,
     updated_leak_coverage,
 )
-from zrag_core.model.updating import update_memory
-from zrag_core.model.writing import write_documents
+from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
+from zrag_core.model.store.skill_folder import load_skill, shipped_skill
+from zrag_core.model.store.update import update_memory
+from zrag_core.model.store.write import write_documents
 from zrag_core.settings import load_settings
 
 WRITTEN, REMOVED, ADDED = 22, 6, 8

@@ -16,8 +16,8 @@ from updating_fixtures import SETTINGS, document, make_theta, save, text_of, tex
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import CheckpointError
-from zrag_core.model.checkpoint import load_checkpoint, memory_id
-from zrag_core.model.updating import CorpusChange, compare_documents, update_memory
+from zrag_core.model.store.checkpoint import load_checkpoint, memory_id
+from zrag_core.model.store.update import CorpusChange, compare_documents, update_memory
 
 TOLERANCE = 1e-5
 """Of a slot's numbers (which are of the order of one): a row's rounding depends on what else was in its batch."""
@@ -272,8 +272,8 @@ KILLED = textwrap.dedent("""
     import safetensors.torch
     from zrag_core import files
     from zrag_core.corpus.types import Document
-    from zrag_core.model.checkpoint import load_checkpoint, save_checkpoint
-    from zrag_core.model.updating import update_memory
+    from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
+    from zrag_core.model.store.update import update_memory
 
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
-from zrag_core.model.network import MemoryModel
-from zrag_core.model.updating import update_memory
-from zrag_core.model.writing import write_documents
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
+from zrag_core.model.store.update import update_memory
+from zrag_core.model.store.write import write_documents
 from zrag_core.settings import load_settings
 
 SETTINGS = load_settings(

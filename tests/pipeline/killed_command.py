@@ -13,18 +13,19 @@ from pathlib import Path
 import safetensors.torch
 import transformers
 
-import zrag_core.model.checkpoint
-import zrag_core.model.updating
-from zrag_pipeline import champion, corpus_changes
+import zrag_core.model.store.checkpoint
+import zrag_core.model.store.update
 from zrag_pipeline.cli import main
+from zrag_pipeline.defs.champion import corpus_changes
+from zrag_pipeline.platform import champion_file as champion
+from zrag_pipeline.platform.warehouse import Warehouse, corpora
 from zrag_pipeline.purging import purge, warehouse
-from zrag_pipeline.warehouse import Warehouse, corpora
 
 STEPS = {
     "overlay": (corpus_changes, "save_overlay"),
     "warehouse": (Warehouse, "write"),
     "inside the warehouse": (corpora, "save_targets"),
-    "checkpoint": (zrag_core.model.checkpoint, "save_checkpoint"),
+    "checkpoint": (zrag_core.model.store.checkpoint, "save_checkpoint"),
     "inside the checkpoint": (safetensors.torch, "save_file"),
     "pointer": (corpus_changes, "write_champion"),
     "inside the pointer": (champion, "write_json_atomic"),

@@ -56,7 +56,7 @@ def config(**sections: Mapping[str, Any]) -> dict[str, Any]:
 def with_small_skills(patch: pytest.MonkeyPatch) -> None:
     """Let skills be calibrated on a handful of documents in this process: seconds instead of a minute."""
     for name, number in (("_DOCUMENTS", 8), ("_OUTSIDE", 2), ("_QUESTIONS", 2)):
-        patch.setattr(f"zrag_core.model.calibration.{name}", number)
+        patch.setattr(f"zrag_core.model.training.calibration.{name}", number)
 
 
 def execute(job: str, data: Path, *, run_config: dict[str, Any] | None = None, **options: Any):

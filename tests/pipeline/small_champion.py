@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.corpus.version import corpus_version
-from zrag_core.model.checkpoint import checkpoint_digest
-from zrag_core.model.skill_folder import read_skill_config, shipped_skill
+from zrag_core.model.store.checkpoint import checkpoint_digest
+from zrag_core.model.store.skill_folder import read_skill_config, shipped_skill
 from zrag_core.settings import load_settings
-from zrag_pipeline import paths
-from zrag_pipeline.champion import Champion, write_champion
-from zrag_pipeline.memory import write_memory
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.memory.separated import write_memory
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, write_champion
+from zrag_pipeline.platform.warehouse import Warehouse
 
 TEXTS = {
     "orrin": ("Orrin Vale", "Orrin Vale was born in Kell in the year 1931. He painted the harbours of the north."),

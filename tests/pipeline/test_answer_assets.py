@@ -8,8 +8,8 @@ import pytest
 from answering.faulty_server import Reply, error_body, serving
 from pipeline_runs import config, execute
 
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 KEY = "sk-a-very-secret-key"
 SYSTEMS = ["bm25", "gold_evidence", "closed_book"]

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_pipeline.answer_costs import cost_note, with_list_costs
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.evaluation.answer_costs import cost_note, with_list_costs
+from zrag_pipeline.platform.warehouse import Warehouse
 
 KEY = ["system", "budget", "reader", "split", "question_type"]
 GIVEN = {"model": "gpt-4o", "params": {}}

@@ -17,12 +17,12 @@ from zrag_core.corpus.overlay import Overlay, save_overlay
 from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.corpus.types import Document
 from zrag_core.settings import CorpusSettings, Settings, load_settings
-from zrag_pipeline import paths
-from zrag_pipeline.automation import sensors
-from zrag_pipeline.automation.sensors import corpus_sensor, evaluate_updates, nightly
-from zrag_pipeline.corpus_state import CORPUS_TAG, READ_TAG
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.automation import sensors
+from zrag_pipeline.defs.automation.sensors import corpus_sensor, evaluate_updates, nightly
+from zrag_pipeline.defs.corpus.state import CORPUS_TAG, READ_TAG
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.warehouse import Warehouse
 
 
 def made_run(instance, job, status, **options):
@@ -261,7 +261,7 @@ def test_a_run_notes_what_it_has_read_and_what_was_made_from_it_is_stale_after_a
 
 
 def test_a_corpus_that_changes_while_it_is_read_is_read_again(corpus, sensor, instance, tmp_path, monkeypatch):
-    from zrag_core.corpus import readers
+    from zrag_core.corpus import read as readers
 
     real = readers.read_corpus
 

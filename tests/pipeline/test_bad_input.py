@@ -15,10 +15,10 @@ import dagster as dg
 import pytest
 from pipeline_runs import config, execute, run_command
 
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import ZragError
 from zrag_core.settings import CorpusSettings
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform.warehouse import Warehouse
 
 KEY = "key-4815162342-never-shown"
 GOOD = {"id": "d1", "title": "Tarn", "text": "Tarn lies at a lake."}

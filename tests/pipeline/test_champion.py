@@ -10,8 +10,8 @@ from multiprocessing import get_context
 import pytest
 
 from zrag_core.errors import CheckpointError
-from zrag_pipeline import paths
-from zrag_pipeline.champion import (
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import (
     Champion,
     champion_file,
     read_champion,
@@ -161,7 +161,7 @@ def test_writers_at_the_same_time_lose_nothing():
 def test_reading_it_imports_nothing_heavy():
     write_champion(champion(1))
     code = (
-        "import sys; from zrag_pipeline.champion import read_champion; assert read_champion(); "
+        "import sys; from zrag_pipeline.platform.champion_file import read_champion; assert read_champion(); "
         "print([m for m in ('torch', 'mlflow', 'dagster', 'pandas', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "[]\n"

@@ -10,9 +10,9 @@ from zrag_core.evaluation.comparison_report import comparisons_markdown
 from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.settings import System
 from zrag_pipeline.cli import main
-from zrag_pipeline.comparisons import newest_comparisons
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 SYSTEMS = typing.get_args(System)
 

@@ -3,8 +3,8 @@
 import dagster as dg
 from pipeline_runs import execute
 
-from zrag_pipeline import client_benchmark
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.benchmarks import client as client_benchmark
+from zrag_pipeline.platform.warehouse import Warehouse
 
 
 def test_the_job_writes_its_figures(tmp_path, monkeypatch):

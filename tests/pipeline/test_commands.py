@@ -10,14 +10,14 @@ import unicodedata
 
 import pytest
 
-from zrag_core.asking import REFUSALS, MemoryReader
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError
+from zrag_core.memory import REFUSALS, MemoryReader
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
-from zrag_pipeline.champion import Champion, write_champion
 from zrag_pipeline.cli import main
-from zrag_pipeline.terminal import clip, pad, width, wrap
+from zrag_pipeline.commands.terminal import clip, pad, width, wrap
+from zrag_pipeline.platform.champion_file import Champion, write_champion
 
 BORN = "Where was Orla Venn born?"
 KOREAN = "한소라는 어디에서 태어났나?"

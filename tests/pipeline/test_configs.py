@@ -7,13 +7,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.settings import CorpusSettings, Settings, SkillSettings, load_settings
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.jobs import CONFIGS, run_config
-from zrag_pipeline.settings_resource import SettingsHandle
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.jobs import CONFIGS, run_config
+from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.warehouse import Warehouse
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))

@@ -10,13 +10,13 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from zrag_pipeline.console import console_logger
+from zrag_pipeline.platform.console import console_logger
 
 TOY = """
 import dagster as dg
 
 from zrag_core.errors import ProblemList, SettingsError
-from zrag_pipeline.console import console_logger
+from zrag_pipeline.platform.console import console_logger
 
 
 @dg.asset

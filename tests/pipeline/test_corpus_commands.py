@@ -16,12 +16,13 @@ from zrag_core.corpus.overlay import load_overlay
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.corpus.version import corpus_version
-from zrag_core.model.checkpoint import load_checkpoint, memory_id
+from zrag_core.model.store.checkpoint import load_checkpoint, memory_id
 from zrag_core.settings import TargetSettings
-from zrag_pipeline import corpus_changes, paths
-from zrag_pipeline.champion import read_champion, read_champions
 from zrag_pipeline.cli import main
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.champion import corpus_changes
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champion, read_champions
+from zrag_pipeline.platform.warehouse import Warehouse
 
 NEW = {"id": "ferry", "title": "Ferry", "text": "The ferry of Quarn crosses the lake twice a day."}
 CHANGED = {"id": "tarn", "title": "Tarn Bridge", "text": "Tarn Bridge was torn down. The river Ostel took it away."}

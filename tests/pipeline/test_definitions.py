@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
-from zrag_core.model.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
+from zrag_core.model.checks.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
 from zrag_pipeline.definitions import defs
 
 ASSETS = {

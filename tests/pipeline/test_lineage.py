@@ -15,12 +15,12 @@ from pipeline_runs import SETTINGS, config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError
-from zrag_core.model.checkpoint import checkpoint_digest, load_checkpoint
-from zrag_core.model.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
+from zrag_core.model.checks.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
+from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint
 from zrag_core.settings import EvaluationSettings, System
 from zrag_core.text import evidence_tokens
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 SYSTEMS = set(typing.get_args(System))
 RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence", "zrag_full_prefix"}

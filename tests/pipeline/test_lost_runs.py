@@ -15,8 +15,8 @@ from dagster._core.test_utils import create_run_for_test
 from pipeline_runs import CHECKOUT, command_line, config, execute
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.automation import runs
-from zrag_pipeline.automation.runs import PROCESS_TAG, fail_lost_runs, process_tags
+from zrag_pipeline.defs.automation import runs
+from zrag_pipeline.defs.automation.runs import PROCESS_TAG, fail_lost_runs, process_tags
 from zrag_pipeline.purging.dagster_history import refuse_running
 
 LOCAL = {".dagster/grpc_info": '{"host": "localhost", "socket": "/tmp/server"}'}

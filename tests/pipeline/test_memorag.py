@@ -17,10 +17,10 @@ from zrag_core.errors import AnsweringError, SettingsError
 from zrag_core.memorag.memory import Spent
 from zrag_core.memorag.system import MemoragTrace
 from zrag_core.settings import AnswerSettings, Settings, load_settings
-from zrag_pipeline.answering import answer_evidence
-from zrag_pipeline.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.answers.answer_run import answer_evidence
+from zrag_pipeline.defs.evaluation.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 EACH = (50 * 0.15 + 3 * 0.60) / 1e6  # gpt-4o-mini's list price of a reply of the server
 QUESTIONS = 4
@@ -163,7 +163,7 @@ def qwen3(tmp_path):
     """A local causal LM with random weights and a long window."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from zrag_core.model.tokenizer import train_tokenizer
+    from zrag_core.model.architecture.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["A town was founded in 1204 by people who kept bees."] * 3, 300)

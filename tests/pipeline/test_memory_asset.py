@@ -12,16 +12,16 @@ import torch
 from pipeline_runs import SETTINGS, config, execute
 
 from zrag_core.answering.ledger import SpendingLedger
-from zrag_core.corpus.readers import read_corpus
+from zrag_core.corpus.read import read_corpus
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget
 from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError, CorpusError
-from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
-from zrag_pipeline.memory import write_memory
-from zrag_pipeline.systems import make_systems, system_params
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.evaluation.systems import make_systems, system_params
+from zrag_pipeline.defs.memory.separated import write_memory
+from zrag_pipeline.platform.warehouse import Warehouse
 
 SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
 

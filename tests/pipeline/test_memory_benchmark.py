@@ -10,9 +10,9 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import load_settings
-from zrag_pipeline import memory_benchmark
-from zrag_pipeline.memory_benchmark import rows_for_warehouse, summary
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.benchmarks import memory as memory_benchmark
+from zrag_pipeline.defs.benchmarks.memory import rows_for_warehouse, summary
+from zrag_pipeline.platform.warehouse import Warehouse
 
 SEEDS = [5, 6]
 

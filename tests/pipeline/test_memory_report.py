@@ -11,17 +11,17 @@ from pipeline_runs import SETTINGS
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version, questions_version
-from zrag_core.model.backbone import create_backbone
-from zrag_core.model.checkpoint import save_checkpoint
-from zrag_core.model.joint import initialise
-from zrag_core.model.thresholds import THRESHOLDS
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.checks.thresholds import THRESHOLDS
+from zrag_core.model.store.checkpoint import save_checkpoint
+from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
-from zrag_pipeline.assets.memory_report import memory_report
-from zrag_pipeline.handles import HandleIOManager
-from zrag_pipeline.memory_report import CheckedMemory, check_memory, check_results, report_markdown
-from zrag_pipeline.settings_resource import SettingsHandle
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.memory.report import CheckedMemory, check_memory, check_results, report_markdown
+from zrag_pipeline.defs.memory.report_assets import memory_report
+from zrag_pipeline.platform.handovers import HandleIOManager
+from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 NAMES = list(THRESHOLDS)
 

@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from zrag_core.errors import ZragError
-from zrag_pipeline import paths, provenance
+from zrag_pipeline.platform import paths, provenance
 
 
 def test_data_folder_is_created_where_the_environment_says(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ from pipeline_runs import execute
 
 from zrag_core.answering.choice import choose_reader
 from zrag_core.settings import Settings
-from zrag_pipeline.jobs import run_config
-from zrag_pipeline.preflight import billions, find_problems
-from zrag_pipeline.settings_resource import SettingsHandle
+from zrag_pipeline.defs.corpus.preflight import billions, find_problems
+from zrag_pipeline.defs.jobs import run_config
+from zrag_pipeline.platform.settings import SettingsHandle
 
 DEMO = run_config("demo.yaml")["resources"]["settings"]["config"]
 Usage = namedtuple("Usage", "total used free")

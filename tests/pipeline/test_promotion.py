@@ -9,14 +9,15 @@ from zrag_core.corpus.overlay import Overlay, save_overlay
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CheckpointError
 from zrag_core.evaluation.comparison import Comparison
-from zrag_core.model.challenge import NonInferiority
+from zrag_core.model.checks.challenge import NonInferiority
 from zrag_core.settings import load_settings
-from zrag_pipeline import paths, promotion
-from zrag_pipeline.champion import read_champion, write_champion
 from zrag_pipeline.cli import main
-from zrag_pipeline.promotion import Decision, carry_out, decide, decision_rows, promote, roll_back
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.champion import promotion
+from zrag_pipeline.defs.champion.promotion import Decision, carry_out, decide, decision_rows, promote, roll_back
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champion, write_champion
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 SETTINGS = load_settings({"decoding": {"routed_documents": 3}})
 CORPUS = Corpus("연감", (), ())

@@ -26,15 +26,15 @@ from zrag_core.answering.types import Completion, Prompt
 from zrag_core.corpus.overlay import load_overlay, save_overlay
 from zrag_core.errors import CorpusError
 from zrag_core.files import write_json_atomic
-from zrag_core.model.checkpoint import load_checkpoint
-from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champion, read_champions, write_champion
+from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_pipeline.cli import main
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champion, read_champions, write_champion
+from zrag_pipeline.platform.tracing import CallTraces
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.target import find_target
 from zrag_pipeline.purging.warehouse import purge_warehouse
-from zrag_pipeline.tracing import CallTraces
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
 
 PURGED = "orrin"
 TITLE, TEXT = TEXTS[PURGED]

@@ -11,10 +11,10 @@ from test_purging import left
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.files import write_json_atomic
-from zrag_pipeline import paths
-from zrag_pipeline.champion import Champion, read_champion, write_champion
 from zrag_pipeline.cli import main
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, read_champion, write_champion
+from zrag_pipeline.platform.warehouse import Warehouse
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from page_reading import assert_sound, read_page
 from pipeline_runs import config, execute
 
 from zrag_core.settings import load_settings
-from zrag_pipeline.report_page import stand_ins
-from zrag_pipeline.tracking import Tracking
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.evaluation.report_page import stand_ins
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
 
 
 @pytest.fixture(scope="module")

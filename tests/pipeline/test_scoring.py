@@ -11,9 +11,9 @@ from zrag_core.evaluation.report import leaderboard_markdown
 from zrag_core.evidence import Evidence, Retrieved, Segment
 from zrag_core.settings import EvaluationSettings, load_settings
 from zrag_core.text import evidence_tokens
-from zrag_pipeline.answering import score_answers
-from zrag_pipeline.publishing import store_leaderboard
-from zrag_pipeline.scoring import (
+from zrag_pipeline.defs.answers.answer_run import score_answers
+from zrag_pipeline.defs.evaluation.publication import store_leaderboard
+from zrag_pipeline.defs.evaluation.scores import (
     answer_score_rows,
     evidence_rows,
     leaderboard_rows,
@@ -21,8 +21,8 @@ from zrag_pipeline.scoring import (
     score_rows,
     system_metrics,
 )
-from zrag_pipeline.systems import evaluated_questions
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.evaluation.systems import evaluated_questions
+from zrag_pipeline.platform.warehouse import Warehouse
 
 DOCUMENTS = (
     Document("town", "Tarn", "Tarn was founded by Ilse Maar. It lies at a lake."),

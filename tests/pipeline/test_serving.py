@@ -16,12 +16,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from openai.types.responses import Response
 
-from zrag_core.asking import REFUSALS, MemoryReader
 from zrag_core.files import atomic_folder
-from zrag_core.model.checkpoint import checkpoint_digest
+from zrag_core.memory import REFUSALS, MemoryReader
+from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import DecodingSettings
-from zrag_pipeline.registered_model import is_packaged, package_model, requirements, set_decoding, write_decoding
-from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.platform.registry import is_packaged, package_model, requirements, set_decoding, write_decoding
+from zrag_pipeline.platform.tracking import Tracking
 
 QUESTION = "Where was Orla Venn born?"
 
@@ -127,7 +127,7 @@ def test_files_are_copied_where_there_are_no_links(written_memory, tmp_path, mon
 
 def test_packaging_loads_no_model(written_memory, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from zrag_pipeline.registered_model import package_model; "
+        "import sys; from pathlib import Path; from zrag_pipeline.platform.registry import package_model; "
         f"package_model(Path({str(written_memory)!r}), Path({str(tmp_path / 'model')!r})); "
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )

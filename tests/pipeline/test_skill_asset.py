@@ -13,11 +13,11 @@ from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.errors import SettingsError
-from zrag_core.model.checkpoint import checkpoint_digest
-from zrag_core.model.skill_folder import load_skill, read_skill_config
+from zrag_core.model.store.checkpoint import checkpoint_digest
+from zrag_core.model.store.skill_folder import load_skill, read_skill_config
 from zrag_core.settings import load_settings
-from zrag_pipeline.skill import provide_skill
-from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.defs.memory.skill import provide_skill
+from zrag_pipeline.platform.tracking import Tracking
 
 TINY = SETTINGS["backbone"]["tiny"]
 
@@ -40,7 +40,7 @@ def shipped(trained_skill, tmp_path, monkeypatch):
     """A copy of the trained skill, in the place of the one that comes with the package."""
     folder = tmp_path / "weights"
     shutil.copytree(handle(trained_skill.result)["folder"], folder)
-    monkeypatch.setattr("zrag_pipeline.skill.shipped_skill", lambda: folder)
+    monkeypatch.setattr("zrag_pipeline.defs.memory.skill.shipped_skill", lambda: folder)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
     def refuse(*_arguments, **_options):
         raise RuntimeError("training again")
 
-    monkeypatch.setattr("zrag_core.model.skill.train_skill", refuse)
+    monkeypatch.setattr("zrag_core.model.training.skill.train_skill", refuse)
     same = config(
         skill={"threads": 2, "save_every": 7}, decoding={"routed_documents": 1}, writing={"steps": 9}, training={}
     )

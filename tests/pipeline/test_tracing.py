@@ -5,8 +5,8 @@ import time
 import pytest
 
 from zrag_core.answering.types import Completion, Prompt
-from zrag_pipeline.tracing import CallTraces
-from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.platform.tracing import CallTraces
+from zrag_pipeline.platform.tracking import Tracking
 
 MESSAGES = [{"role": "user", "content": "누가 썼는가?"}]
 LABELS = {"purpose": "answer", "question_id": "q1", "system": "bm25"}

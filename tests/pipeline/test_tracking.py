@@ -10,9 +10,9 @@ import pytest
 from mlflow.entities import ViewType
 
 from zrag_core.settings import Settings
-from zrag_pipeline.mlflow_links import compare_url
-from zrag_pipeline.provenance import ZRAG_VERSION
-from zrag_pipeline.tracking import Tracking, dagster_tags
+from zrag_pipeline.platform.mlflow_links import compare_url
+from zrag_pipeline.platform.provenance import ZRAG_VERSION
+from zrag_pipeline.platform.tracking import Tracking, dagster_tags
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_deleted_experiment_comes_back(tracking):
 
 FIRST_USE = """
 import sys, time
-from zrag_pipeline.tracking import Tracking
+from zrag_pipeline.platform.tracking import Tracking
 tracking = Tracking(sys.argv[1])
 tracking.client
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
@@ -187,6 +187,6 @@ def test_two_processes_may_create_the_store_at_once_and_say_nothing(tmp_path):
 
 
 def test_mlflow_is_imported_only_when_used():
-    code = "import sys, zrag_pipeline.tracking; sys.exit('mlflow' in sys.modules or 'pandas' in sys.modules)"
+    code = "import sys, zrag_pipeline.platform.tracking; sys.exit('mlflow' in sys.modules or 'pandas' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

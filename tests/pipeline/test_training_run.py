@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from pipeline_runs import CHECKOUT, command_line, config, execute
 
-from zrag_core.model.checkpoint import checkpoint_digest, load_checkpoint
+from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint
 
 STEPS, SAVE_EVERY = 160, 8
 CONFIG = config(training={"steps": STEPS, "save_every": SAVE_EVERY})

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from pipeline_runs import config, execute
 
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform.warehouse import Warehouse
 
 
 @pytest.fixture(scope="module")

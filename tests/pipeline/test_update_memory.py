@@ -8,12 +8,12 @@ import torch
 from pipeline_runs import config, execute
 
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.model.checkpoint import load_checkpoint
+from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import UpdateSettings
-from zrag_pipeline.champion import Champion, read_champion, write_champion
-from zrag_pipeline.memory import proof_base
-from zrag_pipeline.update_report import State, retrain_reasons
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.defs.champion.update_report import State, retrain_reasons
+from zrag_pipeline.defs.memory.separated import proof_base
+from zrag_pipeline.platform.champion_file import Champion, read_champion, write_champion
+from zrag_pipeline.platform.warehouse import Warehouse
 
 ADDED = {"id": "새", "title": "Halvor Brisk", "text": "Halvor Brisk kept a lighthouse. 그는 호각을 모았다."}
 

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zrag_pipeline.automation.policy import FULL, MAX_ATTEMPTS, UPDATE, Report, RunFacts, Watch, decide
+from zrag_pipeline.defs.automation.policy import FULL, MAX_ATTEMPTS, UPDATE, Report, RunFacts, Watch, decide
 
 SETTLE = 30.0
 CORPUS = "/말뭉치"

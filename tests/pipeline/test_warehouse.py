@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS, Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
-from zrag_pipeline.provenance import ZRAG_VERSION, git_sha
-from zrag_pipeline.warehouse import Warehouse, replace_rows
-from zrag_pipeline.warehouse.schema import migrations
+from zrag_pipeline.platform.provenance import ZRAG_VERSION, git_sha
+from zrag_pipeline.platform.warehouse import Warehouse, replace_rows
+from zrag_pipeline.platform.warehouse.schema import migrations
 
 # The contract of the design page: at least these columns.
 CONTRACT = {
@@ -460,7 +460,7 @@ def test_kill_after_a_commit_keeps_what_was_committed(warehouse):
 
 WRITE = """
 import sys
-from zrag_pipeline.warehouse import Warehouse
+from zrag_pipeline.platform.warehouse import Warehouse
 warehouse = Warehouse(sys.argv[1])
 for n in range(15):
     warehouse.replace_rows("memory_checks", [{"check_name": str(n)}], {"run_id": f"{sys.argv[2]}-{n}"})

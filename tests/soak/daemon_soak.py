@@ -66,7 +66,7 @@ class Corpus:
 
     def fingerprint(self) -> str:
         """Of the content as it is."""
-        from zrag_pipeline.corpus_state import corpus_fingerprint
+        from zrag_pipeline.defs.corpus.state import corpus_fingerprint
 
         return corpus_fingerprint(self._settings)
 
@@ -290,7 +290,7 @@ def _runs() -> list[Run]:
 
 def _in_memory(folder: Path) -> list[Document]:
     """The documents of the newest checkpoint of the memory."""
-    from zrag_core.model.checkpoint import load_checkpoint
+    from zrag_core.model.store.checkpoint import load_checkpoint
 
     handle = json.loads((folder / "data" / "handles" / "memory" / "latest.json").read_text(encoding="utf-8"))
     return list(load_checkpoint(Path(handle["folder"]), device="cpu").documents)

@@ -11,7 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from zrag_core.answering import spans_en, spans_ko
+from zrag_core.answering import answer_spans_en as spans_en
+from zrag_core.answering import answer_spans_ko as spans_ko
 from zrag_core.answering.prompts import REFUSALS, prompt_hash
 from zrag_core.answering.types import Answer, AnswerRequest, CostEstimate, Progress
 from zrag_core.text import has_hangul, split_sentences

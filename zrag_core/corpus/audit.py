@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zrag_core.corpus.locate import holds_answer, is_yes_no, normalized, unsupported
+from zrag_core.corpus.offsets import holds_answer, is_yes_no, normalized, unsupported
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.text import evidence_tokens
 

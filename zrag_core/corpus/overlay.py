@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from zrag_core.corpus.locate import evidence_ranges, holds_answer
-from zrag_core.corpus.parsing import unique
+from zrag_core.corpus.loaders.rows import unique
+from zrag_core.corpus.offsets import evidence_ranges, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.files import atomic_folder

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from zrag_core.corpus.locate import evidence_ranges, holds_answer
-from zrag_core.corpus.parsing import unique
+from zrag_core.corpus.loaders.rows import unique
+from zrag_core.corpus.offsets import evidence_ranges, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.text import Span, evidence_tokens, split_sentences, truncate_to_tokens

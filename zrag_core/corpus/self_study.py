@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from zrag_core.corpus.locate import normalized
+from zrag_core.corpus.offsets import normalized
 from zrag_core.corpus.splits import shares
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.settings import SplitSettings

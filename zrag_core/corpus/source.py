@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from zrag_core.corpus.native import find_file
-from zrag_core.corpus.texts import SUFFIXES, text_files
+from zrag_core.corpus.loaders.native import find_file
+from zrag_core.corpus.loaders.texts import SUFFIXES, text_files
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from zrag_core.corpus.locate import EvidenceFinder
+from zrag_core.corpus.offsets import EvidenceFinder
 from zrag_core.corpus.self_study import held_out_sentences, is_synthetic, self_study_queries
 from zrag_core.corpus.types import Corpus, EvidenceTarget
 from zrag_core.settings import TargetSettings

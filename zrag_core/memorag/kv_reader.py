@@ -15,7 +15,7 @@ from zrag_core.errors import SettingsError
 from zrag_core.memorag.kv_cache import KvCache
 from zrag_core.memorag.memory import Spent
 from zrag_core.memorag.prompts import LANGUAGES, load_template
-from zrag_core.model.backbone import resolve_device
+from zrag_core.model.architecture.backbone import resolve_device
 
 _QUESTION_TOKENS = 256  # longer questions are cut
 _MARK = "\u241f"  # a character that no chat template writes

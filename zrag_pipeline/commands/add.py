@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zrag_pipeline import paths
 from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.platform import paths
 
 
 def register(commands: Commands) -> None:
@@ -28,14 +28,14 @@ def register(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add the documents and say what became of them."""
-    from zrag_core.corpus.readers import read_documents
-    from zrag_pipeline.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
+    from zrag_core.corpus.read import read_documents
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
 
     documents = read_documents(arguments.file.expanduser())
     if arguments.dry_run:
         print("\n".join(_preview(documents)))
         return 0
-    from zrag_core.model.checkpoint import load_checkpoint
+    from zrag_core.model.store.checkpoint import load_checkpoint
 
     with one_at_a_time():
         champion = the_champion()
@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _preview(documents: tuple) -> list[str]:
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.types import Corpus
-    from zrag_core.model.updating import compare_documents
-    from zrag_pipeline.corpus_changes import documents_of, the_champion
+    from zrag_core.model.store.update import compare_documents
+    from zrag_pipeline.defs.champion.corpus_changes import documents_of, the_champion
 
     champion = the_champion()
     before = documents_of(champion)

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zrag_core.asking import LEAST_CONFIDENCE
 from zrag_core.errors import ZragError
+from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.settings import AnswerSettings, load_settings
-from zrag_pipeline import paths
 from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
 from zrag_pipeline.commands.parsing import Commands, add_command
-from zrag_pipeline.reply_text import reply_text
+from zrag_pipeline.commands.reply_text import reply_text
+from zrag_pipeline.platform import paths
 
 if TYPE_CHECKING:
     from zrag_core.answering.types import Reader
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     reader = _reader(arguments)
     decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 
-    from zrag_core.asking import MemoryReader
+    from zrag_core.memory import MemoryReader
 
     memory = MemoryReader.open(
         chosen.folder,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import CheckpointError
-from zrag_pipeline import paths
-from zrag_pipeline.champion import Champion, read_champion, read_champions
 from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, read_champion, read_champions
 
 
 def register(commands: Commands) -> None:
@@ -67,9 +67,9 @@ def show(arguments: argparse.Namespace) -> int:
 
 def promote(arguments: argparse.Namespace) -> int:
     """Make a checkpoint the champion."""
-    from zrag_pipeline.promotion import promote_by_hand
-    from zrag_pipeline.tracking import Tracking
-    from zrag_pipeline.warehouse import Warehouse
+    from zrag_pipeline.defs.champion.promotion import promote_by_hand
+    from zrag_pipeline.platform.tracking import Tracking
+    from zrag_pipeline.platform.warehouse import Warehouse
 
     folder = Path(arguments.checkpoint).expanduser()
     if not folder.is_dir():
@@ -81,8 +81,8 @@ def promote(arguments: argparse.Namespace) -> int:
 
 def roll_back(_arguments: argparse.Namespace) -> int:
     """Restore the champion before."""
-    from zrag_pipeline import promotion
-    from zrag_pipeline.tracking import Tracking
+    from zrag_pipeline.defs.champion import promotion
+    from zrag_pipeline.platform.tracking import Tracking
 
     was, champion = promotion.roll_back(Tracking(paths.data_dir()))
     print(f"rolled back: {was.checkpoint_id} -> {champion.checkpoint_id} (corpus {champion.corpus_version})")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import CheckpointError
-from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champion
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champion
 
 _SHOWN = 5
 

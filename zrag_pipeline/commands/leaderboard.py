@@ -6,8 +6,8 @@ import argparse
 import typing
 
 from zrag_core.errors import WarehouseError
-from zrag_pipeline import paths
 from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.platform import paths
 
 
 def register(commands: Commands) -> None:
@@ -39,8 +39,8 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_text
     from zrag_core.settings import System
-    from zrag_pipeline.comparisons import newest_comparisons
-    from zrag_pipeline.warehouse import Warehouse
+    from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
+    from zrag_pipeline.platform.warehouse import Warehouse
 
     warehouse = Warehouse(paths.warehouse_file())
     if corpus_version is None:

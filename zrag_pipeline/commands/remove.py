@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from zrag_core.errors import CorpusError, ZragError
-from zrag_pipeline import paths
 from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.platform import paths
 
 
 def register(commands: Commands) -> None:
@@ -34,8 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.purge:
         return _purge(ids, confirmed=arguments.yes)
     from zrag_core.corpus.overlay import find_documents, load_overlay
-    from zrag_core.model.checkpoint import load_checkpoint
-    from zrag_pipeline.corpus_changes import change_corpus, documents_of, one_at_a_time, progress, the_champion
+    from zrag_core.model.store.checkpoint import load_checkpoint
+    from zrag_pipeline.defs.champion.corpus_changes import (
+        change_corpus,
+        documents_of,
+        one_at_a_time,
+        progress,
+        the_champion,
+    )
 
     with one_at_a_time():
         champion = the_champion()
@@ -61,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _purge(ids: list[str], *, confirmed: bool) -> int:
-    from zrag_pipeline.corpus_changes import one_at_a_time
+    from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
     from zrag_pipeline.purging.purge import erase, find_target
 
     with one_at_a_time():

@@ -6,8 +6,8 @@ import argparse
 import os
 import shlex
 
-from zrag_pipeline import paths
 from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.platform import paths
 
 
 def register(commands: Commands) -> None:

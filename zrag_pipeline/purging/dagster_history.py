@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zrag_core.errors import ZragError
-from zrag_pipeline import paths
+from zrag_pipeline.platform import paths
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.folders import redact_files
 from zrag_pipeline.purging.patterns import Patterns
@@ -31,7 +31,7 @@ def refuse_running() -> None:
     import dagster as dg
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
-    from zrag_pipeline.automation.runs import fail_lost_runs
+    from zrag_pipeline.defs.automation.runs import fail_lost_runs
 
     with dg.DagsterInstance.from_config(str(home)) as instance:
         if not isinstance(instance.event_log_storage, SqliteEventLogStorage):

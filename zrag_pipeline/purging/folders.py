@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zrag_core.files import write_text_atomic
-from zrag_pipeline import paths
-from zrag_pipeline.champion import clear_champion, read_champions, write_champions
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import clear_champion, read_champions, write_champions
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.patterns import Patterns
 from zrag_pipeline.purging.searching import Searched, files_below, search_file

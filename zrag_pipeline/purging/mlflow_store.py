@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from zrag_pipeline import paths
+from zrag_pipeline.platform import paths
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.folders import redact_files
 from zrag_pipeline.purging.patterns import Patterns
@@ -28,7 +28,7 @@ def purge_mlflow(patterns: Patterns) -> list[Erased]:
 
 def _unregister() -> int:
     """Delete registered versions whose checkpoint folder on this machine no longer exists."""
-    from zrag_pipeline.tracking import Tracking
+    from zrag_pipeline.platform.tracking import Tracking
 
     client = Tracking(paths.data_path()).client
     deleted = 0

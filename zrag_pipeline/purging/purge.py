@@ -11,9 +11,10 @@ from pathlib import Path
 
 from zrag_core.corpus.overlay import load_overlay, save_overlay
 from zrag_core.errors import CheckpointError, CorpusError
-from zrag_pipeline import paths
-from zrag_pipeline.champion import read_champions
-from zrag_pipeline.corpus_changes import change_corpus
+from zrag_pipeline.defs.champion.corpus_changes import change_corpus
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champions
+from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.answer_cache import purge_answer_cache
 from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
 from zrag_pipeline.purging.erased import Erased
@@ -29,7 +30,6 @@ from zrag_pipeline.purging.mlflow_store import purge_mlflow
 from zrag_pipeline.purging.searching import Searched, search, search_file
 from zrag_pipeline.purging.target import Target, find_target
 from zrag_pipeline.purging.warehouse import prompt_hashes, purge_warehouse, sweep
-from zrag_pipeline.warehouse import Warehouse
 
 __all__ = ["erase", "find_target"]
 
@@ -88,7 +88,7 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     champions = read_champions()
     if not champions or not holds(champions[0].folder, target):
         return True
-    from zrag_core.model.checkpoint import load_checkpoint
+    from zrag_core.model.store.checkpoint import load_checkpoint
 
     champion = champions[0]
     try:

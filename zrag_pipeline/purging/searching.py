@@ -137,7 +137,7 @@ def _search_sqlite(path: Path, patterns: Patterns, searched: Searched) -> None:
 
 
 def _search_duckdb(path: Path, patterns: Patterns, searched: Searched) -> None:
-    from zrag_pipeline.warehouse.connection import connection
+    from zrag_pipeline.platform.warehouse.connection import connection
 
     with connection(path, read_only=True, timeout_s=30) as con:
         for (table,) in con.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall():

@@ -18,10 +18,10 @@ import duckdb
 from zrag_core.corpus.overlay import Overlay, load_overlay
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CorpusError
-from zrag_pipeline import paths
-from zrag_pipeline.champion import Champion, read_champions
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, read_champions
+from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.patterns import Patterns, letters, make_patterns
-from zrag_pipeline.warehouse import Warehouse
 
 
 @dataclass(frozen=True)

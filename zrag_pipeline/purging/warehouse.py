@@ -15,10 +15,10 @@ from typing import Any
 import duckdb
 
 from zrag_core.errors import WarehouseError
+from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.searching import matching_rows
 from zrag_pipeline.purging.target import Target, mark_held
-from zrag_pipeline.warehouse import Warehouse
 
 _ABOUT_QUESTIONS = ("evidence", "answers", "judgements", "scores", "memorag_traces", "questions")
 _QUOTING = ("documents", "questions", "evidence_targets", "evidence", "answers", "judgements", "memorag_traces")

@@ -1,0 +1,192 @@
+"""Reading a corpus: one entry for every format, ending in checked documents, passages, samples and splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zrag_core.corpus.loaders.hotpotqa import is_hotpotqa, parse_hotpotqa
+from zrag_core.corpus.loaders.huggingface import read_hub
+from zrag_core.corpus.loaders.native import find_file, read_native, read_rows
+from zrag_core.corpus.loaders.rows import Problems, read_json, unique
+from zrag_core.corpus.loaders.squad import is_squad, parse_squad
+from zrag_core.corpus.loaders.texts import SUFFIXES, read_texts, text_files
+from zrag_core.corpus.offsets import EvidenceFinder
+from zrag_core.corpus.passages import split_long_documents
+from zrag_core.corpus.sampling import limit_documents, limit_questions
+from zrag_core.corpus.self_study import synthetic_questions
+from zrag_core.corpus.source import names_dataset
+from zrag_core.corpus.splits import assign_splits
+from zrag_core.corpus.types import Corpus, Document
+from zrag_core.errors import CorpusError
+from zrag_core.settings import CorpusSettings
+
+_KNOWN = (
+    "a folder with corpus.jsonl, a SQuAD/KorQuAD or HotpotQA .json (.gz) file, a folder of .md/.txt files, "
+    "or the name of a Hugging Face dataset"
+)
+
+
+def read_corpus(settings: CorpusSettings) -> Corpus:
+    """Read, check and prepare the corpus that `settings` name.
+
+    Text is brought to Unicode NFC; documents longer than `passage_tokens` become passages; every question gets a
+    split before `limit_documents` and `limit_questions` draw their fixed samples, so a question's split does not
+    depend on the limits. A corpus without questions gets self-study questions for dev and test. The notes of the
+    result tell whatever was left out or made up.
+
+    Raises:
+        CorpusError: the source cannot be read or recognised.
+        ProblemList: bad rows, all of them, each with its place and reason.
+    """
+    corpus = _read(settings)
+    if settings.name:
+        corpus = replace(corpus, name=settings.name)
+    _check(corpus)
+    corpus = split_long_documents(corpus, settings.passage_tokens)
+    corpus = _with_splits(corpus, settings)
+    corpus = limit_documents(corpus, settings.limit_documents, settings.seed)
+    if not corpus.questions:
+        made = synthetic_questions(corpus, settings.seed, settings.splits)
+        note = (
+            f"no questions: {len(made)} self-study questions about held-out sentences stand in for them in dev and "
+            "test; they measure routing and reading, not how people ask"
+        )
+        corpus = replace(corpus, questions=tuple(made), notes=(*corpus.notes, note))
+    return limit_questions(corpus, settings.limit_questions, settings.seed)
+
+
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """Read documents that are to join a corpus, cut into passages as every corpus is; questions are not taken.
+
+    Args:
+        path: a .jsonl (.gz) file of native rows, or any file or folder that `corpus.location` takes.
+
+    Raises:
+        CorpusError: there is no such file or folder, or it is of no known kind.
+        ProblemList: bad rows, all of them, each with its place and reason.
+    """
+    settings = CorpusSettings(format="auto", location=str(path))
+    if not path.exists():
+        raise CorpusError("no such file or folder", where=str(path))
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        problems = Problems()
+        documents, _ = read_rows(path, problems)
+        problems.raise_if_any(str(path))
+        corpus = Corpus(path.name, tuple(documents), ())
+    else:
+        corpus = replace(_read(settings), questions=())
+    _check(corpus)
+    return split_long_documents(corpus, settings.passage_tokens).documents
+
+
+def _read(settings: CorpusSettings) -> Corpus:
+    if settings.format == "almanac":
+        from zrag_core.corpus.almanac import generate_almanac
+
+        almanac = settings.almanac
+        return generate_almanac(n_documents=almanac.documents, language=almanac.language, seed=almanac.seed)
+    location = settings.location or ""
+    path = Path(location).expanduser()
+    chosen = _detect(path, location) if settings.format == "auto" else settings.format
+    if chosen == "huggingface":
+        return read_hub(location, settings.huggingface)
+    if not path.exists():
+        raise CorpusError("no such file or folder", where=location, remedy="correct corpus.location")
+    if chosen == "native":
+        if not path.is_dir():
+            raise CorpusError("not a folder", where=location, remedy="name the folder that holds corpus.jsonl")
+        return read_native(path)
+    if chosen == "texts":
+        return read_texts(path, settings.passage_tokens)
+    if not path.is_file():
+        raise CorpusError(
+            f"not a file, and format '{chosen}' is one JSON file", where=location, remedy="name that file"
+        )
+    return _parse(read_json(path), chosen, path)
+
+
+def _parse(data: Any, chosen: str, path: Path) -> Corpus:
+    """Turn parsed JSON into a corpus; "json" stands for whichever format it looks like."""
+    name = path.name.removesuffix(".gz").removesuffix(".json")
+    if chosen == "squad" or (chosen == "json" and is_squad(data)):
+        return parse_squad(data, name, str(path))
+    if chosen == "hotpotqa" or (chosen == "json" and is_hotpotqa(data)):
+        return parse_hotpotqa(data, name, str(path))
+    raise CorpusError(
+        "neither SQuAD/KorQuAD nor HotpotQA JSON", where=str(path), remedy=f"corpus.location takes {_KNOWN}"
+    )
+
+
+def _detect(path: Path, location: str) -> str:
+    """Recognise what `location` holds: a format, or "json" for a JSON file that has to be looked into."""
+    if path.is_dir():
+        if find_file(path, "corpus.jsonl") is not None:
+            return "native"
+        if text_files(path):
+            return "texts"
+        held = "is empty" if not any(path.iterdir()) else "holds neither corpus.jsonl nor .md/.txt files"
+        raise CorpusError(f"the folder {held}", where=location, remedy=f"corpus.location takes {_KNOWN}")
+    if path.is_file():
+        if path.name.endswith((".json", ".json.gz")):
+            return "json"
+        if path.suffix.lower() in SUFFIXES:
+            return "texts"
+        raise CorpusError("not a kind of file that is known", where=location, remedy=f"corpus.location takes {_KNOWN}")
+    if names_dataset(location):
+        return "huggingface"
+    raise CorpusError("no such file or folder", where=location, remedy=f"corpus.location takes {_KNOWN}")
+
+
+def _check(corpus: Corpus) -> None:
+    """Check what every format owes: documents, unique ids, and questions that name documents of the corpus."""
+    if not corpus.documents:
+        raise CorpusError("the corpus holds no documents", where=corpus.name, remedy="check corpus.location")
+    problems = Problems()
+    for what, ids in (
+        ("document", [document.id for document in corpus.documents]),
+        ("question", [question.id for question in corpus.questions]),
+    ):
+        for repeated in _repeated(ids):
+            problems.add(f"{what} '{repeated}'", "the id is used more than once")
+    known = {document.id for document in corpus.documents}
+    for question in corpus.questions:
+        for document_id in question.document_ids:
+            if document_id not in known:
+                problems.add(f"question '{question.id}'", f"names '{document_id}', which is not in the corpus")
+    problems.raise_if_any(corpus.name)
+
+
+def _repeated(ids: Iterable[str]) -> list[str]:
+    return [value for value, count in Counter(ids).items() if count > 1]
+
+
+def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
+    """Assign splits, with the sentence that holds the answer standing in for gold evidence where there is none.
+
+    Two questions whose targets will be the same sentence thus ask for the same fact.
+    """
+    finder = EvidenceFinder(corpus.documents, corpus.questions)
+    located = []
+    for question in corpus.questions:
+        found = finder.find(question)
+        if found:
+            evidence, holders, _ = found
+            question = replace(question, evidence=evidence, document_ids=unique((*question.document_ids, *holders)))
+        located.append(question)
+    assigned = assign_splits(located, settings.splits, settings.seed)
+    questions = tuple(replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True))
+    return replace(corpus, questions=questions, notes=(*corpus.notes, *_remarks(corpus)))
+
+
+def _remarks(corpus: Corpus) -> list[str]:
+    remarks = []
+    same = Counter((document.title, document.text) for document in corpus.documents)
+    if repeated := sum(same.values()) - len(same):
+        remarks.append(f"{repeated} documents repeat the title and text of another: routing cannot tell them apart")
+    if unplaced := sum(bool(q.golden_answers) and not q.document_ids for q in corpus.questions):
+        remarks.append(f"{unplaced} questions name no gold document: recall is not measured for them")
+    return remarks

@@ -1,0 +1,156 @@
+"""The router of the separated policy: documents scored by their lexical keys and slots, and spans by their slots.
+
+    document:  score(q, i) = a <q_title, title_i> + b <q_text, text_i> + c max_s find(q, i, s)
+    span:      find(q, i, s) = <q, k_is>, with k_is the mean of the keys of the span's slots
+
+The first two terms compare hashed words, weighted by how rare they are in the memory. The third is attention from the
+query to the slots, which also tells which span of a routed document is read. A null document, and a null span in every
+document, have scores of their own: they stand for "not in memory".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from zrag_core.model.architecture.features import feature_ids, sign_vectors
+from zrag_core.model.architecture.lexical_keys import title_ids
+
+_CHUNK = 1 << 24  # similarities held at once
+_ABSENT = -1e4  # score of a span that a document does not have; finite, since a document may have none at all
+
+
+class SlotRouter(nn.Module):
+    """Query side and slot keys; trained with the skill, never with a corpus.
+
+    Args:
+        hidden_size: width H of the backbone's hidden states.
+        width: numbers d per slot.
+        key_width: numbers of a slot's key.
+        title_width, text_width: numbers of the two lexical keys.
+    """
+
+    def __init__(self, hidden_size: int, width: int, key_width: int, title_width: int, text_width: int):
+        super().__init__()
+        self.title_width, self.text_width = title_width, text_width
+        self.token_weight = nn.Linear(hidden_size, 1, bias=False)
+        self.query = nn.Linear(hidden_size, key_width, bias=False)
+        self.key = nn.Linear(width, key_width, bias=False)
+        # Word scores lie between 0 and about 60, a span's score around 0: all start as a few nats.
+        self.log_scale = nn.Parameter(torch.tensor([-1.0, -2.3, -1.0]))
+        self.null_score = nn.Parameter(torch.zeros(()))
+        self.null_span = nn.Parameter(torch.zeros(()))
+
+    def scores(
+        self,
+        texts: Sequence[str],
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        z: torch.Tensor,
+        spans: torch.Tensor,
+        lexical: torch.Tensor,
+        idf: torch.Tensor,
+    ) -> torch.Tensor:
+        """Routing logits [B, N + 1] of B queries; the last column is the null document.
+
+        Args:
+            texts: the queries.
+            hidden: [B, T, H] hidden states of their tokens.
+            mask: [B, T], 1 at real tokens; padding contributes nothing.
+            z: [N, m, d] slots.
+            spans: [N, m] span of each slot.
+            lexical: [N, title_width + text_width] lexical keys.
+            idf: [BUCKETS] weights of features in this memory.
+        """
+        total = self.combine(self.parts(texts, hidden, mask, z=z, spans=spans, lexical=lexical, idf=idf))
+        return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
+
+    def combine(self, parts: torch.Tensor) -> torch.Tensor:
+        """Routing logits [B, N] of the three terms [3, B, N]."""
+        return (self.log_scale.exp()[:, None, None] * parts).sum(0)
+
+    def parts(
+        self,
+        texts: Sequence[str],
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        z: torch.Tensor,
+        spans: torch.Tensor,
+        lexical: torch.Tensor,
+        idf: torch.Tensor,
+    ) -> torch.Tensor:
+        """The three terms of the score before they are scaled, [3, B, N]; arguments as in `scores`."""
+        titles, bodies = lexical.split((self.title_width, self.text_width), dim=1)
+        title = _weighted_sketch([title_ids(text) for text in texts], idf, self.title_width) @ titles.T
+        text = _weighted_sketch([feature_ids(text) for text in texts], idf, self.text_width) @ bodies.T
+        found = _best_span(self.query_vectors(hidden, mask), self.span_keys(z, spans), _absence(spans))
+        return torch.stack([title, text, found])
+
+    def find(self, hidden: torch.Tensor, mask: torch.Tensor, z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """Logits [B, m + 1] over the spans of one document for each of B queries; the last is the null span.
+
+        Args:
+            hidden, mask: of the queries' tokens, as in `scores`.
+            z, spans: [B, m, d] and [B, m], the documents in which they look.
+        """
+        found = torch.einsum("bd,bsd->bs", self.query_vectors(hidden, mask), self.span_keys(z, spans))
+        return torch.cat([found + _absence(spans), self.null_span.expand(len(found), 1)], 1)
+
+    def query_vectors(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What B queries look for, [B, key_width]: their tokens pooled by learned weights."""
+        weights = self.token_weight(hidden.float())[..., 0].masked_fill(mask == 0, _ABSENT)
+        # Where no token is, the softmax is uniform over padding, which says nothing.
+        pooled = torch.einsum("bt,bth->bh", torch.softmax(weights, -1) * mask, hidden.float())
+        return self.query(pooled) / self.query.weight.shape[0] ** 0.5
+
+    def span_keys(self, z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """Keys [N, m, key_width], linear in z: number s of document i at [i, s], zero where it has fewer spans."""
+        members = _members(spans).to(z.dtype)
+        shares = members / members.sum(1, keepdim=True).clamp(min=1)
+        return torch.einsum("njs,njd->nsd", shares, self.key(z))
+
+    def unseen_directions(self) -> torch.Tensor:
+        """Projection [d, d] onto the changes of a slot that its key does not see."""
+        weight = self.key.weight.detach().double()
+        identity = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        return (identity - torch.linalg.pinv(weight) @ weight).float()
+
+
+def inverse_frequency(frequency: torch.Tensor, n_documents: int) -> torch.Tensor:
+    """BM25's idf [BUCKETS] from document counts [BUCKETS]."""
+    counts = frequency.float()
+    return torch.log1p((n_documents - counts + 0.5).clamp(min=0.5) / (counts + 0.5))
+
+
+def _weighted_sketch(bags: Sequence[Sequence[int]], idf: torch.Tensor, width: int) -> torch.Tensor:
+    lengths = torch.tensor([len(bag) for bag in bags], device=idf.device)
+    ids = torch.tensor([i for bag in bags for i in bag], dtype=torch.int64, device=idf.device)
+    owner = torch.repeat_interleave(torch.arange(len(bags), device=idf.device), lengths)
+    vectors = torch.zeros(len(bags), width, device=idf.device)
+    return vectors.index_add(0, owner, idf[ids][:, None] * sign_vectors(ids, width))
+
+
+def _members(spans: torch.Tensor) -> torch.Tensor:
+    """Whether slot j (second) belongs to span s (third): bool [N, m, m]."""
+    numbers = torch.arange(spans.shape[1], device=spans.device)
+    return spans[..., None] == numbers
+
+
+def _absence(spans: torch.Tensor) -> torch.Tensor:
+    """[N, m], 0 where a document has a span of this number and a very low score where it has not."""
+    return _ABSENT * (~_members(spans).any(1)).float()
+
+
+def _best_span(queries: torch.Tensor, keys: torch.Tensor, absence: torch.Tensor) -> torch.Tensor:
+    """Best score of any span of each document: [B, D], [N, m, D] and [N, m] to [B, N]."""
+    n, m, d = keys.shape
+    step = max(1, _CHUNK // max(1, len(queries) * m))
+    parts = [
+        ((queries @ keys[i : i + step].reshape(-1, d).T).view(len(queries), -1, m) + absence[i : i + step]).amax(-1)
+        for i in range(0, n, step)
+    ]
+    return torch.cat(parts, 1) if parts else queries.new_zeros(len(queries), 0)

@@ -1,0 +1,206 @@
+"""Held-out questions put to a memory, with a free hand over which document is read: what memory checks are made of.
+
+Evidence is decoded freely and never empty: the end-of-text token is forbidden as the first one, so that a model that
+refuses whenever something is odd cannot pass a check by refusing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.types import Question
+from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
+from zrag_core.model.architecture.lexical_keys import document_frequency
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.inference.decoder import find, generate
+from zrag_core.model.store.checkpoint import Checkpoint
+
+_TOKENS = 8192  # in one forward pass of `document_nll`
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its token ids and the rows of its gold documents (one or more)."""
+
+    question: Question
+    ids: list[int]
+    gold: tuple[int, ...]
+
+
+class Probe:
+    """A checkpoint with a fixed sample of the questions that were held out of its training (see `held_out`).
+
+    Questions are named by their number in `asked`, documents by their row in Z.
+
+    Args:
+        checkpoint: of either policy.
+        questions: of the checkpoint's corpus.
+        limit: most questions that are asked.
+        batch_size: questions routed and read at once.
+        as_given: ask just these questions in their order, held out or not, also where no gold document is in memory.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        questions: Sequence[Question],
+        *,
+        limit: int = 128,
+        batch_size: int = 32,
+        as_given: bool = False,
+    ):
+        self.model = checkpoint.model
+        self.documents = checkpoint.documents
+        self.batch_size = batch_size
+        self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
+        rows = {document.id: row for row, document in enumerate(self.documents)}
+        encode, longest = self.model.backbone.encode, checkpoint.settings.training.query_tokens
+        asked = [
+            Asked(
+                question,
+                encode(question.question, longest),
+                tuple(rows[identifier] for identifier in question.document_ids if identifier in rows),
+            )
+            for question in (questions if as_given else held_out(questions))
+        ]
+        self.asked = asked if as_given else [item for item in asked if item.gold][:limit]
+        self._texts: dict[tuple[int, int, float], str] = {}
+
+    def rows_in_hash_order(self, purpose: str) -> list[int]:
+        """All rows in a random order that depends on the documents' ids and on `purpose` alone."""
+        rows = {document.id: row for row, document in enumerate(self.documents)}
+        return [rows[identifier] for identifier in hash_order(rows, 0, purpose)]
+
+    @cached_property
+    def routed(self) -> list[int]:
+        """The row that each question is routed to among all documents."""
+        return self.scores(range(len(self.asked))).argmax(1).tolist() if self.asked else []
+
+    @torch.no_grad()
+    def scores(self, numbers: Sequence[int], kept: Sequence[int] | None = None) -> torch.Tensor:
+        """Routing logits [questions, documents] over a memory that holds the rows `kept` and no others (all: None).
+
+        How rare a word is counts in the kept documents, as it would had the others never been written.
+        """
+        parts = []
+        idf = None if kept is None else self._idf(kept)
+        for start in range(0, len(numbers), self.batch_size):
+            batch = [self.asked[number] for number in numbers[start : start + self.batch_size]]
+            texts, ids = [asked.question.question for asked in batch], [asked.ids for asked in batch]
+            if idf is None:
+                # Behind the documents stands the null document, which is no matter here.
+                scores = self.model.routing_scores(texts, ids)[:, : len(self.documents)]
+                parts.append(scores if kept is None else scores[:, list(kept)])
+            else:
+                rows = list(kept or ())
+                kept_memory = self.model.z[rows], self.model.spans[rows], self.model.lexical[rows]
+                parts.append(self.model.batch_routing_scores(texts, ids, *kept_memory, idf)[:, : len(rows)])
+        return torch.cat(parts).float().cpu()
+
+    def free_texts(self, pairs: Sequence[tuple[int, int]]) -> list[str]:
+        """Free evidence of (question number, row read) pairs; each is decoded once for a value of alpha."""
+        alpha = self.model.alpha
+        missing = [pair for pair in dict.fromkeys(pairs) if (*pair, alpha) not in self._texts]
+        if missing:
+            rows = torch.tensor([row for _, row in missing], device=self.model.device)
+            made = self.read([number for number, _ in missing], self.model.z[rows], self.model.spans[rows])
+            self._texts.update({(*pair, alpha): text for pair, text in zip(missing, made, strict=True)})
+        return [self._texts[(*pair, alpha)] for pair in pairs]
+
+    def read(self, numbers: Sequence[int], z: torch.Tensor, spans: torch.Tensor) -> list[str]:
+        """Free evidence of questions, each from the most probable span of a document z [questions, m, d]."""
+        texts: list[str] = []
+        for start in range(0, len(numbers), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            queries = [self.asked[number].ids for number in numbers[rows]]
+            texts.extend(never_empty_evidence(self.model, z[rows], spans[rows], queries, self._max_new_tokens))
+        return texts
+
+    def covered(self, number: int, text: str) -> bool:
+        """Whether an answer of the question stands in `text`."""
+        question = self.asked[number].question
+        return bool(answer_coverage(text, question.golden_answers, question.language))
+
+    def coverage(self, numbers: Sequence[int], texts: Sequence[str]) -> float:
+        """Share of the questions whose answer stands in the text beside it."""
+        return sum(map(self.covered, numbers, texts)) / len(numbers)
+
+    def states_answer(self, number: int, row: int) -> bool:
+        """Whether a document is one of the question's gold ones, or says the answer in its own text."""
+        return row in self.asked[number].gold or self.covered(number, self.documents[row].contents)
+
+    def _idf(self, kept: Sequence[int]) -> torch.Tensor | None:
+        """Word weights of the smaller memory; None where routing has none of its own (policy `joint`)."""
+        if not isinstance(self.model.router, SlotRouter):
+            return None
+        removed = set(range(len(self.documents))) - set(kept)
+        counts = document_frequency([self.documents[row] for row in removed]).to(self.model.device)
+        return inverse_frequency(self.model.frequency - counts, len(kept))
+
+
+def held_out(questions: Sequence[Question]) -> list[Question]:
+    """Questions of the split `test` and the type `single` with an answer that can stand in a text, in a fixed order."""
+    return fixed_order(
+        question
+        for question in questions
+        if question.split == "test" and question.question_type == "single" and has_answer(question)
+    )
+
+
+def fixed_order(questions: Iterable[Question]) -> list[Question]:
+    """Questions in a random order that depends on their ids alone, so that the first ones are a fixed sample."""
+    usable = {question.id: question for question in questions}
+    return [usable[key] for key in hash_order(usable, 0, "memory checks")]
+
+
+def has_answer(question: Question) -> bool:
+    """Whether the question has an answer that can stand in a text."""
+    return answer_coverage("", question.golden_answers, question.language) is not None
+
+
+def never_empty_evidence(
+    model: MemoryModel,
+    z: torch.Tensor,
+    spans: torch.Tensor,
+    queries: Sequence[Sequence[int]],
+    max_new_tokens: int,
+) -> list[str]:
+    """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
+    best = find(model, queries, z, spans).log_p.argmax(1)
+    return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)
+
+
+@torch.no_grad()
+def document_nll(
+    model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, documents: Sequence[Sentences]
+) -> torch.Tensor:
+    """Mean NLL per token, [I, J] nats, of documents given as sentences, each written from each of z [J, m, d].
+
+    A document's spans are written from those of the same number; what goes beyond the last one, from the last.
+    """
+    counts = (spans.max(1).values.long() + 1).clamp(min=1)
+    m = 1 if model.encoder is None else z.shape[1]
+    result = torch.zeros(len(documents), len(z))
+    for i, document in enumerate(documents):
+        run = sentences_per_span(len(document), m)
+        parts = [[t for ids in document[at : at + run] for t in ids] for at in range(0, len(document), run)]
+        total = torch.zeros(len(z))
+        for number, part in enumerate(parts):
+            step = max(1, _TOKENS // (len(part) + 1 + z.shape[1]))
+            for start in range(0, len(z), step):
+                rows = slice(start, start + step)
+                wanted = counts[rows].sub(1).clamp(max=number)
+                prefix = span_slots(z[rows], spans[rows], wanted)
+                targets = [part] * len(wanted)
+                nll, owner = model.write_nll(*prefix, targets, targets)
+                total[rows] += torch.zeros(len(wanted), device=nll.device).index_add(0, owner, nll).cpu()
+        result[i] = total / max(1, sum(map(len, parts)))
+    return result

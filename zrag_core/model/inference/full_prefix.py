@@ -1,0 +1,164 @@
+"""All of Z as one prefix: nothing is routed, attention alone has to find what answers (small N only)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zrag_core.corpus.types import Question
+from zrag_core.errors import SettingsError
+from zrag_core.evidence import Retrieved
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.settings import DecodingSettings
+
+MOST_SLOTS = 32_768
+"""Slots in a prefix, at most: every generated token attends to all of them, and each question holds a copy."""
+
+_SPANS = 256  # spans read at once while the prefix is made
+_BATCH_BYTES = 2**28  # of keys and values that the questions decoded at once may hold
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the LLM keeps of all slots in memory.
+
+    Every span is read by itself, at the positions where it stands when it is read alone: the layout that theta knows,
+    in which no span depends on what stands before it (parallel context windows, Ratner et al. 2023, arXiv 2212.10947).
+
+    Attributes:
+        layers: keys and values of each layer, both [1, key/value heads, P, head width], of the P slots that are used.
+        width: slots of the longest span; what comes behind a span stands behind as many positions.
+    """
+
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    width: int
+
+    @property
+    def slots(self) -> int:
+        """P."""
+        return self.layers[0][0].shape[2]
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum(part.numel() * part.element_size() for layer in self.layers for part in layer)
+
+    @classmethod
+    @torch.no_grad()
+    def read(cls, model: MemoryModel) -> Prefix:
+        """Read all spans of all documents in memory, in the order of rows and spans.
+
+        Raises:
+            SettingsError: there are more than `MOST_SLOTS`.
+        """
+        units = [(row, span) for row, own in enumerate(model.spans.amax(1).tolist()) for span in range(own + 1)]
+        # As everywhere, a memory without text is read as a slot of zeros, so that no prompt is empty.
+        units = units or [(0, 0)]
+        used_slots = int((model.spans >= 0).sum())
+        if used_slots > MOST_SLOTS:
+            raise SettingsError(
+                f"zrag_full_prefix puts all of Z before every question, and {len(model.z):,} documents have "
+                f"{used_slots:,} slots; at most {MOST_SLOTS:,} are read at once",
+                where="evaluation.systems",
+                remedy="leave it out, or keep fewer documents (corpus.limit_documents)",
+            )
+        rows = torch.tensor([row for row, _ in units], device=model.device, dtype=torch.long)
+        z, used = span_slots(model.z[rows], model.spans[rows], [span for _, span in units])
+        width = z.shape[1]
+        parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+        for start in range(0, len(units), _SPANS):
+            part = slice(start, start + _SPANS)
+            there = used[part]
+            # Of a prompt with an empty query only the slots are read.
+            embeds, _, places = model.prompt(z[part], there, [[]] * len(there))
+            cache = _read(model, embeds[:, :width], there.long(), places[:, :width], None).past_key_values
+            parts.append([(_flat(layer.keys, there), _flat(layer.values, there)) for layer in cache.layers])
+        layers = tuple(
+            (torch.cat([keys for keys, _ in own], 1)[None], torch.cat([values for _, values in own], 1)[None])
+            for own in zip(*parts, strict=True)
+        )
+        return cls(layers, width)
+
+
+@torch.no_grad()
+def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    """Greedy evidence for B queries behind `prefix`, which is not changed."""
+    from transformers import DynamicCache
+
+    backbone = model.backbone
+    nothing = torch.zeros(len(queries), prefix.width, model.z.shape[-1], device=model.device)
+    embeds, mask, places = model.prompt(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), queries)
+    embeds, mask, places = (part[:, prefix.width :] for part in (embeds, mask, places))
+    cache = DynamicCache([tuple(part.expand(len(queries), -1, -1, -1) for part in layer) for layer in prefix.layers])
+    mask = torch.cat([mask.new_ones(len(queries), prefix.slots), mask], 1)
+    written: list[list[int]] = [[] for _ in queries]
+    ended = torch.zeros(len(queries), dtype=torch.bool, device=model.device)
+    for _ in range(max_new_tokens):
+        hidden = _read(model, embeds, mask, places, cache).last_hidden_state
+        tokens = backbone.logits(hidden[:, -1]).argmax(-1)
+        ended |= tokens == backbone.eos_id
+        if ended.all():
+            break
+        for own, token, done in zip(written, tokens.tolist(), ended.tolist(), strict=True):
+            if not done:
+                own.append(token)
+        embeds = backbone.embed(tokens[:, None]).to(model.lm.dtype)
+        mask = torch.cat([mask, mask.new_ones(len(queries), 1)], 1)
+        places = places[:, -1:] + 1
+    return [backbone.decode(own) for own in written]
+
+
+class FullPrefixSystem:
+    """The model's own words with all of Z before the question.
+
+    No document is chosen, so none is ranked (recall is 0 by construction, as for `closed_book`), and there is no
+    confidence. The skill is trained on one span at a time, and reading thousands at once is another task than that.
+
+    Args:
+        name: system name in tables.
+        checkpoint: what is read.
+        settings: lengths and batch size.
+        threads: CPU threads.
+
+    Raises:
+        SettingsError: the memory is too large, see `MOST_SLOTS`.
+    """
+
+    def __init__(self, name: str, checkpoint: Checkpoint, settings: DecodingSettings, *, threads: int = 2):
+        self.name = name
+        self._checkpoint = checkpoint
+        self._settings = settings
+        self._threads = threads
+        self._prefix = Prefix.read(checkpoint.model)
+
+    def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
+        """One `Retrieved` with free text per question."""
+        torch.set_num_threads(self._threads)
+        model, limit = self._checkpoint.model, self._checkpoint.settings.training.query_tokens
+        size = max(1, min(self._settings.batch_size, _BATCH_BYTES // max(1, self._prefix.size)))
+        results: list[Retrieved] = []
+        for start in range(0, len(questions), size):
+            batch = questions[start : start + size]
+            began = time.perf_counter()
+            queries = [model.backbone.encode(question.question, limit) for question in batch]
+            texts = decode(model, self._prefix, queries, self._settings.max_new_tokens)
+            each = (time.perf_counter() - began) * 1000 / len(batch)
+            results += [Retrieved(q.id, text=text, latency_ms=each) for q, text in zip(batch, texts, strict=True)]
+        return results
+
+
+def _read(model: MemoryModel, embeds: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, cache: Any | None) -> Any:
+    return model.backbone.decoder(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+    )
+
+
+def _flat(part: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """[heads, P, width] of the used slots of [S, heads, p, width], span by span."""
+    return part.transpose(1, 2)[used].transpose(0, 1)

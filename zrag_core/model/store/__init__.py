@@ -1,0 +1,1 @@
+"""Writing documents into Z, updating it, and checkpoints and skills as folders."""

@@ -1,0 +1,264 @@
+"""A trained memory as a folder: JSON and safetensors only, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
+from zrag_core.corpus.version import corpus_version, questions_version
+from zrag_core.errors import CheckpointError
+from zrag_core.files import atomic_folder
+from zrag_core.model.architecture.backbone import load_backbone
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.store.skill_folder import load_heads
+from zrag_core.settings import MemorySettings, Settings, WritingSettings, load_settings
+
+FORMAT_VERSION = 3
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the rows of a written memory were made with: all that updating one has to know.
+
+    Attributes:
+        skill_id, skill_digest: of theta.
+        writing: batch size and threads in it say nothing about the rows.
+        studied: [N, 32] bytes, digest of what each row was refined on (see `writing.Written`).
+    """
+
+    skill_id: str
+    skill_digest: str
+    writing: WritingSettings
+    studied: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint; row i of `model.z` belongs to `documents[i]`.
+
+    Attributes:
+        origin: None where Z was trained with theta (policy `joint`).
+    """
+
+    id: str
+    folder: Path
+    model: MemoryModel
+    documents: tuple[Document, ...]
+    settings: Settings
+    config: dict[str, Any]
+    origin: Origin | None = None
+
+
+def memory_id(
+    skill_digest: str,
+    corpus: Corpus,
+    targets: Sequence[EvidenceTarget],
+    memory: MemorySettings,
+    writing: WritingSettings,
+) -> str:
+    """Id of the memory that a skill writes of a corpus: the same whether it is written afresh or updated.
+
+    Args:
+        memory: of the model that holds it (architecture of the skill, widths of the keys).
+    """
+    payload = [
+        skill_digest,
+        corpus_version(corpus.documents),
+        questions_version(corpus.questions),
+        memory.model_dump(mode="json"),
+        row_settings(writing),
+        # What may be learned from; questions written by an LLM among it, which no setting here tells.
+        [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
+    ]
+    fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+    return f"memory-{fingerprint}"
+
+
+def row_settings(writing: WritingSettings) -> dict[str, Any]:
+    """The settings of writing that rows depend on."""
+    return writing.model_dump(mode="json", exclude={"threads", "batch_size"})
+
+
+def save_checkpoint(
+    folder: Path,
+    model: MemoryModel,
+    documents: Sequence[Document],
+    settings: Settings,
+    *,
+    checkpoint_id: str,
+    metrics: Mapping[str, Any],
+    origin: Origin | None = None,
+) -> None:
+    """Write `folder`; a reader sees the former checkpoint or this one, never half of it.
+
+    Args:
+        origin: of a written memory; without it the checkpoint cannot be updated.
+
+    Raises:
+        CheckpointError: the model's rows and the documents do not match.
+    """
+    from safetensors.torch import save_file
+
+    if model.z.shape[0] != len(documents):
+        raise CheckpointError(f"Z has {model.z.shape[0]} rows for {len(documents)} documents", where=str(folder))
+    names = [field.name for field in fields(Document)]
+    rows = {"content_hash": hash_rows([document.content_hash for document in documents])}
+    config: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "checkpoint_id": checkpoint_id,
+        "corpus_version": corpus_version(documents),
+        "memory_shape": list(model.z.shape),
+        "settings": {
+            "backbone": settings.backbone.model_dump(mode="json"),
+            "memory": model.settings.model_dump(mode="json"),  # the policy that it was made with
+            "training": settings.training.model_dump(mode="json"),
+            "decoding": settings.decoding.model_dump(mode="json"),
+        },
+    }
+    if origin is not None:
+        config["skill"] = {"id": origin.skill_id, "digest": origin.skill_digest}
+        config["writing"] = row_settings(origin.writing)
+        rows["studied_hash"] = origin.studied
+    with atomic_folder(folder) as temporary:
+        model.backbone.save(temporary)
+        memory = {name: value.detach().cpu().contiguous() for name, value in model.named_memory()}
+        save_file({**memory, **rows}, temporary / "memory.safetensors")
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        save_file(heads, temporary / "heads.safetensors")
+        with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
+            for document in documents:
+                row = {name: getattr(document, name) for name in names}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        _write_json(temporary / "metrics.json", dict(metrics))
+        _write_json(temporary / "config.json", config)
+
+
+def load_checkpoint(folder: Path, *, device: str | None = None, verbatim: bool = False) -> Checkpoint:
+    """Load a checkpoint for reading; the model is in evaluation mode.
+
+    Args:
+        device: overrides the device that the checkpoint was trained on.
+        verbatim: no text is to be generated; `zrag-tiny` then loads in half the time.
+
+    Raises:
+        CheckpointError: no checkpoint, an unknown format, or documents that do not match their hashes.
+    """
+    from safetensors import SafetensorError
+
+    config = read_config(folder)
+    try:
+        return _load(folder, config, device, verbatim)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's `config.json`.
+
+    Raises:
+        CheckpointError: no checkpoint, a damaged one, or one of an unknown format.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError("no checkpoint here", where=str(folder), remedy="train one (job `train`)")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        version = config.get("format_version")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(folder, error) from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {version} is not {FORMAT_VERSION}",
+            where=str(file),
+            remedy="train again with this version of zRAG",
+        )
+    return config
+
+
+def stored_hashes(folder: Path) -> list[str]:
+    """Content hashes of a checkpoint's documents in row order, without loading the rest of it."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "memory.safetensors", "pt") as file:
+        return row_hashes(file.get_tensor("content_hash"))
+
+
+def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bool) -> Checkpoint:
+    from safetensors.torch import load_file
+
+    values = config["settings"]
+    values["backbone"]["device"] = device or "auto"
+    settings = load_settings(values)
+    with (folder / "documents.jsonl").open(encoding="utf-8") as file:
+        documents = tuple(Document(**json.loads(line)) for line in file)
+    memory = load_file(folder / "memory.safetensors")
+    if len(documents) != len(memory["z"]):
+        raise ValueError(f"{len(documents)} documents for {len(memory['z'])} rows of Z")
+    for document, stored in zip(documents, row_hashes(memory["content_hash"]), strict=True):
+        if stored != document.content_hash:
+            raise CheckpointError(
+                f"document '{document.id}' does not match the content hash of its row",
+                where=str(folder / "documents.jsonl"),
+                remedy="the folder was changed by hand; restore it or train again",
+            )
+    backbone = load_backbone(settings.backbone, folder, verbatim=verbatim)
+    model = MemoryModel(backbone, settings.memory, len(documents))
+    load_heads(model, load_file(folder / "heads.safetensors"))
+    with torch.no_grad():
+        for name, tensor in model.named_memory():
+            tensor.copy_(memory[name])
+    origin = None
+    if "writing" in config:
+        skill, writing = config["skill"], WritingSettings.model_validate(config["writing"])
+        origin = Origin(skill["id"], skill["digest"], writing, memory["studied_hash"])
+    return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config, origin)
+
+
+def hash_rows(hashes: Sequence[str]) -> torch.Tensor:
+    """SHA-256 digests in hexadecimal as bytes [N, 32]."""
+    data = bytearray.fromhex("".join(hashes))
+    return (
+        torch.frombuffer(data, dtype=torch.uint8).reshape(-1, _HASH_BYTES)
+        if data
+        else torch.zeros(0, _HASH_BYTES, dtype=torch.uint8)
+    )
+
+
+def row_hashes(rows: torch.Tensor) -> list[str]:
+    """The other way round."""
+    data = rows.numpy().tobytes()
+    return [data[at : at + _HASH_BYTES].hex() for at in range(0, len(data), _HASH_BYTES)]
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's files.
+
+    `metrics.json` and a skill's `README.md` are left out: they tell how long training took, so equal models would
+    differ in them.
+    """
+    digest = hashlib.sha256()
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name not in ("metrics.json", "README.md"))
+    for path in sorted(files):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint is damaged ({str(error).splitlines()[0]})",
+        where=str(folder),
+        remedy="restore the folder, or remove it and train again",
+    )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

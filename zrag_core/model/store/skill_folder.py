@@ -1,0 +1,141 @@
+"""A skill as a folder: theta without any document, and the one that is shipped as package data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zrag_core.errors import CheckpointError, ProblemList, SettingsError
+from zrag_core.files import atomic_folder
+from zrag_core.model.architecture.backbone import load_backbone
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.settings import MemorySettings, Settings, load_settings
+
+FORMAT_VERSION = 2
+
+
+def shipped_skill() -> Path:
+    """Folder of `zrag-tiny`, the skill that comes with the package."""
+    return Path(str(resources.files("zrag_core") / "weights" / "zrag-tiny"))
+
+
+def save_skill(
+    folder: Path,
+    model: MemoryModel,
+    settings: Settings,
+    *,
+    skill_id: str,
+    metrics: Mapping[str, Any],
+    card: str,
+    seen: Iterable[str] = (),
+) -> None:
+    """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card.
+
+    Args:
+        seen: content hashes of the documents that theta may have learned; a memory of these would prove nothing.
+    """
+    from safetensors.torch import save_file
+
+    config = {
+        "format_version": FORMAT_VERSION,
+        "skill_id": skill_id,
+        "seen": sorted(seen),
+        "settings": {
+            "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
+            "memory": model.settings.model_dump(mode="json"),
+            # On what machine it was trained makes it no other skill (nor another fingerprint).
+            "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
+        },
+    }
+    with atomic_folder(folder) as temporary:
+        model.backbone.save(temporary)
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        save_file(heads, temporary / "heads.safetensors")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        for name, value in (("metrics.json", dict(metrics)), ("config.json", config)):
+            text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+
+
+def read_skill_config(folder: Path) -> dict[str, Any]:
+    """The skill's `config.json`.
+
+    Raises:
+        CheckpointError: no skill is there, or a damaged one, or one of an unknown format.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError("no skill here", where=str(folder), remedy="train one (job `pretrain_tiny`)")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        version = config.get("format_version")
+    except (ValueError, AttributeError) as error:
+        raise _damaged(folder, error) from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {version} is not {FORMAT_VERSION}",
+            where=str(file),
+            remedy="train the skill again with this version of zRAG",
+        )
+    return config
+
+
+def load_skill(
+    folder: Path, n_documents: int, *, keys: MemorySettings | None = None, device: str = "auto"
+) -> tuple[MemoryModel, dict[str, Any]]:
+    """A model with the skill in `folder` and room for documents, in evaluation mode, and the skill's config.
+
+    Args:
+        n_documents: rows of its memory, all zero.
+        keys: widths of the lexical keys, where they are not those that the skill was trained with; they are random
+            projections, so a skill works with any.
+        device: where the model goes.
+
+    Raises:
+        CheckpointError: no skill, an unknown format, or damaged files.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_skill_config(folder)
+    try:
+        values = dict(config["settings"])
+        values["backbone"] = {**values["backbone"], "device": device}
+        settings = load_settings(values)
+    except (ValueError, KeyError, TypeError, SettingsError, ProblemList) as error:
+        raise _damaged(folder, error) from error
+    try:
+        memory = settings.memory
+        if keys is not None:
+            memory = memory.model_copy(update={"title_width": keys.title_width, "text_width": keys.text_width})
+        model = MemoryModel(load_backbone(settings.backbone, folder), memory, n_documents)
+        load_heads(model, load_file(folder / "heads.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+    return model.eval(), config
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the skill is damaged ({str(error).splitlines()[0]})",
+        where=str(folder),
+        remedy="restore the folder, or train the skill again (job `pretrain_tiny`)",
+    )
+
+
+def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Load the heads' tensors.
+
+    Raises:
+        ValueError: they are not those of this model.
+    """
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    wanted = set(model.head_state())
+    wrong = [name for name in missing if name in wanted] + list(unexpected)
+    if wrong:
+        raise ValueError(f"heads do not fit the model: {', '.join(wrong)}")

@@ -1,0 +1,152 @@
+"""Fitting what is judged rather than generated: scales of the router, weights of sentence features, the confidence.
+
+All are fitted on memories of fresh documents of the skill source, asked in words that training never drew, so they
+belong to the skill and know nothing of the corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zrag_core.corpus.types import Document
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.sentence_features import (
+    Judged,
+    confidence,
+    fit_confidence,
+    fit_ranking,
+    fit_routing,
+    question_features,
+)
+from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.store.write import encode_documents
+from zrag_core.model.training.skill_data import SkillDocument, SkillSource
+from zrag_core.settings import Settings
+
+_DOCUMENTS, _OUTSIDE, _QUESTIONS = 64, 16, 4
+_ROUTED_DOCUMENTS, _BATCH = 400, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How well the fitted weights do on another memory than the one they were fitted on.
+
+    Attributes:
+        sentence_top1: share of answerable questions whose best sentence is the right one.
+        recall_at_1: share of them whose best document is the right one.
+        auroc: of the confidence, answerable against unanswerable questions.
+        questions: how many were answerable.
+    """
+
+    sentence_top1: float
+    recall_at_1: float
+    auroc: float
+    questions: int
+
+
+def calibrate(model: MemoryModel, source: SkillSource, settings: Settings, *, memories: int = 4) -> Calibration:
+    """Fit the weights of `model` in place; its memory is replaced by skill documents, which the caller drops.
+
+    Args:
+        memories: memories of 64 documents to fit on; one more is judged.
+    """
+    _calibrate_routing(model, source, settings)
+    judged: list[Judged] = []
+    for number in range(memories):
+        rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
+        judged.extend(_judge(model, source, settings, rng))
+    model.ranking.copy_(fit_ranking([item for item in judged if item.right.numel()]))
+    own = torch.stack([_own_features(model, item) for item in judged])
+    answerable = torch.tensor([bool(item.right.numel()) for item in judged])
+    model.confidence.copy_(fit_confidence(own, answerable))
+    rng = random.Random(f"{settings.skill.seed}:calibration:last")
+    return _measure(model, list(_judge(model, source, settings, rng)))
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Probability that a positive scores above a negative (Mann-Whitney); ties count half."""
+    wins = torch.tensor(positive)[:, None] - torch.tensor(negative)[None]
+    return float(((wins > 0).float() + 0.5 * (wins == 0).float()).mean())
+
+
+def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random) -> Iterator[Judged]:
+    """Judge questions about one fresh memory."""
+    drawn = source.draw(rng, _DOCUMENTS + _OUTSIDE, _QUESTIONS, held_out=True)
+    rng.shuffle(drawn)
+    inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
+    documents = tuple(item.document for item in inside)
+    _remember(model, documents, settings)
+    system = MemorySystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
+    # Each question with the document and sentence that answer it; None where nothing does.
+    asked: list[tuple[str, tuple[str, str] | None]] = []
+    for item in inside:
+        asked += [(question, (item.document.id, evidence)) for question, evidence in _distinct(item)]
+        asked += [(hop.question, (hop.target, hop.evidence)) for hop in item.two_hop]
+        asked += [(question, None) for question in item.unanswerable[:1]]
+    asked += [(question, None) for item in outside for question, _ in _distinct(item)[:2]]
+    for start in range(0, len(asked), _BATCH):
+        batch = asked[start : start + _BATCH]
+        found = system.judge([question for question, _ in batch])
+        for (_, gold), (segments, features, known) in zip(batch, found, strict=True):
+            right = torch.tensor([(s.document_id, s.text) == gold for s in segments], dtype=torch.bool)
+            yield Judged(features, known, right if gold else torch.zeros(0, dtype=torch.bool))
+
+
+def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(item.asked))
+
+
+@torch.no_grad()
+def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settings) -> None:
+    """Weigh title, text and slots against each other in a larger memory than one step of training has."""
+    rng = random.Random(f"{settings.skill.seed}:calibration:routing")
+    drawn = source.draw(rng, _ROUTED_DOCUMENTS, _QUESTIONS, held_out=True)
+    rng.shuffle(drawn)
+    inside, outside = drawn[len(drawn) // 8 :], drawn[: len(drawn) // 8]
+    _remember(model, [item.document for item in inside], settings)
+    asked = [(question, row) for row, item in enumerate(inside) for question, _ in _distinct(item)]
+    asked += [(question, len(inside)) for item in outside for question, _ in _distinct(item)[:2]]
+    if not asked:
+        return
+    texts, rows = zip(*asked, strict=True)
+    queries = [model.backbone.encode(text, settings.skill.query_tokens) for text in texts]
+    parts = [
+        model.routing_parts(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
+        for start in range(0, len(texts), _BATCH)
+    ]
+    router = model.router
+    with torch.enable_grad():
+        start = torch.cat([router.log_scale.detach().cpu(), router.null_score.detach().cpu()[None]])
+        scales, null = fit_routing(torch.cat(parts, 1), torch.tensor(rows), start)
+    router.log_scale.copy_(scales)
+    router.null_score.copy_(null)
+
+
+def _remember(model: MemoryModel, documents: Sequence[Document], settings: Settings) -> None:
+    sentences = [sentence_ids(model.backbone, document.text) for document in documents]
+    z, spans, _ = encode_documents(model, sentences, settings.writing)
+    model.remember(documents, z, spans)
+
+
+def _own_features(model: MemoryModel, item: Judged) -> torch.Tensor:
+    return question_features(item.known, item.features, item.features @ model.ranking.cpu())
+
+
+def _measure(model: MemoryModel, judged: Sequence[Judged]) -> Calibration:
+    weights = model.confidence.cpu()
+    sure: dict[bool, list[float]] = {True: [], False: []}
+    first, routed = [], []
+    for item in judged:
+        sure[bool(item.right.numel())].append(float(confidence(_own_features(model, item), weights)))
+        if item.right.numel():
+            scores = item.features @ model.ranking.cpu()
+            first.append(bool(item.right[int(scores.argmax())]))
+            routed.append(bool(item.right[item.features[:, 0] == item.features[:, 0].max()].any()))
+    return Calibration(sum(first) / len(first), sum(routed) / len(routed), auroc(sure[True], sure[False]), len(first))

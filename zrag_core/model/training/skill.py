@@ -1,0 +1,241 @@
+"""Skill training: theta learns to write, route, find and read on documents that are thrown away after their step.
+
+What a document says must pass through its slots, because nothing in theta has ever seen it. Four things make that
+learnable in an hour on a CPU: a loss of its own for finding the sentence that a question asks for; rebuilding sentences
+from their slots with most input tokens masked (a language model alone cannot guess them, so the slots must hold them);
+a curriculum from one token per slot to many; and Muon for the weight matrices (Jordan et al. 2024).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from zrag_core.model.architecture.attention import float32_attention
+from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone
+from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.slot_router import inverse_frequency
+from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
+from zrag_core.model.training.skill_data import SkillSource
+from zrag_core.model.training.state import SavedProgress, load_state, save_state
+from zrag_core.settings import Settings, SkillSettings
+
+SKILL_VERSION = 3
+"""Part of the fingerprint: raise it when the training procedure changes."""
+
+_AVERAGE = 0.96
+_NEW_LEVEL = 1.0  # the running mean starts from here at a new level, so that no level is left at once
+_TOKENIZER_DOCUMENTS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class SkillResult:
+    """A trained skill.
+
+    Attributes:
+        model: theta; its memory is empty.
+        resumed_from: step it went on from; 0 where it started afresh.
+        losses: running means at the end, nats per token (routing: per query).
+        seconds: of training, over all its parts where it was resumed.
+    """
+
+    model: MemoryModel
+    steps: int
+    resumed_from: int
+    losses: dict[str, float]
+    seconds: float
+
+
+def train_skill(
+    model: MemoryModel,
+    source: SkillSource,
+    settings: SkillSettings,
+    *,
+    fingerprint: str,
+    state_folder: Path | None = None,
+    on_resume: Callable[[int], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    progress_times: int = 60,
+) -> SkillResult:
+    """Train theta for `settings.steps` steps, in place.
+
+    Every step draws its documents from a generator seeded by (seed, step): a run that was stopped and resumed takes
+    the same steps as one that was not, on a CPU for hours as on a GPU for minutes.
+
+    Args:
+        model: a model without documents, policy `separated`.
+        source: where the documents come from.
+        fingerprint: tells whether a stored state belongs to this training.
+        state_folder: where the resumable state is kept; None keeps none.
+        on_resume: called with the step that training goes on from, where it does not start afresh.
+        on_progress: called about `progress_times` times, at even steps, and at the end.
+    """
+    torch.set_num_threads(settings.threads)
+    parameters, optimizers = _optimizers(model, settings)
+    before = SavedProgress(0, {}, 0.0)
+    if state_folder is not None:
+        before = load_state(state_folder, parameters, optimizers, fingerprint=fingerprint)
+        if before.step and on_resume:
+            on_resume(before.step)
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    steps, means, level = settings.steps, dict(before.losses), before.level
+    weights = {name: getattr(settings, f"{name}_weight") for name in ("finding", "reconstruction", "routing")}
+    every = max(1, steps // progress_times)
+    started, tokens = time.monotonic(), 0
+    model.train()
+    with _faster(model.backbone, settings):
+        for step in range(before.step, steps):
+            rate = schedule(step, settings)
+            for optimizer, rates in zip(optimizers, base_rates, strict=True):
+                for group, base in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = base * rate
+            rng = random.Random(f"{settings.seed}:{step}")
+            torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
+            slots, stride = model.settings.slots, model.settings.stride
+            batch = make_batch(source, model.backbone, settings, rng, slots=slots, stride=stride, level=level)
+            with _autocast(model, settings):
+                losses = skill_losses(model, batch, settings)
+                total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+            model.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            for name, value in losses.items():
+                value = value.item()
+                means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
+            if means.get("evidence", _NEW_LEVEL) < settings.level_loss and level < stride - 1:
+                level += 1
+                means["evidence"] = max(means["evidence"], _NEW_LEVEL)
+            tokens += _tokens(batch)
+            done = step + 1
+            seconds = before.seconds + time.monotonic() - started
+            if state_folder is not None and done % settings.save_every == 0 and done < steps:
+                progress = SavedProgress(done, dict(means), seconds, level)
+                save_state(state_folder, parameters, optimizers, progress, fingerprint=fingerprint)
+            if on_progress and (done % every == 0 or done == steps):
+                elapsed = time.monotonic() - started
+                left = elapsed / (done - before.step) * (steps - done)
+                on_progress(
+                    Progress(done, steps, {**means, "level": level}, settings.lr * rate, tokens / elapsed, left)
+                )
+    model.eval()
+    seconds = before.seconds + time.monotonic() - started
+    return SkillResult(model, steps, before.step, means, seconds)
+
+
+def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
+    """Losses of one batch: `evidence` (the right span is read), `finding`, `reconstruction` and `routing`."""
+    z, spans = model.encode(batch.sentences, batch.stride, batch.slots)
+    losses = {}
+    if batch.reads:
+        prefix = _prefixes(z, spans, batch.reads)
+        queries, targets = [e.given for e in batch.reads], [e.target for e in batch.reads]
+        losses["evidence"] = model.read_nll(*prefix, queries, targets, batch.stride)[0].mean()
+    if settings.finding_weight > 0 and batch.finds:
+        rows = torch.tensor([example.row for example in batch.finds], device=z.device)
+        logits = model.find([example.given for example in batch.finds], z[rows], spans[rows])
+        null = logits.shape[1] - 1
+        wanted = [null if example.span is None else example.span for example in batch.finds]
+        losses["finding"] = F.cross_entropy(logits.float(), torch.tensor(wanted, device=z.device))
+    if settings.reconstruction_weight > 0 and batch.rebuilds:
+        prefix = _prefixes(z, spans, batch.rebuilds)
+        masked, targets = [e.given for e in batch.rebuilds], [e.target for e in batch.rebuilds]
+        losses["reconstruction"] = model.write_nll(*prefix, masked, targets, batch.stride)[0].mean()
+    if settings.routing_weight > 0 and batch.queries:
+        lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
+        idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
+        texts, queries, rows = zip(*batch.queries, strict=True)
+        scores = model.batch_routing_scores(texts, queries, z, spans, lexical, idf)
+        losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
+    return losses
+
+
+def _prefixes(z: torch.Tensor, spans: torch.Tensor, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.tensor([example.row for example in examples], device=z.device)
+    return span_slots(z[rows], spans[rows], [example.span or 0 for example in examples])
+
+
+def schedule(step: int, settings: SkillSettings) -> float:
+    """Share of the base learning rate: linear warm-up, constant, linear decay to zero (Hu et al. 2024, MiniCPM)."""
+    rise = max(1, round(settings.warmup * settings.steps))
+    fall = max(1, round(settings.decay * settings.steps))
+    return min(1.0, (step + 1) / rise, (settings.steps - step) / fall)
+
+
+def skill_fingerprint(settings: Settings, source_name: str) -> str:
+    """Identifies a skill by everything that it depends on."""
+    payload = {
+        "version": SKILL_VERSION,
+        "source": source_name,
+        "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
+        "memory": settings.memory.model_dump(mode="json"),
+        # How often the state is saved and on how many threads it runs do not make it another training.
+        "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
+    }
+    text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
+    """The model that skill training starts from, without documents.
+
+    `zrag-tiny` gets a tokenizer learned from documents and questions of `source`; everything is drawn from
+    `settings.skill.seed`.
+    """
+    seed = settings.skill.seed
+    texts: list[str] = []
+    if settings.backbone.name == TINY:
+        rng = random.Random(f"{seed}:tokenizer")
+        for item in source.draw(rng, _TOKENIZER_DOCUMENTS, settings.skill.questions):
+            texts += [item.document.text, *(question for question, _ in item.asked)]
+    backbone = create_backbone(settings.backbone, texts, seed=seed)
+    torch.manual_seed(seed)
+    return MemoryModel(backbone, settings.memory, 0)
+
+
+def _optimizers(
+    model: MemoryModel, settings: SkillSettings
+) -> tuple[dict[str, nn.Parameter], list[torch.optim.Optimizer]]:
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad and n != "z"}
+    # Muon is for the hidden weight matrices of a network trained from scratch, not for low-rank factors or embeddings.
+    whole = model.backbone.peft is None
+    matrices = [p for n, p in named.items() if whole and ".layers." in n and p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in named.values() if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    ]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(matrices, lr=settings.lr_matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        )
+    return named, optimizers
+
+
+def _faster(backbone: Backbone, settings: SkillSettings) -> AbstractContextManager[Any]:
+    return float32_attention(backbone, compiled=settings.compile) if settings.autocast else nullcontext()
+
+
+def _autocast(model: MemoryModel, settings: SkillSettings) -> AbstractContextManager[Any]:
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=settings.autocast)
+
+
+def _tokens(batch: SkillBatch) -> int:
+    written = sum(len(ids) for document in batch.sentences for ids in document)
+    read = sum(len(e.given) + len(e.target) for e in (*batch.finds, *batch.reads, *batch.rebuilds))
+    return written + read + sum(len(query) for _, query, _ in batch.queries)

@@ -1,1 +1,0 @@
-"""Assets by lineage group: corpus, evidence, model, baselines, evaluation, answers, benchmarks."""

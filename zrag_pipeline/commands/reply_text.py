@@ -1,0 +1,58 @@
+"""A reply of the memory as text for a terminal."""
+
+from __future__ import annotations
+
+from zrag_core.memory import Reply
+from zrag_pipeline.commands.terminal import clip, columns, pad, width, wrap
+
+_SOURCES, _ROUTED = 5, 5
+_READERS = {"offline": "offline (extractive stand-in)"}
+_LABEL = "           "
+
+
+def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
+    """Several lines, the last one blank: answer and confidence first, then evidence with its places, then routing."""
+    size = columns()
+    sure = "" if reply.confidence is None else f"{reply.confidence:.0%}"
+    lines = _labelled("Question", reply.question, size)
+    if reply.answerable:
+        lines += _labelled("Answer", reply.answer if reply.error is None else f"none: {reply.error}", size)
+        reader = _READERS.get(reply.reader, f"{reply.reader} ({reply.model})")
+        lines += _labelled("", ", ".join(filter(None, (sure and f"confidence {sure}", f"answered by {reader}"))), size)
+        lines += _evidence(reply, size)
+    else:
+        lines += _labelled("Answer", f"{reply.answer} (confidence {sure})", size)
+        lines += _labelled("", "--least-confidence 0 shows what comes nearest", size)
+    lines += _routing(reply, size)
+    lines += _labelled("Memory", f"{checkpoint_id}, {n_documents:,} documents, {reply.latency_ms:,.0f} ms", size)
+    return "\n".join([*lines, ""])
+
+
+def _evidence(reply: Reply, size: int) -> list[str]:
+    if not reply.sources:  # the model's own words
+        return _labelled("Evidence", reply.evidence or "none", size) + _labelled("", "(the model's own words)", size)
+    lines: list[str] = []
+    for number, source in enumerate(reply.sources[:_SOURCES]):
+        lines += _labelled("" if number else "Evidence", source.text, size)
+        place = f"{source.title or source.document_id}  [{source.document_id}, {source.start}-{source.end}]"
+        lines += [_LABEL + "  " + clip(place, size - len(_LABEL) - 2)]
+    if len(reply.sources) > _SOURCES:
+        lines += _labelled("", f"and {len(reply.sources) - _SOURCES} more (--json shows all)", size)
+    return lines
+
+
+def _routing(reply: Reply, size: int) -> list[str]:
+    shown = reply.routing[:_ROUTED]
+    room = (size - len(_LABEL) - 8) // 2
+    titles = [clip(item.title or item.document_id, room) for item in shown]
+    widest = max(map(width, titles), default=0)
+    return [
+        ("" if number else "Routed to").ljust(len(_LABEL))
+        + f"{item.score:.3f}  {pad(title, widest)}  {clip(item.document_id, room)}"
+        for number, (item, title) in enumerate(zip(shown, titles, strict=True))
+    ]
+
+
+def _labelled(label: str, text: str, size: int) -> list[str]:
+    lines = wrap(text, size, _LABEL) or [_LABEL]
+    return [label.ljust(len(_LABEL)) + lines[0][len(_LABEL) :], *lines[1:]]

@@ -1,0 +1,1 @@
+"""Answers from every system's evidence, and their scores."""

@@ -1,0 +1,191 @@
+"""Answers: ChatGPT (or the offline stand-in) answers from every system's evidence, and is scored."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
+from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
+
+GROUP = "answers"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"openai", "duckdb"},
+    code_version="2",
+    deps=["preflight"],  # also where a job starts here, with what may cost money
+    description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
+    "Answers are cached by model and prompt, so a repeated or resumed run pays nothing. Without a key the "
+    "offline extractive reader stands in, labelled `reader=offline`. With `answers.judge.model`, an LLM judges every "
+    "answer (correct, incorrect, not attempted) within the same spending limit: table `judgements`. Calls to models "
+    "are MLflow traces.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "answered_by_a_model",
+            asset="answer_runs",
+            description="The answers come from an LLM, not from the offline extractive stand-in (a warning otherwise).",
+        ),
+        dg.AssetCheckSpec(
+            "no_errors", asset="answer_runs", description="Every question was answered (a warning otherwise)."
+        ),
+        dg.AssetCheckSpec(
+            "no_judge_errors",
+            asset="answer_runs",
+            description="Every answer has a verdict, where a judge was asked (a warning otherwise).",
+        ),
+    ],
+)
+def answer_runs(
+    context: dg.AssetExecutionContext,
+    system_evidence: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Estimate the cost, answer within the spending limit, and store the answers."""
+    import os
+
+    from zrag_pipeline.defs.answers.answer_run import answer_evidence
+    from zrag_pipeline.platform.tracing import CallTraces
+
+    loaded = settings.load()
+    run_id = context.run.run_id
+    version = system_evidence["corpus_version"]
+    with tracked(context, tracking, loaded, sections=["answers"], corpus_version=version) as run:
+        asked = loaded.answers
+        models = {"answer": asked.model, "judge": asked.judge.model or ""}
+        log = context.log.info
+        with CallTraces(tracking, run, model_of=models, limit=asked.max_traces, log=context.log.warning) as traces:
+            cache_file = paths.answer_cache_file()
+            made = answer_evidence(
+                loaded, warehouse, system_evidence, run_id, os.environ, cache_file, log, observe=traces.record
+            )
+        run.log_metrics({**made.metrics, "traces": traces.written})
+        run.log_params({"reader": made.reader, "answering_model": made.model, "judge_model": made.judge_model})
+        if made.judge_model:
+            run.log_table(made.judgements.drop(columns=["run_id", "corpus_version"]), "judgements")
+    if made.reader == "offline":
+        context.log.warning(
+            "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
+        )
+    return dg.MaterializeResult(
+        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader, "model": made.model}
+        | {"judge_model": made.judge_model},
+        metadata={
+            **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
+            "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
+            "model": made.model,
+            "judge": made.judge_model or "none",
+            **{f"estimate for {what}": text for what, text in made.estimates.items()},
+            **made.metrics,
+            **link(run),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="answered_by_a_model",
+                passed=made.reader != "offline",
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"reader": made.reader},
+                description="export OPENAI_API_KEY (or set answers.base_url) to ask a model"
+                if made.reader == "offline"
+                else None,
+            ),
+            dg.AssetCheckResult(
+                check_name="no_errors",
+                passed=made.metrics["errors"] == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"errors": made.metrics["errors"], "first": made.first_error or "none"},
+            ),
+            dg.AssetCheckResult(
+                check_name="no_judge_errors",
+                passed=made.first_judge_error is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={
+                    "judge": made.judge_model or "none",
+                    "errors": made.metrics.get("judge_errors", 0),
+                    "first": made.first_judge_error or "none",
+                },
+            ),
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"duckdb", "mlflow"},
+    code_version="2",
+    description="Exact match and F1 of the answers (SQuAD and KorQuAD rules), and the share that the judge found "
+    "correct, beside the evidence measures; the leaderboard, the comparisons and the HTML page with all of them.",
+)
+def answer_scores(
+    context: dg.AssetExecutionContext,
+    answer_runs: dict[str, Any],
+    evidence_scores: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Score the answers and publish the whole leaderboard."""
+    from zrag_pipeline.defs.answers.answer_run import score_answers
+    from zrag_pipeline.defs.evaluation.answer_costs import OFFLINE, cost_note, with_list_costs
+    from zrag_pipeline.defs.evaluation.comparisons import load_comparisons, store_comparisons
+    from zrag_pipeline.defs.evaluation.publication import (
+        load_leaderboard,
+        log_systems,
+        publish,
+        publish_comparisons,
+        store_leaderboard,
+    )
+    from zrag_pipeline.defs.evaluation.report_page import publish_report
+    from zrag_pipeline.defs.evaluation.scores import NO_READER
+
+    loaded = settings.load()
+    version, run_id = answer_runs["corpus_version"], context.run.run_id
+    reader = answer_runs["reader"]
+    with tracked(context, tracking, loaded, sections=["evaluation", "answers"], corpus_version=version) as run:
+        scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
+        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
+        store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
+        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
+        stored = list({evidence_scores["scores_run_id"], run_id}), [NO_READER, reader]
+        everything = load_leaderboard(warehouse, *stored)
+        params = answer_runs["params"]
+        priced = loaded.answers.model
+        everything = with_list_costs(
+            everything, warehouse, answer_runs["answers_run_id"], reader, model=priced, params=params
+        )
+        links = log_systems(
+            tracking,
+            run,
+            everything,
+            scores,
+            params,
+            reader=reader,
+            answering_model=answer_runs["model"],
+            judge_model=answer_runs.get("judge_model"),
+            answer_budget=loaded.answers.budget,
+        )
+        metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
+        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
+        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
+        priced = priced if reader == OFFLINE else answer_runs["model"]
+        metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, priced))
+    return dg.MaterializeResult(
+        value={"corpus_version": version},
+        metadata={
+            **metadata,
+            "dagster/row_count": len(scores),
+            "reader": reader,
+            **link(run),
+            **links,
+        },
+    )
+
+
+ASSETS = [answer_runs, answer_scores]

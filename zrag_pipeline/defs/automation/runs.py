@@ -1,0 +1,159 @@
+"""What the instance knows about the runs that write the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+import psutil
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
+
+from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts
+from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, READ_TAG
+from zrag_pipeline.platform import paths
+
+CHANGE_TAG = "zrag.change"
+PROCESS_TAG = "zrag.process"
+GOING = (
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+)
+_STATES = {
+    DagsterRunStatus.SUCCESS: "succeeded",
+    DagsterRunStatus.FAILURE: "failed",
+    DagsterRunStatus.CANCELED: "cancelled",
+}
+_ENDED = 100  # newest runs that are looked at; a change is tried a few times at most
+_SUBMITTED_S = 600.0
+_SERVER_TAG = ".dagster/grpc_info"
+_STARTED = "Started process for run"
+_CLOCK_S = 60.0
+
+
+def memory_runs(instance: DagsterInstance, corpus: str) -> list[RunFacts]:
+    """Runs that write the memory: all that are going, then the newest of this corpus, those that ended last first."""
+    going = filter(_writes_memory, _going(instance))
+    ended = instance.get_run_records(RunsFilter(statuses=list(_STATES), tags={CORPUS_TAG: corpus}), limit=_ENDED)
+    ended = sorted(filter(_writes_memory, ended), key=lambda record: record.end_time or 0.0, reverse=True)
+    return [_facts(record.dagster_run) for record in (*going, *ended)]
+
+
+def going_runs(instance: DagsterInstance, jobs: Sequence[str]) -> list[DagsterRun]:
+    """Runs of some jobs that wait or run."""
+    return [record.dagster_run for record in _going(instance) if record.dagster_run.job_name in jobs]
+
+
+def newest_success(instance: DagsterInstance, job: str) -> DagsterRun | None:
+    """The successful run of a job that was made last."""
+    runs = instance.get_runs(RunsFilter(job_name=job, statuses=[DagsterRunStatus.SUCCESS]), limit=1)
+    return runs[0] if runs else None
+
+
+def newest_report(runs: Sequence[RunFacts], corpus: str) -> Report | None:
+    """What the newest successful update of a corpus reported, if it did."""
+    for run in runs:
+        if run.job == UPDATE and run.state == "succeeded" and run.corpus == corpus:
+            return _read_report(run.run_id)
+    return None
+
+
+def fail_lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
+    """Mark runs as failed whose process is gone (the machine was restarted, or a code server killed), and return them.
+
+    Dagster notices the end of a run's process only while the code server lives that started it, and never that of
+    `dagster job execute`; without this, such a run would hold its place in the queue for ever. Processes of other
+    machines cannot be seen: only runs are looked at that say they run on this one (asset `preflight`), or that a code
+    server on this one has started.
+    """
+    lost = []
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
+        process = _own_process(run) or _started_process(instance, run)
+        # It may have ended well a moment ago: its state is looked at again once the process is known to be gone.
+        if process is not None and not _lives(*process) and not instance.get_run_by_id(run.run_id).is_finished:
+            instance.report_run_failed(run, "Its process is gone: it was killed, or the machine was restarted.")
+            lost.append(run)
+    return lost
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """Tags of the run that this process executes: where it is to be looked for."""
+    started = psutil.Process().create_time()
+    process = {"run": run_id, "host": socket.gethostname(), "pid": os.getpid(), "started": started}
+    return {PROCESS_TAG: json.dumps(process)}
+
+
+def _going(instance: DagsterInstance) -> list[RunRecord]:
+    # A run is put into the queue at once after it is made; one that a killed daemon has made and never queued
+    # would be waited for in vain.
+    made_lately = time.time() - _SUBMITTED_S
+    return [
+        record
+        for record in instance.get_run_records(RunsFilter(statuses=list(GOING)))
+        if record.dagster_run.status != DagsterRunStatus.NOT_STARTED
+        or record.create_timestamp.timestamp() > made_lately
+    ]
+
+
+def _writes_memory(record: RunRecord) -> bool:
+    run = record.dagster_run
+    by_hand = run.asset_selection is not None and dg.AssetKey("memory") in run.asset_selection
+    return run.job_name in MEMORY_JOBS or by_hand
+
+
+def _facts(run: DagsterRun) -> RunFacts:
+    tags = run.tags
+    return RunFacts(
+        run.run_id,
+        run.job_name,
+        _STATES.get(run.status, "going"),
+        corpus=tags.get(CORPUS_TAG),
+        asked=tags.get(ASKED_TAG),
+        read=tags.get(READ_TAG),
+        change=tags.get(CHANGE_TAG),
+    )
+
+
+def _read_report(run_id: str) -> Report:
+    """The update's own report; one that is not there (pruned, or another version) asks for nothing."""
+    path = paths.data_path() / "handles" / "update_report" / f"{run_id}.json"
+    reasons: Sequence[str] = ()
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        reasons = json.loads(path.read_text(encoding="utf-8"))["retrain_reasons"] or ()
+    return Report(run_id, tuple(map(str, reasons)))
+
+
+def _own_process(run: DagsterRun) -> tuple[int, float] | None:
+    """Id of the process that a run says it runs in, and when it was alive; None: unknown, or on another machine."""
+    process = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    # A run that is executed again starts with the tags of the former one.
+    if process.get("run") != run.run_id or process["host"] != socket.gethostname():
+        return None
+    return process["pid"], process["started"]
+
+
+def _started_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float] | None:
+    """Id of the process that a local code server started for a run, and when it was alive; None: unknown."""
+    if "socket" not in json.loads(run.tags.get(_SERVER_TAG, "{}")):
+        return None
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        event = entry.get_dagster_event()
+        if event.message and event.message.startswith(_STARTED):
+            return int(event.engine_event_data.metadata["pid"].value), entry.timestamp
+    return None
+
+
+def _lives(process: int, seen: float) -> bool:
+    """Whether a process that was alive at a time still is; a later process may have its id."""
+    try:
+        found = psutil.Process(process)
+        return found.create_time() <= seen + _CLOCK_S and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

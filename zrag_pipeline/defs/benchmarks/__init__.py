@@ -1,0 +1,1 @@
+"""Benchmarks: figures that are written down, not tested."""

@@ -1,0 +1,137 @@
+"""The separated memory on fresh almanacs: seeds that nothing was chosen on, several sizes and languages.
+
+One skill, its theta frozen, writes each almanac and answers its held-out questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
+from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.targets import build_targets
+from zrag_core.corpus.types import Corpus, Question
+from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.evaluation.retrieval import recall_all_at, recall_at
+from zrag_core.evidence import EvidenceSystem, Retrieved, fill_budget
+from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.store.skill_folder import load_skill
+from zrag_core.model.store.write import Written, write_documents
+from zrag_core.model.training.calibration import auroc
+from zrag_core.settings import Settings
+
+KEYS = ["language", "n_documents", "seed"]
+
+
+def measure_memory(settings: Settings, skill: Path, log: Callable[[str], None]) -> pd.DataFrame:
+    """Write and question every almanac of `settings.benchmark`.
+
+    Returns:
+        rows (language, n_documents, seed, system, metric, value); `system` is "memory" for what is no system's own.
+    """
+    rows: list[dict[str, object]] = []
+    for language in settings.benchmark.languages:
+        for n in settings.benchmark.documents:
+            for seed in settings.benchmark.seeds:
+                corpus = generate_almanac(n, language, seed=seed)
+                found = list(_measure_one(settings, skill, corpus))
+                keys = dict(zip(KEYS, (language, n, seed), strict=True))
+                rows += [{**keys, "system": system, "metric": name, "value": value} for system, name, value in found]
+                log(f"{language} N={n} seed {seed}  " + "  ".join(f"{s}/{m} {v:.3f}" for s, m, v in found))
+    return pd.DataFrame(rows)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean, worst and best over seeds of every figure (what is worst depends on the figure: both ends are given)."""
+    groups = frame.groupby(["language", "n_documents", "system", "metric"], sort=False)["value"]
+    return groups.agg(mean="mean", lowest="min", highest="max", seeds="count").reset_index()
+
+
+def rows_for_warehouse(frame: pd.DataFrame, run_id: str, benchmark: str = "memory") -> pd.DataFrame:
+    """The table `benchmarks`: one row for each figure and seed."""
+    named = frame.assign(
+        metric=frame["language"] + "/" + frame["seed"].astype(str) + "/" + frame["metric"],
+        unit=frame["metric"].map(_unit),
+    )
+    return named[["system", "n_documents", "metric", "value", "unit"]].assign(run_id=run_id, benchmark=benchmark)
+
+
+def _unit(metric: str) -> str:
+    if metric.endswith("_per_s"):
+        return "documents/s"
+    if metric.endswith("_seconds"):
+        return "s"
+    return "count" if metric.endswith("_count") else "share"
+
+
+def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tuple[str, str, float]]:
+    model, _ = load_skill(skill, 0, keys=settings.memory, device=settings.backbone.device)
+    targets = build_targets(corpus, settings.targets, 0)
+    written = write_documents(model, corpus.documents, targets, settings.writing)
+    model.remember(corpus.documents, written.z, written.spans)
+    yield from _writing(corpus, written)
+    checkpoint = Checkpoint("", Path(), model, corpus.documents, settings, {})
+    probe = Probe(checkpoint, corpus.questions)
+    for check in (*document_top1(confusion(probe)), *z_shuffle_coverage(probe)):
+        yield "memory", check.check_name, check.value
+    asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
+    unanswerable = _sample(settings, corpus, None)
+    threads = settings.writing.threads
+    systems: list[EvidenceSystem] = [
+        MemorySystem("zrag", checkpoint, settings.decoding, threads=threads),
+        MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),
+        Bm25SentenceSystem(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
+    ]
+    for system in systems:
+        for kind, questions in asked.items():
+            if not questions:
+                continue
+            found = system.retrieve(questions)
+            for name, value in _quality(settings, questions, found):
+                yield system.name, f"{kind}/{name}", value
+            # Free decoding has the same confidence.
+            if kind == "single" and system.name == "zrag" and unanswerable and found[0].confidence is not None:
+                sure = [item.confidence or 0.0 for item in found]
+                unsure = [item.confidence or 0.0 for item in system.retrieve(unanswerable)]
+                yield system.name, "auroc", auroc(sure, unsure)
+
+
+def _writing(corpus: Corpus, written: Written) -> Iterator[tuple[str, str, float]]:
+    yield "memory", "encoded_per_s", len(corpus.documents) / max(written.encode_seconds, 1e-9)
+    yield "memory", "refine_seconds", written.refine_seconds
+    yield "memory", "refine_steps_count", float(written.steps.float().mean())
+
+
+def _sample(settings: Settings, corpus: Corpus, kind: str | None) -> list[Question]:
+    """A fixed sample of the test questions of a type; of the unanswerable ones for None."""
+    usable = {
+        question.id: question
+        for question in corpus.questions
+        if (question.split == "unanswerable" if kind is None else question.split == "test")
+        if kind is None or question.question_type == kind
+    }
+    return [usable[key] for key in hash_order(usable, 0, "memory benchmark")][: settings.benchmark.questions]
+
+
+def _quality(
+    settings: Settings, questions: Sequence[Question], found: Sequence[Retrieved]
+) -> Iterator[tuple[str, float]]:
+    pairs = list(zip(questions, found, strict=True))
+    ranked = [(item.document_ids, question.document_ids) for question, item in pairs]
+    yield "recall_at_1", _mean([recall_at(1, ids, gold) for ids, gold in ranked])
+    yield "recall_all_at_10", _mean([recall_all_at(10, ids, gold) for ids, gold in ranked])
+    for budget in settings.evaluation.budgets:
+        covered = [answer_coverage(fill_budget(r, budget).text, q.golden_answers, q.language) for q, r in pairs]
+        yield f"coverage_at_{budget}", _mean(covered)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    numbers = [float(value) for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else float("nan")

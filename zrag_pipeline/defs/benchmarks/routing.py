@@ -1,0 +1,125 @@
+"""Routing on held-out questions: the memory's router, untrained and trained, beside BM25."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
+from zrag_core.corpus.types import Document, Question
+from zrag_core.evaluation.bootstrap import bootstrap_interval
+from zrag_core.evaluation.retrieval import recall_at, reciprocal_rank
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.inference.decoder import route
+from zrag_core.model.training.joint import initialise, train_joint
+from zrag_core.model.training.progress import Progress
+from zrag_core.settings import Settings
+from zrag_pipeline.defs.evaluation.systems import evaluated_questions
+from zrag_pipeline.defs.memory.joint import tokenizer_texts
+from zrag_pipeline.platform.warehouse import Warehouse
+
+_BATCH = 64
+_DEPTH = 10
+
+
+def measure_routing(
+    settings: Settings, warehouse: Warehouse, corpus_version: str, log: Callable[[str], None]
+) -> pd.DataFrame:
+    """Train the router on training questions and self-study queries, and measure recall.
+
+    Returns:
+        rows (system, numbers_per_document, n_documents, n_questions, metric, value, low, high).
+    """
+    corpus = warehouse.load_corpus(corpus_version)
+    targets = warehouse.load_targets(corpus_version)
+    questions = [q for q in evaluated_questions(corpus, settings.evaluation) if q.document_ids]
+    alone = settings.model_copy(
+        update={"training": settings.training.model_copy(update={"evidence_weight": 0, "reconstruction_weight": 0})}
+    )
+    memory = settings.memory.joint()
+    numbers = memory.slots * memory.width
+    bm25 = Bm25System(Bm25Index.build(corpus.documents, settings.baselines), corpus.documents)
+    rows = _rows(
+        "bm25", None, corpus.documents, questions, [item.document_ids for item in bm25.retrieve(questions)], alone
+    )
+    texts = tokenizer_texts(corpus.documents, targets)
+    backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
+    untrained = initialise(backbone, memory, corpus.documents, seed=settings.training.seed).eval()
+    ranked = rank(untrained, corpus.documents, questions)
+    rows += _rows("router_untrained", numbers, corpus.documents, questions, ranked, alone)
+
+    def on_progress(progress: Progress) -> None:
+        log(progress.line())
+
+    result = train_joint(corpus.documents, targets, backbone, alone, on_progress=on_progress, progress_times=20)
+    ranked = rank(result.model, corpus.documents, questions)
+    rows += _rows("router_trained", numbers, corpus.documents, questions, ranked, alone)
+    frame = pd.DataFrame(rows)
+    for system, part in frame.groupby("system", sort=False):
+        figures = "  ".join(f"{r.metric} {r.value:.3f} ({r.low:.3f}-{r.high:.3f})" for r in part.itertuples())
+        log(f"{system}: {figures}")
+    return frame
+
+
+def rows_for_warehouse(frame: pd.DataFrame, run_id: str, corpus_version: str) -> pd.DataFrame:
+    """The table `benchmarks`: one row for each figure, intervals as metrics of their own."""
+    parts = [
+        frame.assign(metric=frame["metric"] + suffix, value=frame[column])
+        for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
+    ]
+    extra = frame.drop_duplicates("system").dropna(subset="numbers_per_document")
+    parts.append(extra.assign(metric="numbers_per_document", value=extra["numbers_per_document"]))
+    rows = pd.concat(parts)[["system", "n_documents", "metric", "value"]]
+    unit = rows["metric"].eq("numbers_per_document").map({True: "numbers", False: "share"})
+    return rows.assign(run_id=run_id, corpus_version=corpus_version, benchmark="routing", unit=unit)
+
+
+def rank(model: MemoryModel, documents: Sequence[Document], questions: Sequence[Question]) -> list[tuple[str, ...]]:
+    """Ten best documents for each question, by routing alone."""
+    ranked: list[tuple[str, ...]] = []
+    for start in range(0, len(questions), _BATCH):
+        texts = [question.question for question in questions[start : start + _BATCH]]
+        queries = [model.backbone.encode(text) for text in texts]
+        for row in route(model, texts, queries, _DEPTH).rows.tolist():
+            ranked.append(tuple(documents[i].id for i in row))
+    return ranked
+
+
+def _rows(
+    system: str,
+    numbers: int | None,
+    documents: Sequence[Document],
+    questions: Sequence[Question],
+    ranked: Sequence[Sequence[str]],
+    settings: Settings,
+) -> list[dict[str, object]]:
+    evaluation = settings.evaluation
+    pairs = list(zip(ranked, questions, strict=True))
+    measures = {f"recall_at_{k}": [recall_at(k, ids, q.document_ids) for ids, q in pairs] for k in (1, 5, 10)}
+    measures["mrr"] = [reciprocal_rank(ids, q.document_ids) for ids, q in pairs]
+    clusters = [question.document_ids[0] for question in questions]
+    rows: list[dict[str, object]] = []
+    for metric, values in measures.items():
+        numbers_of = [float(value) for value in values if value is not None]
+        low, high = bootstrap_interval(
+            numbers_of,
+            clusters,
+            samples=evaluation.bootstrap_samples,
+            confidence=evaluation.confidence,
+            seed=evaluation.seed,
+        )
+        rows.append(
+            {
+                "system": system,
+                "numbers_per_document": numbers,
+                "n_documents": len(documents),
+                "n_questions": len(questions),
+                "metric": metric,
+                "value": sum(numbers_of) / len(numbers_of),
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows

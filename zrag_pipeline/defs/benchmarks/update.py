@@ -1,0 +1,157 @@
+"""Updates of a written memory on fresh almanacs: what they cost beside writing all afresh, and what they leave."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.targets import build_targets
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.evidence import fill_budget
+from zrag_core.model.checks.probe import held_out
+from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
+from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
+from zrag_core.model.store.skill_folder import load_skill
+from zrag_core.model.store.update import update_memory
+from zrag_core.model.store.write import write_documents
+from zrag_core.settings import Settings
+
+_REPETITIONS = 3
+_BUDGET = 64
+
+
+def measure_updates(settings: Settings, skill: Mapping[str, Any], log: Callable[[str], None]) -> pd.DataFrame:
+    """Write, add to and remove from a memory of every almanac of `settings.benchmark`.
+
+    Args:
+        skill: handle of the asset `skill`.
+
+    Returns:
+        rows (language, n_documents, seed, system, metric, value); `system` is "memory" for what is no system's own.
+    """
+    rows: list[dict[str, object]] = []
+    for language in settings.benchmark.languages:
+        for n in settings.benchmark.documents:
+            for seed in settings.benchmark.seeds:
+                keys = {"language": language, "n_documents": n, "seed": seed}
+                with tempfile.TemporaryDirectory(prefix="zrag-update-") as folder:
+                    made = _Almanac(settings, skill, Path(folder), n, language, seed)
+                    for system, name, value in made.figures():
+                        log(f"{language} N={n} seed {seed}  {system}/{name} {value:.3f}")
+                        rows.append({**keys, "system": system, "metric": name, "value": value})
+    return pd.DataFrame(rows)
+
+
+class _Almanac:
+    """One almanac, of which all but the last documents are written first."""
+
+    def __init__(self, settings: Settings, skill: Mapping[str, Any], folder: Path, n: int, language: str, seed: int):
+        self.settings, self.skill, self.folder = settings, skill, folder
+        self.corpus: Corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
+        self.targets: list[EvidenceTarget] = build_targets(self.corpus, settings.targets, 0)
+        self.written, self.added = self.corpus.documents[:n], self.corpus.documents[n:]
+
+    def figures(self) -> Iterator[tuple[str, str, float]]:
+        """(system, metric, value) of everything that is measured."""
+        torch.set_num_threads(self.settings.writing.threads)
+        load_skill(Path(self.skill["folder"]), 0, device="cpu")  # what is imported on the way is no part of it
+        times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
+        for name in times[0]:
+            yield "memory", name, statistics.median(time[name] for time in times)
+        yield "memory", "update_share", statistics.median(t["update_seconds"] / t["rewrite_seconds"] for t in times)
+
+        grown = load_checkpoint(self.folder / "grown", device=self.settings.backbone.device)
+        yield from self._coverage(grown)
+
+        gone = set(hash_order((document.id for document in self.written), 0, "removed")[: len(self.added)])
+        self._update("grown", "shrunk", without=gone)
+        shrunk = load_checkpoint(self.folder / "shrunk", device=self.settings.backbone.device)
+        before, after = (self._questions(checkpoint.documents) for checkpoint in (grown, shrunk))
+        limit = self.settings.benchmark.questions
+        for checks in (
+            old_documents_delta(grown, shrunk, after, limit=limit),
+            updated_leak_coverage(grown, shrunk, before, after, limit=limit),
+            deleted_text_absent(grown, shrunk),
+        ):
+            for check in checks:
+                name = f"{check.check_name}_count" if check.check_name == "deleted_text_absent" else check.check_name
+                yield "memory", name, check.value
+
+    def _write(self, documents: Sequence[Document]) -> dict[str, float]:
+        began = time.perf_counter()
+        device = self.settings.backbone.device
+        model, config = load_skill(Path(self.skill["folder"]), 0, keys=self.settings.memory, device=device)
+        written = write_documents(model, documents, self.targets, self.settings.writing)
+        model.remember(documents, written.z, written.spans)
+        origin = Origin(config["skill_id"], self.skill["digest"], self.settings.writing, hash_rows(written.studied))
+        stored = self.settings.model_copy(update={"memory": model.settings})
+        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), stored, {}, origin)
+        self._save(checkpoint, "written")
+        return {"rewrite_seconds": time.perf_counter() - began}
+
+    def _update(self, source: str, target: str, without: set[str] | None = None) -> dict[str, float]:
+        """Load, update and save; all documents of the almanac, or all but some, are in memory afterwards."""
+        documents = tuple(document for document in self.corpus.documents if document.id not in (without or ()))
+        began = time.perf_counter()
+        checkpoint = load_checkpoint(self.folder / source, device=self.settings.backbone.device)
+        loaded = time.perf_counter()
+        made = update_memory(checkpoint, documents, self.targets, self.settings.writing)
+        self._save(replace(checkpoint, model=made.model, documents=documents, origin=made.origin), target)
+        seconds = {"update_seconds": time.perf_counter() - began, "update_load_seconds": loaded - began}
+        return {**seconds, "update_memory_seconds": made.seconds}
+
+    def _save(self, checkpoint: Checkpoint, name: str) -> None:
+        save_checkpoint(
+            self.folder / name,
+            checkpoint.model,
+            checkpoint.documents,
+            checkpoint.settings,
+            checkpoint_id=name,
+            metrics={},
+            origin=checkpoint.origin,
+        )
+
+    def _coverage(self, grown: Checkpoint) -> Iterator[tuple[str, str, float]]:
+        """Coverage on test questions of added documents and of the others, and the difference."""
+        groups = {
+            "new": held_out(self._questions(self.added)),
+            "old": held_out(self._questions(self.written))[: self.settings.benchmark.questions],
+        }
+        for name, questions in groups.items():
+            yield "memory", f"{name}_questions_count", float(len(questions))
+        if not all(groups.values()):
+            return
+        for system in ("zrag", "zrag_free"):
+            reader = MemorySystem(
+                system,
+                grown,
+                self.settings.decoding,
+                free=system == "zrag_free",
+                threads=self.settings.writing.threads,
+            )
+            covered = {name: _covered(reader, questions) for name, questions in groups.items()}
+            for name, value in covered.items():
+                yield system, f"{name}_coverage_at_{_BUDGET}", value
+            yield system, "old_minus_new_coverage", covered["old"] - covered["new"]
+
+    def _questions(self, documents: Sequence[Document]) -> list[Question]:
+        ids = {document.id for document in documents}
+        return [q for q in self.corpus.questions if q.document_ids and ids.issuperset(q.document_ids)]
+
+
+def _covered(system: MemorySystem, questions: Sequence[Question]) -> float:
+    pairs = zip(questions, system.retrieve(questions), strict=True)
+    found = [answer_coverage(fill_budget(r, _BUDGET).text, q.golden_answers, q.language) for q, r in pairs]
+    return sum(map(bool, found)) / len(found)

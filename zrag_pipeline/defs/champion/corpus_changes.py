@@ -1,0 +1,223 @@
+"""What `zrag add` and `zrag remove` share: a change is recorded beside the corpus and applied to the champion at once.
+
+The order lets a command be killed at any moment and repeated: first the overlay, which every later run applies, then
+the corpus in the warehouse, the new checkpoint, and last the pointer. What a repeated command finds done, it skips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zrag_core.corpus.overlay import Overlay, apply_overlay, load_overlay, save_overlay
+from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.errors import CheckpointError, WarehouseError
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, now, read_champion, write_champion
+
+if TYPE_CHECKING:
+    from zrag_core.model.store.checkpoint import Checkpoint
+    from zrag_core.model.store.update import CorpusChange
+    from zrag_pipeline.platform.warehouse import Warehouse
+
+_MANY = 200
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A change that is in the memory.
+
+    Attributes:
+        checkpoint_id: of the champion now; the same as before where the memory held everything already.
+        change: documents added, changed, removed and the same.
+        seconds: of the whole change, without starting up.
+        written: documents whose rows were written.
+    """
+
+    checkpoint_id: str
+    change: CorpusChange
+    seconds: float
+    written: int
+
+    def lines(self) -> list[str]:
+        """What happened, for the terminal."""
+        change = self.change
+        counts = (
+            f"{len(change.added):,} added, {len(change.changed):,} changed, {len(change.removed):,} removed, "
+            f"{len(change.unchanged):,} unchanged"
+        )
+        if change.empty:
+            return [f"documents: {counts}", f"memory:    {self.checkpoint_id} holds this already"]
+        each = f", {self.seconds / self.written:.2f} s per document written" if self.written else ""
+        return [
+            f"documents: {counts}",
+            f"memory:    {self.checkpoint_id} is the champion now ({self.seconds:.1f} s{each})",
+            "next:      the next run of the job `update_memory` evaluates it; `zrag rollback` takes it back",
+        ]
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one command at a time change corpus and champion; others wait."""
+    with (paths.data_dir() / ".corpus_changes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def the_champion() -> Champion:
+    """The champion, whose corpus is changed.
+
+    Raises:
+        CheckpointError: there is none, or it is gone.
+    """
+    champion = read_champion()
+    if champion is None:
+        raise CheckpointError(
+            "there is no champion yet, so no memory to change",
+            where=str(paths.data_path()),
+            remedy="run `make demo`, or the job `full`",
+        )
+    return champion
+
+
+def documents_of(champion: Champion) -> tuple[Document, ...]:
+    """The documents in the champion's memory, without loading it."""
+    with (champion.folder / "documents.jsonl").open(encoding="utf-8") as file:
+        return tuple(Document(**json.loads(line)) for line in file)
+
+
+def progress(phase: str, done: int, total: int) -> None:
+    """A line on standard error for each batch, where there is much to write."""
+    if total >= _MANY:
+        print(f"{phase} {done:,} of {total:,} documents", file=sys.stderr)
+
+
+def change_corpus(
+    champion: Champion,
+    checkpoint: Checkpoint,
+    change: Callable[[Overlay], Overlay],
+    *,
+    reason: str,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Applied:
+    """Record a change of the champion's corpus and make the memory that follows it the champion.
+
+    Args:
+        checkpoint: the champion's, loaded.
+        change: what the command does to the overlay.
+        reason: why the new checkpoint becomes the champion.
+
+    Raises:
+        CheckpointError: the memory cannot be updated (policy `joint`, or an older format); nothing is recorded then.
+        CorpusError: nothing would be left in the corpus.
+    """
+    from zrag_core.corpus.version import corpus_version
+    from zrag_core.model.store.checkpoint import memory_id, save_checkpoint
+    from zrag_core.model.store.update import update_memory
+    from zrag_pipeline.platform.warehouse import Warehouse, corpora
+
+    started = time.perf_counter()
+    folder = paths.overlay_dir(champion.corpus)
+    overlay = change(load_overlay(folder))
+    warehouse = Warehouse(paths.warehouse_file())
+    after, targets = changed_corpus(champion, checkpoint.documents, overlay, warehouse)
+    origin = checkpoint.origin
+    if origin is None:
+        raise CheckpointError(
+            "this memory cannot be changed document by document: its policy is joint, or it is of an older zRAG",
+            where=str(checkpoint.folder),
+            remedy="change the corpus itself and run the job `full`",
+        )
+    save_overlay(folder, overlay)
+    updated = update_memory(checkpoint, after.documents, targets, origin.writing, on_progress=on_progress)
+    if updated.change.empty:
+        return Applied(checkpoint.id, updated.change, time.perf_counter() - started, 0)
+    version = corpus_version(after.documents)
+    with warehouse.write() as con:
+        corpora.save_corpus(con, version, after)
+        corpora.save_targets(con, version, targets)
+    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings.memory, origin.writing)
+    metrics = {
+        "documents": len(after.documents),
+        "documents_written": len(updated.rewritten),
+        "update_seconds": updated.seconds,
+    }
+    target = paths.checkpoints_dir() / made
+    save_checkpoint(
+        target,
+        updated.model,
+        after.documents,
+        checkpoint.settings,
+        checkpoint_id=made,
+        metrics=metrics,
+        origin=updated.origin,
+    )
+    write_champion(
+        replace(
+            champion,
+            checkpoint_id=made,
+            folder=target,
+            corpus_version=version,
+            promoted_at=now(),
+            reason=reason,
+            proven=False,
+        )
+    )
+    return Applied(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
+
+
+def changed_corpus(
+    champion: Champion, documents: Sequence[Document], overlay: Overlay, warehouse: Warehouse
+) -> tuple[Corpus, list[EvidenceTarget]]:
+    """The champion's corpus with an overlay applied, and its evidence targets.
+
+    Questions and targets of the champion's corpus come from the warehouse, where it is known there; so do those of
+    the changed corpus, where the change leads back to one.
+
+    Args:
+        documents: those in the champion's memory.
+    """
+    questions: tuple[Question, ...] = ()
+    notes: tuple[str, ...] = ()
+    targets: Sequence[EvidenceTarget] = ()
+    with contextlib.suppress(WarehouseError):  # the memory was made elsewhere: there is nothing to keep
+        stored = warehouse.load_corpus(champion.corpus_version)
+        targets = warehouse.load_targets(champion.corpus_version)
+        known = {document.id for document in documents}
+        questions = tuple(question for question in stored.questions if known.issuperset(question.document_ids))
+        notes = stored.notes
+    after = apply_overlay(Corpus(champion.corpus, tuple(documents), questions, notes), overlay)
+    return _on_record(after, _targets(documents, after, targets), warehouse)
+
+
+def _on_record(
+    after: Corpus, targets: list[EvidenceTarget], warehouse: Warehouse
+) -> tuple[Corpus, list[EvidenceTarget]]:
+    """A corpus that was on record before has the questions and targets that it had then: no change loses them."""
+    from zrag_core.corpus.version import corpus_version
+
+    version = corpus_version(after.documents)
+    with contextlib.suppress(WarehouseError):  # a new one, or one without targets
+        stored = warehouse.load_corpus(version)
+        after = replace(after, questions=stored.questions, notes=stored.notes)
+        targets = list(warehouse.load_targets(version))
+    return after, targets
+
+
+def _targets(before: Sequence[Document], after: Corpus, targets: Sequence[EvidenceTarget]) -> list[EvidenceTarget]:
+    """The former targets of documents that stayed as they were, so that their rows do, and new ones of the others."""
+    from zrag_core.corpus.targets import build_targets
+    from zrag_core.settings import TargetSettings
+
+    hashes = {document.id: document.content_hash for document in before} if targets else {}
+    same = {document.id for document in after.documents if hashes.get(document.id) == document.content_hash}
+    kept = [target for target in targets if same.issuperset(target.document_ids)]
+    if len(same) == len(after.documents):
+        return kept
+    return kept + [t for t in build_targets(after, TargetSettings(), 0) if not same.issuperset(t.document_ids)]

@@ -1,0 +1,190 @@
+"""What an update did to the memory, proven, and whether the corpus has drifted so far that all is made afresh."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from zrag_core.corpus.types import Document, Question
+from zrag_core.errors import WarehouseError
+from zrag_core.model.checks.thresholds import UPDATE_THRESHOLDS, MemoryCheck
+from zrag_core.model.checks.update_checks import drift_figures, run_update_checks
+from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
+from zrag_core.model.store.update import CorpusChange, compare_documents
+from zrag_core.settings import Settings, UpdateSettings
+from zrag_pipeline.defs.champion.promotion import ONLY_WARN
+from zrag_pipeline.defs.memory.separated import proof_base
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a memory stands; drift is the way from that after the last run that made everything afresh.
+
+    Attributes:
+        corpus, corpus_version: name and version of what it holds.
+        margin: mean difference of log P of the first and the second routed document, on a fixed sample of questions.
+        coverage: constrained coverage on the same questions. Both are None where no question could be asked.
+    """
+
+    corpus: str
+    corpus_version: str
+    margin: float | None
+    coverage: float | None
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """A checkpoint beside the last one that a run has checked.
+
+    Attributes:
+        former: the checkpoint that it is held against; None where it was written afresh or nothing has changed.
+        change: since that one.
+        checks: rows of `memory_checks`: the proofs, where there was an update, and the figures of drift.
+        baseline, state: after the last full run, and now.
+        share_changed: share of the corpus changed since the baseline.
+        retrain_reasons: why everything should be made afresh; empty where nothing says so.
+    """
+
+    former: dict[str, str] | None
+    change: CorpusChange | None
+    checks: tuple[MemoryCheck, ...]
+    baseline: State
+    state: State
+    share_changed: float
+    retrain_reasons: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Documents by what happened to them."""
+        if self.change is None:
+            return dict.fromkeys(("added", "changed", "removed", "unchanged"), 0)
+        return {name: len(ids) for name, ids in asdict(self.change).items()}
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Figures for MLflow."""
+        figures = {check.check_name: check.value for check in self.checks}
+        return {**figures, "share_changed": self.share_changed, **self.counts}
+
+
+def report_update(
+    handle: Mapping[str, Any], settings: Settings, warehouse: Warehouse, log: Callable[[str], None]
+) -> UpdateReport:
+    """Check a checkpoint against its former one, and measure drift.
+
+    Args:
+        handle: of the asset `memory`, with a folder.
+    """
+    import torch
+
+    torch.set_num_threads(settings.training.threads)
+    checkpoint = _load(handle, settings)
+    corpus = warehouse.load_corpus(handle["corpus_version"])
+    former = proof_base(handle, corpus.name)
+    size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
+    change: CorpusChange | None = None
+    if former is None:
+        checks = tuple(drift_figures(checkpoint, corpus.questions, **size))
+    else:
+        before = _load(former, settings)
+        change = compare_documents(before.documents, checkpoint.documents)
+        asked = _questions(warehouse, former["corpus_version"])
+        checks = run_update_checks(before, checkpoint, asked, corpus.questions, **size, on_check=log)
+    figures = {check.check_name: check.value for check in checks}
+    state = State(corpus.name, handle["corpus_version"], figures.get("routing_margin"), figures.get("probe_coverage"))
+    baseline = None if handle["former"] is None else _baseline(corpus.name)
+    share, reasons = 0.0, []
+    if baseline is not None:
+        share = _share_changed(warehouse, baseline, checkpoint.documents)
+        reasons = retrain_reasons(share, state, baseline, settings.updates)
+    return UpdateReport(former, change, checks, baseline or state, state, share, tuple(reasons))
+
+
+def retrain_reasons(share_changed: float, state: State, baseline: State, settings: UpdateSettings) -> list[str]:
+    """Why a full run should follow, in plain words; empty where no threshold is passed."""
+    reasons = []
+    if share_changed > settings.retrain_share:
+        reasons.append(
+            f"{share_changed:.0%} of the corpus changed since the last full run "
+            f"(threshold {settings.retrain_share:.0%})"
+        )
+    if state.margin is not None and baseline.margin is not None:
+        least = settings.least_margin_share * baseline.margin
+        if state.margin < least:
+            reasons.append(
+                f"the routing margin fell from {baseline.margin:.2f} to {state.margin:.2f} (least {least:.2f})"
+            )
+    if state.coverage is not None and baseline.coverage is not None:
+        least = baseline.coverage - settings.coverage_drop
+        if state.coverage < least:
+            reasons.append(
+                f"coverage on the probe questions fell from {baseline.coverage:.1%} to {state.coverage:.1%} "
+                f"(least {least:.1%})"
+            )
+    return reasons
+
+
+def checks_markdown(checks: Sequence[MemoryCheck]) -> str:
+    """The figures as a list, for the asset's page."""
+    verdicts = {True: " passed", False: " **failed**", None: ""}
+    lines = [f"- {check.check_name}: {check.value:.3f}{verdicts[check.passed]}" for check in checks]
+    return "\n".join(lines) or "nothing to measure"
+
+
+def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
+    """One result for each proof; what was not measured passes, and says so."""
+    results = []
+    for name, threshold in UPDATE_THRESHOLDS.items():
+        found = [check for check in checks if check.check_name == name and check.passed is not None]
+        results.append(
+            dg.AssetCheckResult(
+                check_name=name,
+                passed=all(check.passed for check in found),
+                severity=dg.AssetCheckSeverity.WARN if name in ONLY_WARN else dg.AssetCheckSeverity.ERROR,
+                metadata={
+                    label: value
+                    for check in found
+                    for label, value in (("value", check.value), ("threshold", check.threshold))
+                    if value is not None
+                },
+                description=threshold.reason if found else "nothing to measure it on",
+            )
+        )
+    return results
+
+
+def _questions(warehouse: Warehouse, version: str) -> tuple[Question, ...]:
+    try:
+        return warehouse.load_corpus(version).questions
+    except WarehouseError:  # made by `zrag add` or `zrag remove`, or removed since: no run has read that corpus
+        return ()
+
+
+def _load(handle: Mapping[str, Any], settings: Settings) -> Checkpoint:
+    """A checkpoint, to be read as this run's systems read."""
+    loaded = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
+    return replace(loaded, settings=loaded.settings.model_copy(update={"decoding": settings.decoding}))
+
+
+def _baseline(corpus: str) -> State | None:
+    """The baseline that the newest report of a corpus went on from; None before the first."""
+    newest = paths.handles_dir() / "update_report" / "latest.json"
+    if not newest.is_file():
+        return None
+    value = json.loads(newest.read_text(encoding="utf-8")).get("baseline")
+    return State(**value) if value and value.get("corpus") == corpus else None
+
+
+def _share_changed(warehouse: Warehouse, baseline: State, documents: Sequence[Document]) -> float:
+    try:
+        before = warehouse.load_corpus(baseline.corpus_version).documents
+    except WarehouseError:  # that corpus was removed from the warehouse: nothing of it is known
+        return 1.0
+    return compare_documents(before, documents).share

@@ -1,0 +1,1 @@
+"""Corpus: preflight, the observed source, documents and questions."""

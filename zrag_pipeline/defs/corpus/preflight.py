@@ -1,0 +1,221 @@
+"""Everything that can be known to be wrong before anything expensive starts, found in one pass."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from zrag_core.answering.choice import judge_settings
+from zrag_core.corpus.source import names_dataset
+from zrag_core.errors import ProblemList, ZragError
+from zrag_core.settings import Settings, TinySettings
+from zrag_pipeline.defs.evaluation.systems import policy_of
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.settings import SettingsHandle
+
+_GB = 1024**3
+_TINY = "zrag-tiny"
+_PATHS = ("/", "./", "../", "~")
+# Weights above this many billion parameters are hopeless on a CPU, quantised or not.
+_CPU_LIMIT_B = 2.0
+# 16-bit weights, with tokenizer and some air.
+_GB_PER_BILLION = 2.2
+
+
+def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Check settings, files, disk, GPU and keys; nothing is loaded and nothing is sent.
+
+    Args:
+        given: the settings as given, unchecked.
+        environ: environment variables; values of keys are only tested for being there.
+
+    Returns:
+        one clear line for each problem; empty when the run can start.
+    """
+    problems: list[str] = []
+    try:
+        folder = paths.data_dir()
+    except ZragError as error:
+        problems.append(str(error))
+    else:
+        problems.extend(_disk(folder))
+    try:
+        settings = given.load()
+    except ZragError as error:
+        wrong = error.problems if isinstance(error, ProblemList) else [str(error)]
+        problems = [*wrong, *problems]
+        settings = given.sound_part()
+    problems.extend(_corpus(settings))
+    problems.extend(_backbone(settings))
+    problems.extend(_memory(settings))
+    problems.extend(_skill_corpus(settings))
+    problems.extend(_dense(settings, environ))
+    problems.extend(_local_memorag(settings))
+    if not any(problem.startswith("answers") for problem in problems):
+        # Else the part that is sound does not tell which reader is meant.
+        problems.extend(_reader(settings, environ))
+    return problems
+
+
+def _disk(folder: Path) -> Iterator[str]:
+    free = shutil.disk_usage(folder).free
+    if free < _GB:
+        yield f"{folder}: {free / _GB:.1f} GB free, 1 GB is needed -> free some space or set ZRAG_DATA_DIR"
+
+
+def _corpus(settings: Settings) -> Iterator[str]:
+    corpus = settings.corpus
+    if corpus.format == "almanac":
+        return
+    location = str(corpus.location)
+    may_be_dataset = corpus.format in ("auto", "huggingface") and names_dataset(location)
+    if not Path(location).expanduser().exists() and not may_be_dataset:
+        yield f"corpus.location: no such file or folder: {location} -> check the path (ZRAG_CORPUS where it is used)"
+
+
+def _memory(settings: Settings) -> Iterator[str]:
+    wanted = [name for name in settings.evaluation.systems if policy_of(name, settings) == "separated"]
+    if settings.memory.policy == "joint" and wanted:
+        yield (
+            f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
+            "-> leave them out, or set the policy to separated (zrag_joint is trained wherever it is named)"
+        )
+    if settings.memory.policy == "separated" and settings.skill.steps == 0 and settings.backbone.name != _TINY:
+        yield (
+            f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
+            f"the backbone {_TINY}"
+        )
+
+
+def _skill_corpus(settings: Settings) -> Iterator[str]:
+    location = settings.skill.corpus
+    if location is None or settings.memory.policy == "joint":
+        return
+    if location == settings.corpus.location and settings.corpus.format != "almanac":
+        yield "skill.corpus: theta would learn what Z is to hold -> give another corpus than corpus.location"
+    elif not Path(location).expanduser().exists() and not names_dataset(location):
+        yield f"skill.corpus: no such file or folder: {location} -> check the path (ZRAG_SKILL_CORPUS where it is used)"
+
+
+def _backbone(settings: Settings) -> Iterator[str]:
+    import torch
+
+    backbone = settings.backbone
+    has_gpu = torch.cuda.is_available()
+    if backbone.device == "cuda" and not has_gpu:
+        yield "backbone.device: no CUDA device is available -> set it to cpu, or run on a GPU machine"
+    if backbone.name == _TINY:
+        if backbone.quantization != "none":
+            yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
+        yield from _tiny(backbone.tiny)
+        return
+    folder = Path(backbone.name).expanduser()
+    looks_like_a_path = backbone.name.startswith(_PATHS)
+    if looks_like_a_path and not (folder / "config.json").is_file():
+        yield f"backbone.name: no model (config.json) in {backbone.name} -> check the path"
+    size = billions(backbone.name)
+    if size is None:
+        return
+    if size > _CPU_LIMIT_B and (not has_gpu or backbone.device == "cpu"):
+        yield (
+            f"backbone.name: {backbone.name} has {size:g} billion parameters and there is no GPU to run it on "
+            "-> run on a GPU machine, or choose a smaller model (zrag-tiny, Qwen/Qwen3-0.6B)"
+        )
+    elif not looks_like_a_path and not folder.exists():
+        yield from _download(backbone.name, size)
+
+
+def _tiny(tiny: TinySettings) -> Iterator[str]:
+    """The architecture has half as many key/value heads, each shared by as many heads, and rotates pairs of numbers."""
+    if tiny.hidden_size % (2 * tiny.heads):
+        yield (
+            f"backbone.tiny.hidden_size: {tiny.hidden_size} is not a multiple of {2 * tiny.heads}, an even number "
+            f"for each of {tiny.heads} heads -> choose a multiple"
+        )
+    if tiny.heads % max(1, tiny.heads // 2):
+        yield (
+            f"backbone.tiny.heads: {tiny.heads} heads cannot share {tiny.heads // 2} key/value heads evenly "
+            "-> choose an even number"
+        )
+
+
+def _download(name: str, size: float) -> Iterator[str]:
+    """Whether the hub's cache has room for what of the weights is not in it yet."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    there = sum(f.stat().st_size for f in (cache / f"models--{name.replace('/', '--')}" / "blobs").glob("*"))
+    needed = size * _GB_PER_BILLION * _GB - there
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        yield (
+            f"backbone.name: {name} is a download of {needed / _GB:.1f} GB and {cache} has {free / _GB:.1f} GB free "
+            "-> free some space or set HF_HOME"
+        )
+
+
+def billions(name: str) -> float | None:
+    """Parameters in billions as a model's name tells them ("Qwen/Qwen3-8B" -> 8.0), or None."""
+    found = re.search(r"(?:^|[-_/])(\d+(?:\.\d+)?)b(?:$|[-_])", name.lower())
+    return float(found.group(1)) if found else None
+
+
+def _dense(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    used = set(settings.evaluation.systems)
+    if "memorag" in used:
+        used.add(settings.memorag.retriever)
+    if not {"dense", "hybrid"} & used:
+        return
+    encoder = settings.baselines.dense_encoder
+    if encoder.startswith("openai:"):
+        if not environ.get("OPENAI_API_KEY"):
+            yield ("baselines.dense_encoder: OPENAI_API_KEY is not set -> export it, or use the offline encoder 'lsa'")
+    elif encoder != "lsa" and importlib.util.find_spec("sentence_transformers") is None:
+        yield "baselines.dense_encoder: sentence-transformers is not installed -> pip install 'zrag[dense]'"
+
+
+def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    answers = settings.answers
+    has_key = bool(environ.get(answers.api_key_env, "").strip())
+    own_server = bool(answers.base_url or environ.get("OPENAI_BASE_URL"))
+    if answers.reader == "openai" and not has_key and not own_server:
+        yield (
+            f"answers.reader: openai needs a key and {answers.api_key_env} is not set "
+            f"-> export {answers.api_key_env}=..., or set answers.reader to offline"
+        )
+    judge = judge_settings(answers)
+    if judge is not None and not (environ.get(judge.api_key_env, "").strip() or judge.base_url or own_server):
+        yield (
+            f"answers.judge.model: the judge needs a key and {judge.api_key_env} is not set "
+            f"-> export {judge.api_key_env}=..., or leave answers.judge.model out"
+        )
+    if answers.reader == "openai" or (answers.reader == "auto" and has_key):
+        return
+    remedy = (
+        "set answers.reader to openai"
+        if has_key or own_server
+        else f"export {answers.api_key_env}=... (with answers.reader auto or openai)"
+    )
+    if settings.targets.llm_questions_per_document:
+        yield (
+            "targets.llm_questions_per_document: the offline reader would have to write the questions "
+            f"-> {remedy}, or set it to 0"
+        )
+    if "memorag" in settings.evaluation.systems and settings.memorag.memory == "summary":
+        yield (
+            "memorag.memory: the offline reader would have to summarise the corpus and draft answers "
+            f"-> {remedy}, or set it to z"
+        )
+
+
+def _local_memorag(settings: Settings) -> Iterator[str]:
+    own = settings.memorag
+    if "memorag" not in settings.evaluation.systems or own.memory != "kv" or own.kv_model is None:
+        return
+    if own.kv_model.startswith(_PATHS) and not (Path(own.kv_model).expanduser() / "config.json").is_file():
+        yield f"memorag.kv_model: no model (config.json) in {own.kv_model} -> check the path"

@@ -1,0 +1,1 @@
+"""Evidence of every system, its scores, and the leaderboard."""

@@ -1,0 +1,1 @@
+"""Evidence targets and their audit."""

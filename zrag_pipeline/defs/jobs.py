@@ -1,0 +1,99 @@
+"""Jobs: parts of the lineage that are run by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.asset_helpers import UPDATE_TAG
+
+CONFIGS = paths.CHECKOUT / "dagster_home" / "configs"
+
+_LINEAGE = dg.AssetSelection.groups("corpus", "evidence", "model", "baselines", "evaluation", "answers")
+
+
+def run_config(name: str | Path) -> dict[str, Any]:
+    """A run configuration from `dagster_home/configs/` (by file name), or from a path."""
+    path = Path(name)
+    with (path if path.is_absolute() else CONFIGS / path).open(encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+demo = dg.define_asset_job(
+    "demo",
+    _LINEAGE,
+    config=run_config("demo.yaml"),
+    description="The whole lineage on the built-in almanac: CPU, no network, no key, never spends money.",
+)
+full = dg.define_asset_job("full", _LINEAGE, description="The whole lineage, corpus to scored answers.")
+train = dg.define_asset_job(
+    "train",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    description="Corpus, evidence targets and the checkpoint.",
+)
+update_memory = dg.define_asset_job(
+    "update_memory",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    tags={UPDATE_TAG: "true"},
+    description="Brings the memory up to the corpus as it is now: writes what is new or changed, deletes what is gone, "
+    "leaves the rest as it is, proves it, and compares the new checkpoint with the champion.",
+)
+evaluate = dg.define_asset_job(
+    "evaluate",
+    dg.AssetSelection.groups("baselines", "evaluation") | dg.AssetSelection.assets("preflight"),
+    description="Baselines and evaluation on the newest checkpoint and corpus.",
+)
+answers = dg.define_asset_job(
+    "answers",
+    dg.AssetSelection.groups("answers") | dg.AssetSelection.assets("preflight"),
+    description="Answers and their scores from the newest evidence; costs money where a model is configured.",
+)
+pretrain_tiny = dg.define_asset_job(
+    "pretrain_tiny",
+    dg.AssetSelection.assets("preflight", "skill"),
+    config=run_config("pretrain_tiny.yaml"),
+    description="The skill of zrag-tiny from random weights: hours on a CPU, minutes on a GPU; resumes where it was.",
+)
+benchmark = dg.define_asset_job(
+    "benchmark",
+    dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("routing_benchmark"),
+    description="Routing by the memory, untrained and trained, against BM25: table `benchmarks`.",
+)
+
+benchmark_memory = dg.define_asset_job(
+    "benchmark_memory",
+    dg.AssetSelection.assets("preflight", "skill", "memory_benchmark"),
+    config=run_config("benchmark_memory.yaml"),
+    description="The separated memory on fresh almanacs, mean and worst over seeds: table `benchmarks`.",
+)
+
+benchmark_update = dg.define_asset_job(
+    "benchmark_update",
+    dg.AssetSelection.assets("preflight", "skill", "update_benchmark"),
+    config=run_config("benchmark_update.yaml"),
+    description="Adding to and removing from a memory, beside writing it afresh: table `benchmarks`.",
+)
+
+benchmark_client = dg.define_asset_job(
+    "benchmark_client",
+    dg.AssetSelection.assets("preflight", "client_benchmark"),
+    description="What the answer client costs per request, at a server that answers at once: table `benchmarks`.",
+)
+
+JOBS = [
+    demo,
+    full,
+    train,
+    update_memory,
+    evaluate,
+    answers,
+    pretrain_tiny,
+    benchmark,
+    benchmark_memory,
+    benchmark_update,
+    benchmark_client,
+]

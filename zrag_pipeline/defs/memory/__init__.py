@@ -1,0 +1,1 @@
+"""The skill, the memories of both policies, and the report on them."""

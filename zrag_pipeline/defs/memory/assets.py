@@ -1,0 +1,213 @@
+"""Model: the skill and the memory written with it (policy `separated`); the backbone and the memory trained with it
+(policy `joint`). Memories are checkpoint folders."""
+
+from typing import Any
+
+import dagster as dg
+
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.asset_helpers import OWNERS, is_update, link, tracked
+from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.tracking import Tracking
+from zrag_pipeline.platform.warehouse import Warehouse
+
+GROUP = "model"
+_NOT_UPDATED = "left out: an update writes documents into Z, and a memory of the policy joint cannot be updated"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "huggingface"},
+    code_version="1",
+    description="The local LLM that training starts from: `zrag-tiny` with a tokenizer learned from the corpus and "
+    "random weights, or the description of a Hugging Face causal LM (its weights are loaded by the training step).",
+    deps=["evidence_audit"],
+)
+def backbone(
+    context: dg.AssetExecutionContext,
+    evidence_targets: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Prepare the backbone, where joint training follows; one that is pretrained is only looked at."""
+    from zrag_pipeline.defs.memory.joint import prepare_backbone
+
+    loaded = settings.load()
+    version = evidence_targets["corpus_version"]
+    if is_update(context):
+        context.log.info(_NOT_UPDATED)
+        return dg.MaterializeResult(value={"corpus_version": version, "name": None, "folder": None, "digest": None})
+    with tracked(context, tracking, loaded, sections=["backbone"], corpus_version=version) as run:
+        prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
+        run.log_metrics(prepared.numbers)
+    context.log.info(prepared.line)
+    return dg.MaterializeResult(
+        value={
+            "corpus_version": version,
+            "name": loaded.backbone.name,
+            "folder": prepared.folder,
+            "digest": prepared.digest,
+        },
+        metadata={"name": loaded.backbone.name, **prepared.numbers, **link(run)},
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    description="Theta of policy `separated`: the skill of writing, routing and reading, learned on documents that are "
+    "thrown away after their step. Taken as shipped with `zrag-tiny` where `skill.steps` is 0. It never sees the "
+    "corpus, and so does not depend on it.",
+    deps=["preflight"],
+)
+def skill(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[SettingsHandle],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Provide the skill; where it is trained, with a progress line and step-wise curves in MLflow."""
+    from zrag_pipeline.defs.memory.joint import image
+    from zrag_pipeline.defs.memory.skill import provide_skill
+
+    loaded = settings.load()
+    if loaded.memory.policy == "joint":
+        context.log.info("policy joint alone: no skill is needed")
+        return dg.MaterializeResult(value={"skill_id": None, "folder": None, "digest": None})
+    with tracked(context, tracking, loaded, sections=["backbone", "memory", "skill"]) as run:
+        made = provide_skill(loaded, run, context.log.info)
+        run.log_metrics(made.metrics)
+        if made.curves is not None:
+            run.log_figure(made.curves, "training_curves.png")
+    context.log.info(made.line)
+    curves = {} if made.curves is None else {"training_curves": image(made.curves, "training curves")}
+    return dg.MaterializeResult(
+        value={"skill_id": made.skill_id, "folder": str(made.folder), "digest": made.digest},
+        metadata={
+            "skill_id": made.skill_id,
+            "folder": dg.MetadataValue.path(str(made.folder)),
+            "model_card": dg.MetadataValue.md((made.folder / "README.md").read_text(encoding="utf-8")),
+            **curves,
+            **made.metrics,
+            **link(run),
+        },
+        data_version=dg.DataVersion(made.digest),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    description="The checkpoint of policy `separated`: every document written into its own row of Z, theta frozen, by "
+    "one forward pass and gradient steps on its slots alone. The job `update_memory` starts from the former "
+    "checkpoint, which stays for roll-back: only rows of new and changed documents are written.",
+    deps=["evidence_audit"],
+)
+def memory(
+    context: dg.AssetExecutionContext,
+    skill: dict[str, Any],
+    evidence_targets: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Write the corpus, or what has changed of it."""
+    from zrag_pipeline.defs.memory.separated import write_memory
+
+    loaded = settings.load()
+    version = evidence_targets["corpus_version"]
+    handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
+    if skill["folder"] is None:
+        context.log.info("policy joint alone: no memory is written")
+        nothing = {"checkpoint_id": None, "folder": None, "params": {}, "former": None}
+        return dg.MaterializeResult(value={**handle, **nothing})
+    with tracked(context, tracking, loaded, sections=["corpus", "targets", "writing"], corpus_version=version) as run:
+        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="writing")
+        made = write_memory(loaded, warehouse, version, skill, context.log.info, update=is_update(context))
+        run.log_metrics(made.metrics)
+        registered = tracking.register(run, "zrag", made.folder, tags={"corpus_version": version})
+    return dg.MaterializeResult(
+        value={
+            **handle,
+            "checkpoint_id": made.checkpoint_id,
+            "folder": str(made.folder),
+            "params": made.params,
+            "former": made.former,
+        },
+        metadata={
+            "checkpoint_id": made.checkpoint_id,
+            **({} if made.former is None else {"updated_from": made.former["checkpoint_id"]}),
+            "folder": dg.MetadataValue.path(str(made.folder)),
+            "memory_shape": " x ".join(map(str, made.shape)),
+            "numbers_per_document": made.numbers_per_document,
+            "registered_model": f"zrag version {registered}",
+            **made.metrics,
+            **link(run),
+        },
+        data_version=dg.DataVersion(made.digest),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    description="The checkpoint of policy `joint`: theta and Z trained together on the corpus, "
+    "L = -log P(evidence | query, Z; theta), with self-study queries and shuffled reconstruction. "
+    "A stopped run resumes where it was.",
+)
+def joint_memory(
+    context: dg.AssetExecutionContext,
+    backbone: dict[str, Any],
+    evidence_targets: dict[str, Any],
+    settings: dg.ResourceParam[SettingsHandle],
+    warehouse: dg.ResourceParam[Warehouse],
+    tracking: dg.ResourceParam[Tracking],
+):
+    """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
+    from zrag_pipeline.defs.evaluation.systems import reads_joint
+    from zrag_pipeline.defs.memory.joint import train_checkpoint
+
+    loaded = settings.load()
+    version = evidence_targets["corpus_version"]
+    if is_update(context) or not reads_joint(loaded):
+        reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
+        context.log.info(reason)
+        handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
+        return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
+    sections = ["corpus", "targets", "backbone", "memory", "training"]
+    with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
+        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
+        made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
+        run.log_metrics(made.metrics)
+        run.log_figure(made.curves, "training_curves.png")
+        registered = tracking.register(run, "zrag-joint", made.folder, tags={"corpus_version": version})
+    return dg.MaterializeResult(
+        value={
+            "corpus_version": version,
+            "questions_version": evidence_targets["questions_version"],
+            "checkpoint_id": made.checkpoint_id,
+            "folder": str(made.folder),
+            "params": made.params,
+        },
+        metadata={
+            "checkpoint_id": made.checkpoint_id,
+            "folder": dg.MetadataValue.path(str(made.folder)),
+            "memory_shape": " x ".join(map(str, made.shape)),
+            "numbers_per_document": made.shape[1] * made.shape[2],
+            "registered_model": f"zrag-joint version {registered}",
+            "training_curves": made.curves_markdown,
+            **made.metrics,
+            **link(run),
+        },
+        data_version=dg.DataVersion(made.digest),
+    )
+
+
+ASSETS = [backbone, skill, memory, joint_memory]

@@ -1,0 +1,203 @@
+"""The skill as the pipeline makes it: taken as shipped, or trained with its curves and its model card."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zrag_core.errors import SettingsError
+from zrag_core.evaluation.curves import training_curves
+from zrag_core.model.architecture.backbone import TINY
+from zrag_core.model.store.checkpoint import checkpoint_digest
+from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
+from zrag_core.model.training.progress import Progress
+from zrag_core.settings import BackboneSettings, Settings
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.tracking import TrackedRun
+
+_POINTS = 200
+_POINTS_PER_LINE = 5
+
+
+@dataclass(frozen=True)
+class MadeSkill:
+    """A skill folder, new or old, and what is known of it."""
+
+    skill_id: str
+    folder: Path
+    digest: str
+    metrics: dict[str, float]
+    curves: bytes | None
+    line: str
+
+
+def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None]) -> MadeSkill:
+    """The shipped skill as it is; or one trained or calibrated now, or found finished in the data folder.
+
+    Raises:
+        SettingsError: no skill is shipped for this backbone, and none is to be trained; or its slots are others.
+    """
+    start = _start(settings)
+    if settings.skill.steps == 0 and settings.skill.corpus is None:
+        assert start is not None
+        return _known(start, "shipped with the package")
+    if start is not None:  # its architecture goes on, whatever the settings say
+        own = BackboneSettings.model_validate(read_skill_config(start)["settings"]["backbone"])
+        backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
+        settings = settings.model_copy(update={"backbone": backbone})
+    from zrag_core.model.training.skill import skill_fingerprint
+
+    source = _source(settings)
+    origin = "" if start is None else checkpoint_digest(start)
+    fingerprint = skill_fingerprint(settings, f"{source.name} {origin}")
+    folder = paths.skills_dir() / f"skill-{fingerprint}"
+    if (folder / "config.json").is_file():
+        return _known(folder, "made before with the same settings")
+    return _make(settings, source, start, fingerprint, folder, run, log)
+
+
+def _start(settings: Settings) -> Path | None:
+    """Folder of the skill that is taken or trained on; None: random weights (or the base model of a LoRA adapter)."""
+    skill, backbone = settings.skill, settings.backbone.name
+    shipped = backbone == TINY and skill.start == "auto"
+    if skill.steps == 0 and not shipped:
+        raise SettingsError(
+            f"no skill is shipped for '{backbone}'" if backbone != TINY else "random weights are no skill",
+            where="skill.steps",
+            remedy=f"set it above 0 to train one, or use the backbone {TINY} with skill.start auto",
+        )
+    if not shipped:
+        return None
+    own = read_skill_config(shipped_skill())["settings"]["memory"]
+    wanted = {name: getattr(settings.memory, name) for name in ("slots", "width", "stride", "key_width")}
+    differing = [f"memory.{name} {own[name]} (given: {value})" for name, value in wanted.items() if own[name] != value]
+    if differing:
+        raise SettingsError(
+            f"the shipped skill of {TINY} has {', '.join(differing)}",
+            where="memory",
+            remedy="use these values, or train another skill (skill.start scratch and skill.steps above 0)",
+        )
+    return shipped_skill()
+
+
+def _known(folder: Path, why: str) -> MadeSkill:
+    import json
+
+    skill_id = read_skill_config(folder)["skill_id"]
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return MadeSkill(skill_id, folder, checkpoint_digest(folder), metrics, None, f"{skill_id}: {why}")
+
+
+def _source(settings: Settings) -> Any:
+    from zrag_core.corpus.read import read_corpus
+    from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
+
+    skill = settings.skill
+    if skill.corpus is None:
+        return AlmanacSkill(skill.languages)
+    location = {"format": "auto", "location": skill.corpus, "limit_documents": None}
+    return CorpusSkill(read_corpus(settings.corpus.model_copy(update=location)))
+
+
+def _make(
+    settings: Settings,
+    source: Any,
+    start: Path | None,
+    fingerprint: str,
+    folder: Path,
+    run: TrackedRun,
+    log: Callable[[str], None],
+) -> MadeSkill:
+    from zrag_core.model.training.calibration import calibrate
+    from zrag_core.model.training.skill import new_model, train_skill
+
+    history: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        history.append(progress)
+        values = {f"loss_{name}": value for name, value in progress.losses.items()}
+        run.log_metrics(
+            {**values, "learning_rate": progress.learning_rate, "tokens_per_s": progress.tokens_per_s},
+            step=progress.step,
+        )
+        if len(history) % _POINTS_PER_LINE == 1 or progress.step == progress.steps:
+            log(progress.line())
+
+    if start is None:
+        model = new_model(settings, source)
+    else:
+        model, _ = load_skill(start, 0, keys=settings.memory, device=settings.backbone.device)
+    log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    state = paths.skills_dir() / ".training" / fingerprint
+    result = train_skill(
+        model,
+        source,
+        settings.skill,
+        fingerprint=fingerprint,
+        state_folder=state,
+        on_resume=lambda step: log(f"resumed from step {step:,}"),
+        on_progress=on_progress,
+        progress_times=_POINTS,
+    )
+    # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
+    found = calibrate(model, source, Settings(backbone=settings.backbone, memory=settings.memory, skill=settings.skill))
+    metrics = {
+        "steps": result.steps,
+        "resumed_from_step": result.resumed_from,
+        "training_seconds": result.seconds,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        **{f"final_loss_{name}": value for name, value in result.losses.items()},
+        **{f"skill_documents_{name}": value for name, value in asdict(found).items()},
+    }
+    skill_id = folder.name
+    card = model_card(skill_id, settings, source.name, metrics)
+    save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
+    shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
+    curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
+    return MadeSkill(
+        skill_id, folder, checkpoint_digest(folder), metrics, curves, f"{skill_id}: made from {source.name}"
+    )
+
+
+def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:
+    """The skill's README: what it is, how it was made, how it did on documents that it had not seen."""
+    memory, tiny, skill = settings.memory, settings.backbone.tiny, settings.skill
+    size = (
+        f"Qwen3 architecture, hidden size {tiny.hidden_size}, {tiny.layers} layers, {tiny.heads} heads, "
+        f"{tiny.vocabulary:,} byte-level BPE tokens"
+        if settings.backbone.name == TINY
+        else f"LoRA adapter of {settings.backbone.name}, rank {settings.backbone.lora.rank}"
+    )
+    losses = [f"{name.removeprefix('final_loss_')} {value:.3f}" for name, value in metrics.items() if "loss_" in name]
+    trained = (
+        f"- **Training**: {metrics['training_seconds'] / 60:.0f} minutes; losses at the end, in nats per token "
+        f"(routing: per query): {', '.join(losses)}"
+        if skill.steps
+        else "- **Training**: none; the shipped skill with its judgement calibrated on the data above"
+    )
+    return f"""# {skill_id}
+
+The skill of a zRAG memory: a language model that writes a document into {memory.slots} slots of {memory.width}
+numbers, routes questions to documents, and reads evidence from slots. It holds no corpus: every document that it was
+trained on was thrown away after its step.
+
+- **Backbone**: {size}
+- **Memory**: {memory.slots} x {memory.width} numbers per document, keys of {memory.title_width} + {memory.text_width}
+- **Data**: {source}, generated or read afresh in every step; nothing else
+- **Recipe**: {skill.steps:,} steps of {skill.documents} documents with {skill.questions} questions each; evidence,
+  finding (weight {skill.finding_weight}), reconstruction (weight {skill.reconstruction_weight}) and routing (weight
+  {skill.routing_weight}) losses; AdamW {skill.lr}, Muon {skill.lr_matrices}; seed {skill.seed}
+- **Command**: `dagster job execute -m zrag_pipeline.definitions -j pretrain_tiny -c dagster_home/configs/\
+pretrain_tiny.yaml`, with these settings
+- **On fresh documents of the same source** (64, encoder alone, phrasings never trained, two-hop questions among them):
+  recall@1 {metrics["skill_documents_recall_at_1"]:.3f}, best sentence right
+  {metrics["skill_documents_sentence_top1"]:.3f}, AUROC of the confidence {metrics["skill_documents_auroc"]:.3f}
+{trained}
+
+Limits: a model of this size reads documents like those that it was trained on. Figures on evaluated corpora are in
+the repository's README.
+"""

@@ -1,0 +1,1 @@
+"""What every topic of the pipeline stands on: paths, warehouse, tracking, settings, hand-overs."""

@@ -1,0 +1,77 @@
+"""What every asset shares: its MLflow run, its metadata, and the handles they pass on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from zrag_core.settings import Settings
+from zrag_pipeline.platform.tracking import TrackedRun, Tracking, dagster_tags
+
+if TYPE_CHECKING:
+    import pandas
+
+OWNERS = ["team:zrag"]
+UPDATE_TAG = "zrag.update"
+"""Tag of runs that update the memory instead of making everything afresh."""
+
+
+def is_update(context: dg.AssetExecutionContext) -> bool:
+    """Whether this run is one of the job `update_memory` (or goes on from one)."""
+    return UPDATE_TAG in context.run.tags
+
+
+@contextlib.contextmanager
+def tracked(
+    context: dg.AssetExecutionContext,
+    tracking: Tracking,
+    settings: Settings,
+    *,
+    sections: Sequence[str],
+    corpus_version: str | None = None,
+    name: str | None = None,
+) -> Iterator[TrackedRun]:
+    """One MLflow run for this materialisation, with the settings it depends on as parameters.
+
+    Args:
+        sections: names of the settings sections that matter to this asset.
+        name: the run's name; the asset's by default.
+    """
+    asset = name or context.asset_key.to_user_string()
+    params = {section: getattr(settings, section).model_dump(mode="json") for section in sections}
+    with tracking.run(asset, asset=asset, context_tags=dagster_tags(context, corpus_version), params=params) as run:
+        yield run
+
+
+def preview(frame: pandas.DataFrame, rows: int = 10, width: int = 160) -> dg.MarkdownMetadataValue:
+    """The first rows of a table as Markdown, long texts shortened."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        text = ", ".join(map(str, value)) if not isinstance(value, str) and hasattr(value, "__iter__") else str(value)
+        text = text.replace("\n", " ").replace("|", "\\|")
+        return text if len(text) <= width else f"{text[: width - 1]}…"
+
+    head = frame.head(rows)
+    lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + "---|" * len(head.columns)]
+    lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in head.itertuples(index=False)]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def table_metadata(frame: pandas.DataFrame, rows: int | None = None) -> dict[str, Any]:
+    """Row count, column schema and a preview, under the names that Dagster's UI knows."""
+    schema = dg.TableSchema(columns=[dg.TableColumn(str(column), str(dtype)) for column, dtype in frame.dtypes.items()])
+    return {
+        "dagster/row_count": len(frame) if rows is None else rows,
+        "dagster/column_schema": schema,
+        "preview": preview(frame),
+    }
+
+
+def link(run: TrackedRun) -> dict[str, Any]:
+    """Metadata that leads to the MLflow run."""
+    return {"mlflow": dg.MetadataValue.url(run.url)}
