@@ -11,7 +11,7 @@ from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import Answer
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError
-from zrag_core.memory import LEAST_CONFIDENCE, REFUSALS, MemoryReader, fit_least_confidence
+from zrag_core.memory import LEAST_CONFIDENCE, REFUSALS, Memory, fit_least_confidence
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 
@@ -22,7 +22,7 @@ ASKED = [BORN, "한소라는 어디에서 태어났나?", "How many bees does Ca
 
 @pytest.fixture(scope="module")
 def memory(written_memory):
-    return MemoryReader.open(written_memory, threads=1)
+    return Memory.open(written_memory, threads=1)
 
 
 def test_a_reply_has_answer_evidence_and_its_place(memory):
@@ -88,19 +88,19 @@ def test_what_the_memory_does_not_hold_is_refused_in_the_questions_language(memo
 )
 def test_where_refusal_begins(written_memory, decoded, asked, expected):
     decoding = DecodingSettings(least_confidence=decoded)
-    opened = MemoryReader.open(written_memory, decoding=decoding, least_confidence=asked, threads=1)
+    opened = Memory.open(written_memory, decoding=decoding, least_confidence=asked, threads=1)
     assert opened.decoding == decoding.model_copy(update={"least_confidence": expected})
 
 
 def test_zero_never_refuses_and_one_always(written_memory):
-    willing, silent = (MemoryReader.open(written_memory, least_confidence=p, threads=1) for p in (0.0, 1.0))
+    willing, silent = (Memory.open(written_memory, least_confidence=p, threads=1) for p in (0.0, 1.0))
     assert all(reply.answerable and reply.evidence for reply in willing.ask(ASKED))
     assert not any(reply.answerable for reply in silent.ask(ASKED))
 
 
 def test_a_checkpoint_without_calibration_never_refuses(memory):
     confidence = memory.checkpoint.model.confidence
-    plain = MemoryReader(memory.checkpoint, memory.decoding, threads=1)
+    plain = Memory(memory.checkpoint, memory.decoding, threads=1)
     kept = confidence.clone()
     try:
         confidence.zero_()
@@ -151,7 +151,7 @@ class Failing(OfflineReader):
 
 def test_another_reader_is_asked_only_what_the_memory_holds_and_its_failure_is_told(memory):
     reader = Failing()
-    replies = MemoryReader(memory.checkpoint, memory.decoding, reader=reader, threads=1).ask(ASKED, budget=30)
+    replies = Memory(memory.checkpoint, memory.decoding, reader=reader, threads=1).ask(ASKED, budget=30)
     held = [reply for reply in replies if reply.answerable]
     assert [request.question for request in reader.requests] == [reply.question for reply in held]
     assert [request.evidence for request in reader.requests] == [reply.evidence for reply in held]
@@ -171,7 +171,7 @@ def test_a_reply_is_json(memory):
 
 def test_a_folder_that_is_no_checkpoint_is_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint here") as caught:
-        MemoryReader.open(tmp_path)
+        Memory.open(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -1,6 +1,6 @@
 """Asking a memory: from a question to an answer with its evidence, where it stands, and how sure the memory is.
 
-    reader = MemoryReader.open("data/checkpoints/memory-0123456789abcdef")
+    reader = Memory.open("data/checkpoints/memory-0123456789abcdef")
     for reply in reader.ask(["Where was Orla Venn born?", "오를라 벤은 어디에서 태어났나?"]):
         print(reply.answer, reply.confidence, [source.title for source in reply.sources])
 
@@ -25,7 +25,7 @@ from zrag_core.text import detect_language
 
 if TYPE_CHECKING:
     from zrag_core.corpus.types import Document
-    from zrag_core.model.inference.system import MemorySystem
+    from zrag_core.model.inference.memory_system import MemorySystem
     from zrag_core.model.store.checkpoint import Checkpoint
 
 LEAST_CONFIDENCE = 0.5
@@ -97,9 +97,7 @@ class Reply:
         return asdict(self)
 
 
-def fit_least_confidence(
-    memory: MemoryReader, questions: Sequence[Question], *, most_refused: float = 0.1
-) -> float | None:
+def fit_least_confidence(memory: Memory, questions: Sequence[Question], *, most_refused: float = 0.1) -> float | None:
     """Where this memory should begin to refuse: at `LEAST_CONFIDENCE`, or lower where that would refuse too much.
 
     The confidence is calibrated on documents of the skill's kind. Of other texts it may be far too low and still tell
@@ -119,7 +117,7 @@ def fit_least_confidence(
     return min(LEAST_CONFIDENCE, sure[int(most_refused * len(sure))]) if sure else None
 
 
-class MemoryReader:
+class Memory:
     """An open memory that answers questions.
 
     Args:
@@ -149,7 +147,7 @@ class MemoryReader:
         device: str | None = None,
         reader: Reader | None = None,
         threads: int = 2,
-    ) -> MemoryReader:
+    ) -> Memory:
         """Load a checkpoint folder.
 
         Args:
@@ -233,7 +231,7 @@ class MemoryReader:
 
     def _system(self, free: bool) -> MemorySystem:
         if free not in self._systems:
-            from zrag_core.model.inference.system import MemorySystem
+            from zrag_core.model.inference.memory_system import MemorySystem
             from zrag_core.model.store.checkpoint import load_checkpoint
 
             checkpoint = self.checkpoint

@@ -27,7 +27,7 @@ _END = re.compile(r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSlice:
     """A piece of a text: characters `start` (included) to `end` (excluded)."""
 
     start: int
@@ -89,14 +89,14 @@ def truncate_to_tokens(text: str, budget: int) -> str:
     return cut.rstrip()
 
 
-def split_sentences(text: str) -> list[Span]:
+def split_sentences(text: str) -> list[TextSlice]:
     """Split `text` into sentences with their character offsets.
 
     Ends are `. ! ?` and their full-width forms followed by white space, blank lines, and line
     ends before a list item. Abbreviations, initials ("J. Smith") and decimals do not end a sentence.
     Every non-space character belongs to exactly one sentence.
     """
-    spans: list[Span] = []
+    spans: list[TextSlice] = []
     start = 0
     for match in _END.finditer(text):
         end = match.end()
@@ -121,9 +121,9 @@ def _continues(text: str, mark: int, end: int) -> bool:
     return initial or word in _ABBREVIATIONS
 
 
-def _append_stripped(spans: list[Span], text: str, start: int, end: int) -> None:
+def _append_stripped(spans: list[TextSlice], text: str, start: int, end: int) -> None:
     piece = text[start:end]
     stripped = piece.strip()
     if stripped:
         offset = start + len(piece) - len(piece.lstrip())
-        spans.append(Span(offset, offset + len(stripped), stripped))
+        spans.append(TextSlice(offset, offset + len(stripped), stripped))

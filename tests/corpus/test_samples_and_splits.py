@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.corpus.sampling import limit_documents, limit_questions
+from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.splits import assign_splits, facts
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.corpus.version import corpus_version

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from page_reading import assert_sound, read_page
 
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.evaluation.figures import new_figure, png
+from zrag_core.evaluation.canvas import new_figure, png
 from zrag_core.evaluation.html_report.examples import choose_examples, in_corpus
-from zrag_core.evaluation.html_report.marking import CONTEXT, mark, shorten
+from zrag_core.evaluation.html_report.marks import CONTEXT, mark, shorten
 from zrag_core.evaluation.html_report.page import EXAMPLES, OTHER_EXAMPLES, Evaluation, Plot, report_html
 from zrag_core.evaluation.leaderboard import aggregate
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
+from zrag_core.evaluation.evidence_scores import METRIC_VERSION, score_evidence
 from zrag_core.evaluation.leaderboard import COLUMNS, KEYS, aggregate
+from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_sections, leaderboard_text
 from zrag_core.evaluation.plots import leaderboard_plots
-from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_sections, leaderboard_text
-from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import Retrieved
 
 SYSTEMS = ("zrag_joint", "zrag_joint_free", "bm25", "bm25_sentence", "dense", "hybrid", "closed_book", "gold_evidence")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.memorag.grouping import content_groups
+from zrag_core.memorag.text_groups import content_groups
 from zrag_core.text import evidence_tokens
 
 TEXTS = [f"Passage number {n} tells of the village of {n * 7919 % 1000}." for n in range(400)]

@@ -46,7 +46,7 @@ def test_no_other_language():
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
     code = (
-        "import sys, zrag_core.memorag.system, zrag_core.memorag.z_memory, zrag_core.memorag.summary_memory\n"
+        "import sys, zrag_core.memorag.memorag_system, zrag_core.memorag.z_memory, zrag_core.memorag.summary_memory\n"
         "print([name for name in ('torch', 'transformers', 'openai', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,9 +15,9 @@ from zrag_core.baselines.dense import DenseIndex, DenseSystem
 from zrag_core.baselines.hybrid import HybridSystem
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved, Segment, fill_budget
+from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.memorag.memory import Clues, Draft, Spent
 from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
-from zrag_core.memorag.system import MemoragSystem
 from zrag_core.settings import AnswerSettings, BaselineSettings
 from zrag_core.text import split_sentences
 

@@ -10,7 +10,7 @@ from zrag_core.evidence import Retrieved
 from zrag_core.memorag.memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings

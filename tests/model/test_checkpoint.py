@@ -8,7 +8,7 @@ from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.evidence import fill_budget
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.inference.decoder import reconstruct
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
 from zrag_core.model.training.joint import train_joint
 

@@ -9,8 +9,8 @@ from memory_fixtures import louder
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.inference.rank_fusion import RankFusion
-from zrag_core.model.inference.system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 
 N = 8

@@ -3,7 +3,7 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import calibrate

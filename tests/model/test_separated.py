@@ -18,7 +18,7 @@ from zrag_core.model.architecture.sentence_features import (
 )
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.inference.decoder import SentenceStore
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, save_skill
 from zrag_core.model.store.write import write_documents

@@ -15,7 +15,7 @@ from zrag_core.model.architecture.slot_router import inverse_frequency
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.inference import decoder as reading
 from zrag_core.model.inference.decoder import SentenceStore, generate, reconstruct
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences
 

@@ -12,7 +12,7 @@ from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.model.architecture.backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.tiny_decoder import TinyDecoder, can_read
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import shipped_skill
 from zrag_core.settings import BackboneSettings, load_settings
@@ -131,7 +131,7 @@ def test_any_size_that_is_made_here_can_be_read(tmp_path, heads, layers):
 
 def test_a_memory_opens_without_transformers(written_memory):
     code = (
-        "import sys; from zrag_core.memory import MemoryReader; memory = MemoryReader.open(sys.argv[1], threads=1); "
+        "import sys; from zrag_core.memory import Memory; memory = Memory.open(sys.argv[1], threads=1); "
         "print(memory.ask(['Where was Orla Venn born?'])[0].answer, 'transformers' in sys.modules); "
         "print(bool(memory.ask(['Where was Orla Venn born?'], free=True)[0].evidence), 'transformers' in sys.modules)"
     )

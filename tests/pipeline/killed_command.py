@@ -19,7 +19,8 @@ from zrag_pipeline.cli import main
 from zrag_pipeline.defs.champion import corpus_changes
 from zrag_pipeline.platform import champion_file as champion
 from zrag_pipeline.platform.warehouse import Warehouse, corpora
-from zrag_pipeline.purging import purge, warehouse
+from zrag_pipeline.purging import purge
+from zrag_pipeline.purging import warehouse_rows as warehouse
 
 STEPS = {
     "overlay": (corpus_changes, "save_overlay"),

@@ -8,7 +8,7 @@ from zrag_core.corpus.version import corpus_version
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import read_skill_config, shipped_skill
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory.separated import write_memory
+from zrag_pipeline.defs.memory.separated_memory import write_memory
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, write_champion
 from zrag_pipeline.platform.warehouse import Warehouse

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from zrag_core.evaluation.comparison_report import comparisons_markdown
-from zrag_core.evaluation.report import leaderboard_markdown
+from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
 from zrag_core.settings import System
 from zrag_pipeline.cli import main
 from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons

@@ -3,7 +3,7 @@
 import dagster as dg
 from pipeline_runs import execute
 
-from zrag_pipeline.defs.benchmarks import client as client_benchmark
+from zrag_pipeline.defs.benchmarks import client_cost as client_benchmark
 from zrag_pipeline.platform.warehouse import Warehouse
 
 

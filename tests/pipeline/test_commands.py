@@ -12,7 +12,7 @@ import pytest
 
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError
-from zrag_core.memory import REFUSALS, MemoryReader
+from zrag_core.memory import REFUSALS, Memory
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.cli import main
@@ -82,7 +82,7 @@ def test_text_tells_answer_confidence_reader_source_and_routing(zrag, champion):
     assert "answered by offline (extractive stand-in)" in out
     assert "\nEvidence   Orla Venn was born in Tessamor.\n             Orla Venn [d0, 0-31]\n" in out
     assert "\nMemory     memory-0123, 10 documents, " in out
-    (reply,) = MemoryReader.open(champion.folder, decoding=DecodingSettings(**champion.decoding)).ask([BORN])
+    (reply,) = Memory.open(champion.folder, decoding=DecodingSettings(**champion.decoding)).ask([BORN])
     assert f"confidence {reply.confidence:.0%}" in out
     (routed,) = (line for line in out.splitlines() if line.startswith("Routed to"))
     assert routed.split()[2:] == [f"{reply.routing[0].score:.3f}", "Orla", "Venn", "d0"]
@@ -104,7 +104,7 @@ def test_a_refusal_is_plain(zrag, champion):
 
 def test_json_is_the_reply_of_the_python_interface(zrag, champion):
     reply = json.loads(zrag("ask", "--json", "--budget", "12", KOREAN)[1])
-    memory = MemoryReader.open(champion.folder, decoding=DecodingSettings(**champion.decoding))
+    memory = Memory.open(champion.folder, decoding=DecodingSettings(**champion.decoding))
     (expected,) = memory.ask([KOREAN], budget=12)
     told = json.loads(json.dumps(expected.to_dict()))
     assert reply.pop("checkpoint_id") == "memory-0123"

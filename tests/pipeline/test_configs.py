@@ -12,7 +12,7 @@ from zrag_core.settings import CorpusSettings, Settings, SkillSettings, load_set
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
 from zrag_pipeline.defs.jobs import CONFIGS, run_config
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 CHECKOUT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from faulty_server import Reply, serving
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.types import Question
 from zrag_core.errors import AnsweringError, SettingsError
+from zrag_core.memorag.memorag_system import MemoragTrace
 from zrag_core.memorag.memory import Spent
-from zrag_core.memorag.system import MemoragTrace
 from zrag_core.settings import AnswerSettings, Settings, load_settings
 from zrag_pipeline.defs.answers.answer_run import answer_evidence
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend, make_memorag, memorag_params, sample_traces

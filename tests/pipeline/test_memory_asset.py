@@ -20,7 +20,7 @@ from zrag_core.errors import CheckpointError, CorpusError
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.evaluation.systems import make_systems, system_params
-from zrag_pipeline.defs.memory.separated import write_memory
+from zrag_pipeline.defs.memory.separated_memory import write_memory
 from zrag_pipeline.platform.warehouse import Warehouse
 
 SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]

@@ -10,8 +10,8 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.benchmarks import memory as memory_benchmark
-from zrag_pipeline.defs.benchmarks.memory import rows_for_warehouse, summary
+from zrag_pipeline.defs.benchmarks import memory_quality as memory_benchmark
+from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
 from zrag_pipeline.platform.warehouse import Warehouse
 
 SEEDS = [5, 6]

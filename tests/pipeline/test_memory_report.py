@@ -16,10 +16,10 @@ from zrag_core.model.checks.thresholds import THRESHOLDS
 from zrag_core.model.store.checkpoint import save_checkpoint
 from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory.report import CheckedMemory, check_memory, check_results, report_markdown
+from zrag_pipeline.defs.memory.memory_report import CheckedMemory, check_memory, check_results, report_markdown
 from zrag_pipeline.defs.memory.report_assets import memory_report
 from zrag_pipeline.platform.handovers import HandleIOManager
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 

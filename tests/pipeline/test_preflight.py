@@ -12,7 +12,7 @@ from zrag_core.answering.choice import choose_reader
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.corpus.preflight import billions, find_problems
 from zrag_pipeline.defs.jobs import run_config
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 DEMO = run_config("demo.yaml")["resources"]["settings"]["config"]
 Usage = namedtuple("Usage", "total used free")

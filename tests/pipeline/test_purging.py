@@ -34,7 +34,7 @@ from zrag_pipeline.platform.tracing import CallTraces
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.target import find_target
-from zrag_pipeline.purging.warehouse import purge_warehouse
+from zrag_pipeline.purging.warehouse_rows import purge_warehouse
 
 PURGED = "orrin"
 TITLE, TEXT = TEXTS[PURGED]
@@ -379,7 +379,7 @@ def test_a_sentence_of_another_document_stays(stores, tmp_path, capsys):
 def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatch):
     file = paths.warehouse_file()
     target, before = find_target([PURGED]), file.read_bytes()
-    monkeypatch.setattr("zrag_pipeline.purging.warehouse.shutil.copymode", lambda *_: os.stat("no such file"))
+    monkeypatch.setattr("zrag_pipeline.purging.warehouse_rows.shutil.copymode", lambda *_: os.stat("no such file"))
     with pytest.raises(FileNotFoundError):
         purge_warehouse(file, target)
     assert file.read_bytes() == before

@@ -7,7 +7,7 @@ import pytest
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
-from zrag_core.evaluation.report import leaderboard_markdown
+from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
 from zrag_core.evidence import Evidence, Retrieved, Segment
 from zrag_core.settings import EvaluationSettings, load_settings
 from zrag_core.text import evidence_tokens

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from openai.types.responses import Response
 
 from zrag_core.files import atomic_folder
-from zrag_core.memory import REFUSALS, MemoryReader
+from zrag_core.memory import REFUSALS, Memory
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import DecodingSettings
 from zrag_pipeline.platform.registry import is_packaged, package_model, requirements, set_decoding, write_decoding
@@ -151,7 +151,7 @@ def loaded(registered):
 
 
 def test_the_loaded_model_says_what_the_memory_says(loaded, written_memory):
-    (expected,) = MemoryReader.open(written_memory).ask([QUESTION], budget=64)
+    (expected,) = Memory.open(written_memory).ask([QUESTION], budget=64)
     response = loaded.predict(ask(QUESTION, budget=64))
     assert Response.model_validate(response).output_text == expected.answer == "Tessamor"
     told = response["custom_outputs"]

@@ -5,7 +5,7 @@ from dagster._config import ConfigTypeKind
 
 from zrag_core.errors import ProblemList, SettingsError
 from zrag_core.settings import Settings
-from zrag_pipeline.platform.settings import settings_resource
+from zrag_pipeline.platform.settings_resource import settings_resource
 
 
 def run_with(config: str | None):

@@ -16,7 +16,7 @@ from zrag_core.errors import SettingsError
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory.skill import provide_skill
+from zrag_pipeline.defs.memory.skill_provider import provide_skill
 from zrag_pipeline.platform.tracking import Tracking
 
 TINY = SETTINGS["backbone"]["tiny"]
@@ -40,7 +40,7 @@ def shipped(trained_skill, tmp_path, monkeypatch):
     """A copy of the trained skill, in the place of the one that comes with the package."""
     folder = tmp_path / "weights"
     shutil.copytree(handle(trained_skill.result)["folder"], folder)
-    monkeypatch.setattr("zrag_pipeline.defs.memory.skill.shipped_skill", lambda: folder)
+    monkeypatch.setattr("zrag_pipeline.defs.memory.skill_provider.shipped_skill", lambda: folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import UpdateSettings
 from zrag_pipeline.defs.champion.update_report import State, retrain_reasons
-from zrag_pipeline.defs.memory.separated import proof_base
+from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform.champion_file import Champion, read_champion, write_champion
 from zrag_pipeline.platform.warehouse import Warehouse
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.text import Span, search_terms, split_sentences, words
+from zrag_core.text import TextSlice, search_terms, split_sentences, words
 
 # Answers that stand in no text: they say whether something is so.
 _YES_NO = frozenset({"yes", "no", "예", "네", "아니오", "아니요"})
@@ -93,7 +93,7 @@ def unsupported(evidence: str, texts: Sequence[str]) -> str:
     return " ".join(" ".join(rest).split())
 
 
-def _whole_sentences(text: str) -> list[Span]:
+def _whole_sentences(text: str) -> list[TextSlice]:
     """Sentences long enough not to stand in another text by chance."""
     return [sentence for sentence in split_sentences(text) if len(words(sentence.text)) >= _LEAST_WORDS]
 

@@ -9,16 +9,16 @@ from zrag_core.corpus.loaders.rows import unique
 from zrag_core.corpus.offsets import evidence_ranges, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
-from zrag_core.text import Span, evidence_tokens, split_sentences, truncate_to_tokens
+from zrag_core.text import TextSlice, evidence_tokens, split_sentences, truncate_to_tokens
 
 
-def cut(text: str, limit: int) -> list[Span]:
+def cut(text: str, limit: int) -> list[TextSlice]:
     """Cut `text` into consecutive pieces of at most `limit` evidence tokens, of about the same size.
 
     Pieces end at sentence ends; a sentence that is too long by itself is cut between words, and a word that is too
     long between characters. Every visible character lies in exactly one piece.
     """
-    pieces: list[Span] = []
+    pieces: list[TextSlice] = []
     start = end = 0
     left = evidence_tokens(text)
     for sentence in split_sentences(text):
@@ -30,24 +30,24 @@ def cut(text: str, limit: int) -> list[Span]:
                 if grown <= limit and grown + size <= 2 * goal:
                     end = part.end
                     continue
-                pieces.append(Span(start, end, text[start:end]))
+                pieces.append(TextSlice(start, end, text[start:end]))
                 left = max(1, left - evidence_tokens(text[start : part.start]))
             start, end = part.start, part.end
     if end > start:
-        pieces.append(Span(start, end, text[start:end]))
+        pieces.append(TextSlice(start, end, text[start:end]))
     return pieces
 
 
-def _parts(sentence: Span, limit: int) -> list[Span]:
+def _parts(sentence: TextSlice, limit: int) -> list[TextSlice]:
     if evidence_tokens(sentence.text) <= limit:
         return [sentence]
-    parts: list[Span] = []
+    parts: list[TextSlice] = []
     position, text = 0, sentence.text
     while position < len(text):
         # One character more than the limit can hold is enough to see where to cut.
         piece = truncate_to_tokens(text[position : position + 4 * limit + 1], limit)
         start = sentence.start + position
-        parts.append(Span(start, start + len(piece), piece))
+        parts.append(TextSlice(start, start + len(piece), piece))
         position += len(piece)
         while position < len(text) and text[position].isspace():
             position += 1

@@ -16,7 +16,7 @@ from zrag_core.corpus.loaders.squad import is_squad, parse_squad
 from zrag_core.corpus.loaders.texts import SUFFIXES, read_texts, text_files
 from zrag_core.corpus.offsets import EvidenceFinder
 from zrag_core.corpus.passages import split_long_documents
-from zrag_core.corpus.sampling import limit_documents, limit_questions
+from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
 from zrag_core.corpus.source import names_dataset
 from zrag_core.corpus.splits import assign_splits

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from zrag_core.corpus.offsets import normalized
-from zrag_core.corpus.sampling import hash_unit
+from zrag_core.corpus.samples import hash_unit
 from zrag_core.corpus.types import Question
 from zrag_core.settings import SplitSettings
 

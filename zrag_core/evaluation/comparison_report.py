@@ -8,7 +8,7 @@ import pandas as pd
 
 from zrag_core.evaluation.headline import ANSWERS, COVERAGE, RANKING
 from zrag_core.evaluation.leaderboard import ALL_TYPES
-from zrag_core.evaluation.report import MISSING, markdown_table
+from zrag_core.evaluation.leaderboard_report import MISSING, markdown_table
 
 _LABELS = {"recall_at_1": "recall@1", "recall_at_10": "recall@10", COVERAGE: "coverage", "f1": "F1", "em": "EM"}
 _LABELS |= {"judged_correct": "judged correct"}

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from zrag_core.evaluation.figures import PALETTE, new_figure, percent_axis, png
+from zrag_core.evaluation.canvas import PALETTE, new_figure, percent_axis, png
 from zrag_core.evaluation.leaderboard import ESTIMATED_COST, LIST_COST
 
 TOKENS = "evidence_tokens"

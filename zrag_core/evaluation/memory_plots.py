@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from zrag_core.evaluation.figures import INK, PALETTE, new_figure, percent_axis, png
+from zrag_core.evaluation.canvas import INK, PALETTE, new_figure, percent_axis, png
 
 _COLOUR = PALETTE[1]
 _LIMIT = PALETTE[0]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from zrag_core.evaluation.canvas import INK, new_figure, percent_axis, png
 from zrag_core.evaluation.cost_curves import TOKENS, cost_curve
-from zrag_core.evaluation.figures import INK, new_figure, percent_axis, png
 from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST
-from zrag_core.evaluation.report import LeaderboardSection, leaderboard_sections, reader_label
+from zrag_core.evaluation.leaderboard_report import LeaderboardSection, leaderboard_sections, reader_label
 
 # One hue in three strengths for ranks, two hues for coverage and F1.
 _RANK_COLOURS = ("#2166AC", "#6AA6D8", "#C2DBF0")

@@ -19,9 +19,9 @@ from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError
 from zrag_core.files import write_json_atomic
 from zrag_core.memorag.clues import strip_thinking
-from zrag_core.memorag.grouping import content_groups
 from zrag_core.memorag.memory import Spent
 from zrag_core.memorag.prompts import load_template
+from zrag_core.memorag.text_groups import content_groups
 from zrag_core.text import detect_language, evidence_tokens, truncate_to_tokens
 
 FORMAT_VERSION = 1

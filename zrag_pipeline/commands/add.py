@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 
 

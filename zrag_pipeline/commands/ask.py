@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.settings import AnswerSettings, load_settings
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
-from zrag_pipeline.commands.parsing import Commands, add_command
 from zrag_pipeline.commands.reply_text import reply_text
 from zrag_pipeline.platform import paths
 
@@ -81,9 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     reader = _reader(arguments)
     decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 
-    from zrag_core.memory import MemoryReader
+    from zrag_core.memory import Memory
 
-    memory = MemoryReader.open(
+    memory = Memory.open(
         chosen.folder,
         decoding=decoding,
         least_confidence=arguments.least_confidence,

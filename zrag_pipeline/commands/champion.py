@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import CheckpointError
-from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, read_champion, read_champions
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CheckpointError
 from zrag_core.text import evidence_tokens
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
-from zrag_pipeline.commands.parsing import Commands, add_command
 from zrag_pipeline.commands.terminal import clip, columns, pad, width
 
 _LONGEST_ID = 40

@@ -6,7 +6,7 @@ import argparse
 import typing
 
 from zrag_core.errors import WarehouseError
-from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 
 
@@ -37,7 +37,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         WarehouseError: nothing has been evaluated yet.
     """
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
-    from zrag_core.evaluation.report import leaderboard_markdown, leaderboard_text
+    from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_text
     from zrag_core.settings import System
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse

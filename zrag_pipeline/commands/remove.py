@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from zrag_core.errors import CorpusError, ZragError
-from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 
 

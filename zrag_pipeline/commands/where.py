@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 
-from zrag_pipeline.commands.parsing import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 
 

@@ -29,7 +29,7 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 
 from zrag_core.answering.choice import choose_reader
 from zrag_core.errors import ZragError
-from zrag_core.memory import MemoryReader
+from zrag_core.memory import Memory
 from zrag_core.settings import load_settings
 
 _BUDGET = 256
@@ -127,7 +127,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"budget": budget, "free": free}
 
 
-def _open(folder: Path, environ: Mapping[str, str]) -> MemoryReader:
+def _open(folder: Path, environ: Mapping[str, str]) -> Memory:
     answers = {"reader": environ.get("ZRAG_READER", "offline")}
     if model := environ.get("ZRAG_READER_MODEL"):
         answers["model"] = model
@@ -138,7 +138,7 @@ def _open(folder: Path, environ: Mapping[str, str]) -> MemoryReader:
     if least := environ.get("ZRAG_LEAST_CONFIDENCE"):
         given["decoding"] = {**given.get("decoding", {}), "least_confidence": least}
     settings = load_settings(given)
-    return MemoryReader.open(
+    return Memory.open(
         folder,
         decoding=settings.decoding if promoted.is_file() else None,
         least_confidence=settings.decoding.least_confidence if least else None,

@@ -12,7 +12,7 @@ from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import clear_champion, read_champions, write_champions
 from zrag_pipeline.purging.erased import Erased
 from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.searching import Searched, files_below, search_file
+from zrag_pipeline.purging.search import Searched, files_below, search_file
 from zrag_pipeline.purging.sqlite_files import without
 from zrag_pipeline.purging.target import Target, read_rows
 

@@ -27,9 +27,9 @@ from zrag_pipeline.purging.folders import (
     summaries,
 )
 from zrag_pipeline.purging.mlflow_store import purge_mlflow
-from zrag_pipeline.purging.searching import Searched, search, search_file
+from zrag_pipeline.purging.search import Searched, search, search_file
 from zrag_pipeline.purging.target import Target, find_target
-from zrag_pipeline.purging.warehouse import prompt_hashes, purge_warehouse, sweep
+from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, sweep
 
 __all__ = ["erase", "find_target"]
 

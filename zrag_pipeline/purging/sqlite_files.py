@@ -15,7 +15,7 @@ from typing import Any
 
 from zrag_core.errors import ZragError
 from zrag_pipeline.purging.patterns import MARK, Patterns
-from zrag_pipeline.purging.searching import in_bytes, in_value, unpacked
+from zrag_pipeline.purging.search import in_bytes, in_value, unpacked
 
 _WAIT_S = 30.0
 

@@ -22,7 +22,7 @@ from zrag_core.evaluation.html_report.examples import HOW_CHOSEN, ROUTED, Exampl
 from zrag_core.evaluation.html_report.summary import summary_sentences, vague_sentences
 from zrag_core.evaluation.html_report.tables import REFERENCES, comparison_tables, leaderboard_tables
 from zrag_core.evaluation.leaderboard import ALL_TYPES
-from zrag_core.evaluation.report import MISSING, leaderboard_sections
+from zrag_core.evaluation.leaderboard_report import MISSING, leaderboard_sections
 
 EXAMPLES = 20
 # Of the systems beside the first, so that the page stays small enough for a phone.

@@ -11,7 +11,7 @@ import pandas as pd
 
 from zrag_core.evaluation.comparison_report import comparison_sections, is_shown, measure_columns
 from zrag_core.evaluation.leaderboard import ALL_TYPES
-from zrag_core.evaluation.report import MISSING, LeaderboardSection, reader_label
+from zrag_core.evaluation.leaderboard_report import MISSING, LeaderboardSection, reader_label
 
 REFERENCES = frozenset({"closed_book", "gold_evidence"})
 

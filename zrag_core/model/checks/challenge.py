@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import evidence_within
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.settings import DecodingSettings
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.model.architecture.encoder import Sentences, sentences_per_span

@@ -19,7 +19,7 @@ from zrag_core.model.checks.deletion_check import Told, guessing_floor
 from zrag_core.model.checks.leftovers import find_leftovers, traces_of_removed
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
 from zrag_core.model.checks.thresholds import UPDATE_THRESHOLDS, MemoryCheck
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
 

@@ -24,7 +24,7 @@ from zrag_core.model.architecture.sentence_features import (
     question_features,
 )
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.write import encode_documents
 from zrag_core.model.training.skill_data import SkillDocument, SkillSource

@@ -14,7 +14,7 @@ from zrag_core.answering.choice import choose_judge, choose_reader
 from zrag_core.answering.judge import Judgement, JudgeRequest, Verdict
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.types import Answer, AnswerRequest, CallObserver, Progress
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings

@@ -25,7 +25,7 @@ from zrag_pipeline.defs.automation.runs import (
 )
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, observation
 from zrag_pipeline.defs.jobs import evaluate, full, run_config, update_memory
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 
 def _config_name() -> str:

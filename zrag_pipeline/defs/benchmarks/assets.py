@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -29,7 +29,7 @@ def routing_benchmark(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Train the router alone (evidence and reconstruction losses off) and measure it."""
-    from zrag_pipeline.defs.benchmarks.routing import measure_routing, rows_for_warehouse
+    from zrag_pipeline.defs.benchmarks.routing_quality import measure_routing, rows_for_warehouse
 
     loaded = settings.load()
     version, run_id = evidence_targets["corpus_version"], context.run.run_id
@@ -64,7 +64,7 @@ def memory_benchmark(
     """Write and question every almanac with the skill, theta frozen."""
     from pathlib import Path
 
-    from zrag_pipeline.defs.benchmarks.memory import measure_memory, rows_for_warehouse, summary
+    from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
 
     loaded, run_id = settings.load(), context.run.run_id
     with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
@@ -98,8 +98,8 @@ def update_benchmark(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Write every almanac but its last documents, add these, and remove as many others."""
-    from zrag_pipeline.defs.benchmarks.memory import rows_for_warehouse, summary
-    from zrag_pipeline.defs.benchmarks.update import measure_updates
+    from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
+    from zrag_pipeline.defs.benchmarks.update_cost import measure_updates
 
     loaded, run_id = settings.load(), context.run.run_id
     with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
@@ -130,7 +130,7 @@ def client_benchmark(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Ask the server questions, one after the other and sixteen at once."""
-    from zrag_pipeline.defs.benchmarks.client import REQUESTS, measure_client, rows_for_warehouse
+    from zrag_pipeline.defs.benchmarks.client_cost import REQUESTS, measure_client, rows_for_warehouse
 
     run_id = context.run.run_id
     with tracked(context, tracking, settings.load(), sections=[]) as run:

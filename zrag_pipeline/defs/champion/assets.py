@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from zrag_pipeline.platform.asset_helpers import OWNERS, link, preview, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 

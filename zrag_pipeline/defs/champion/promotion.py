@@ -275,9 +275,9 @@ def _present_champion(log: Callable[[str], None] | None = None) -> Champion | No
 
 def _least_confidence(folder: Path, corpus: Corpus, settings: Settings) -> float:
     """Where the memory begins to refuse; 0, which leaves it to who asks, where no dev question tells."""
-    from zrag_core.memory import MemoryReader, fit_least_confidence
+    from zrag_core.memory import Memory, fit_least_confidence
 
-    memory = MemoryReader.open(folder, decoding=settings.decoding, device=settings.backbone.device)
+    memory = Memory.open(folder, decoding=settings.decoding, device=settings.backbone.device)
     dev = [question for question in corpus.questions if question.split == "dev"][:_QUESTIONS]
     return fit_least_confidence(memory, dev) or 0.0
 

@@ -18,7 +18,7 @@ from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.model.store.update import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
 from zrag_pipeline.defs.champion.promotion import ONLY_WARN
-from zrag_pipeline.defs.memory.separated import proof_base
+from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.warehouse import Warehouse
 

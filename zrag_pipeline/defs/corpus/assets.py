@@ -6,7 +6,7 @@ import dagster as dg
 
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 

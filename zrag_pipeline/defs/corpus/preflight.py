@@ -15,7 +15,7 @@ from zrag_core.errors import ProblemList, ZragError
 from zrag_core.settings import Settings, TinySettings
 from zrag_pipeline.defs.evaluation.systems import policy_of
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 _GB = 1024**3
 _TINY = "zrag-tiny"

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -44,7 +44,7 @@ def system_evidence(
 
     from zrag_core.answering.ledger import SpendingLedger
     from zrag_core.errors import CorpusError
-    from zrag_core.memorag.system import MemoragSystem
+    from zrag_core.memorag.memorag_system import MemoragSystem
     from zrag_pipeline.defs.evaluation.memorag import store_traces
     from zrag_pipeline.defs.evaluation.scores import evidence_rows
     from zrag_pipeline.defs.evaluation.systems import evaluated_questions, make_systems, policy_of, system_params

@@ -13,8 +13,8 @@ from zrag_core.corpus.types import Corpus, Question
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import SettingsError
 from zrag_core.evidence import EvidenceSystem
+from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.memorag.memory import ClueMemory, Spent
-from zrag_core.memorag.system import MemoragSystem
 from zrag_core.settings import AnswerSettings, MemoragSettings, Settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -168,7 +168,7 @@ def _memory(
     own = settings.memorag
     if own.memory == "z":
         from zrag_core.memorag.z_memory import ZMemory
-        from zrag_core.model.inference.system import MemorySystem
+        from zrag_core.model.inference.memory_system import MemorySystem
 
         assert checkpoint is not None, "memory z reads one"
         threads = settings.training.threads

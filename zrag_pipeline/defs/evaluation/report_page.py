@@ -12,10 +12,10 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
 from zrag_core.evaluation.memory_plots import memory_plots
 from zrag_core.evaluation.plots import leaderboard_plots
-from zrag_core.evaluation.scoring import METRIC_VERSION
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.settings import Settings

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
-from zrag_core.evaluation.answers import score_answer
+from zrag_core.evaluation.answer_scores import score_answer
+from zrag_core.evaluation.evidence_scores import METRIC_VERSION, score_evidence
 from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST, aggregate
-from zrag_core.evaluation.scoring import METRIC_VERSION, score_evidence
 from zrag_core.evidence import EvidenceSystem, Retrieved, evidence_within
 from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.platform.warehouse import Warehouse

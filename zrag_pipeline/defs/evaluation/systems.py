@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zrag_core.answering.ledger import SpendingLedger
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError
@@ -163,8 +163,8 @@ def make_systems(
         return load_checkpoint(Path(used[policy_of(name, settings)]["folder"]), device=settings.backbone.device)
 
     def memory(name: str) -> EvidenceSystem:
+        from zrag_core.model.inference.memory_system import MemorySystem
         from zrag_core.model.inference.rank_fusion import RankFusion
-        from zrag_core.model.inference.system import MemorySystem
 
         loaded = checkpoint(name)
         fusion = None

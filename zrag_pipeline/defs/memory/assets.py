@@ -7,7 +7,7 @@ import dagster as dg
 
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import OWNERS, is_update, link, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -32,7 +32,7 @@ def backbone(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Prepare the backbone, where joint training follows; one that is pretrained is only looked at."""
-    from zrag_pipeline.defs.memory.joint import prepare_backbone
+    from zrag_pipeline.defs.memory.joint_memory import prepare_backbone
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
@@ -70,8 +70,8 @@ def skill(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Provide the skill; where it is trained, with a progress line and step-wise curves in MLflow."""
-    from zrag_pipeline.defs.memory.joint import image
-    from zrag_pipeline.defs.memory.skill import provide_skill
+    from zrag_pipeline.defs.memory.joint_memory import image
+    from zrag_pipeline.defs.memory.skill_provider import provide_skill
 
     loaded = settings.load()
     if loaded.memory.policy == "joint":
@@ -117,7 +117,7 @@ def memory(
     tracking: dg.ResourceParam[Tracking],
 ):
     """Write the corpus, or what has changed of it."""
-    from zrag_pipeline.defs.memory.separated import write_memory
+    from zrag_pipeline.defs.memory.separated_memory import write_memory
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]
@@ -172,7 +172,7 @@ def joint_memory(
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
     from zrag_pipeline.defs.evaluation.systems import reads_joint
-    from zrag_pipeline.defs.memory.joint import train_checkpoint
+    from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
     loaded = settings.load()
     version = evidence_targets["corpus_version"]

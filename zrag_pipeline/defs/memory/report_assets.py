@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings import SettingsHandle
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -45,7 +45,13 @@ def memory_report(
     """Run all memory checks on the checkpoints that exist."""
     import pandas as pd
 
-    from zrag_pipeline.defs.memory.report import check_memory, check_results, check_rows, log_memories, report_metadata
+    from zrag_pipeline.defs.memory.memory_report import (
+        check_memory,
+        check_results,
+        check_rows,
+        log_memories,
+        report_metadata,
+    )
 
     loaded = settings.load()
     run_id = context.run.run_id

@@ -17,7 +17,7 @@ from zrag_core.model.training.joint import initialise, train_joint
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.evaluation.systems import evaluated_questions
-from zrag_pipeline.defs.memory.joint import tokenizer_texts
+from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _BATCH = 64

@@ -12,7 +12,7 @@ import pandas as pd
 
 from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Question
 from zrag_core.evaluation.coverage import answer_coverage
@@ -20,7 +20,7 @@ from zrag_core.evaluation.retrieval import recall_all_at, recall_at
 from zrag_core.evidence import EvidenceSystem, Retrieved, fill_budget
 from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.write import Written, write_documents

@@ -17,7 +17,7 @@ from zrag_core.model.checks.thresholds import THRESHOLDS, MemoryCheck
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
-from zrag_pipeline.defs.memory.joint import image
+from zrag_pipeline.defs.memory.joint_memory import image
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
 QUESTIONS = 128

@@ -16,7 +16,7 @@ import dagster as dg
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError, SettingsError
-from zrag_core.evaluation.curves import training_curves
+from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import TINY, create_backbone, load_backbone
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint

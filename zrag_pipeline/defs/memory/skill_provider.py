@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import SettingsError
-from zrag_core.evaluation.curves import training_curves
+from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill

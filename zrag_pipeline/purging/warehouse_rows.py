@@ -17,7 +17,7 @@ import duckdb
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.searching import matching_rows
+from zrag_pipeline.purging.search import matching_rows
 from zrag_pipeline.purging.target import Target, mark_held
 
 _ABOUT_QUESTIONS = ("evidence", "answers", "judgements", "scores", "memorag_traces", "questions")

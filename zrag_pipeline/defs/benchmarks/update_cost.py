@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.corpus.sampling import hash_order
+from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import fill_budget
 from zrag_core.model.checks.probe import held_out
 from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
-from zrag_core.model.inference.system import MemorySystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
