@@ -140,7 +140,7 @@ class FullPrefixSystem:
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """One `Retrieved` with free text per question."""
         torch.set_num_threads(self._threads)
-        model, limit = self._checkpoint.model, self._checkpoint.settings.training.query_tokens
+        model, limit = self._checkpoint.model, self._checkpoint.settings.joint.query_tokens
         size = max(1, min(self._settings.batch_size, _BATCH_BYTES // max(1, self._prefix.size)))
         results: list[Retrieved] = []
         for start in range(0, len(questions), size):

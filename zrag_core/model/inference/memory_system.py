@@ -158,7 +158,7 @@ class MemorySystem:
             read documents was asked: the question, or with the first evidence behind it.
         """
         model, k = self.checkpoint.model, self.settings.routed_documents
-        limit = self.checkpoint.settings.training.query_tokens
+        limit = self.checkpoint.settings.joint.query_tokens
         queries = [model.backbone.encode(text, limit) for text in texts]
         width = max(_RANKED, k)
         first, null_p = route_all(model, texts, queries)

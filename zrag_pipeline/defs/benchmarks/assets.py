@@ -33,9 +33,7 @@ def routing_benchmark(
 
     loaded = settings.load()
     version, run_id = evidence_targets["corpus_version"], context.run.run_id
-    with tracked(
-        context, tracking, loaded, sections=["corpus", "memory", "training", "evaluation"], corpus_version=version
-    ) as run:
+    with tracked(context, tracking, loaded, sections=["corpus", "joint", "evaluation"], corpus_version=version) as run:
         frame = measure_routing(loaded, warehouse, version, context.log.info)
         for row in frame.to_dict("records"):
             run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
@@ -67,7 +65,7 @@ def memory_benchmark(
     from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
 
     loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
         frame = measure_memory(loaded, Path(skill["folder"]), context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):
@@ -102,7 +100,7 @@ def update_benchmark(
     from zrag_pipeline.defs.benchmarks.update_cost import measure_updates
 
     loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
         frame = measure_updates(loaded, skill, context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):

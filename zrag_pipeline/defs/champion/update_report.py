@@ -84,7 +84,7 @@ def report_update(
     """
     import torch
 
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     checkpoint = _load(handle, settings)
     corpus = warehouse.load_corpus(handle["corpus_version"])
     former = proof_base(handle, corpus.name)

@@ -171,7 +171,7 @@ def _memory(
         from zrag_core.model.inference.memory_system import MemorySystem
 
         assert checkpoint is not None, "memory z reads one"
-        threads = settings.training.threads
+        threads = settings.backbone.threads
         return ZMemory(MemorySystem("memorag", checkpoint, settings.decoding, free=True, threads=threads))
     if own.memory == "kv":
         return _kv_memory(settings, corpus)
@@ -221,7 +221,7 @@ def _kv_memory(settings: Settings, corpus: Corpus) -> ClueMemory:
 
     own = settings.memorag
     assert own.kv_model is not None, "the settings demand it"
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     folder = paths.memorag_dir() / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
     return KvMemory.build(
@@ -231,7 +231,6 @@ def _kv_memory(settings: Settings, corpus: Corpus) -> ClueMemory:
         folder / corpus_version(corpus.documents),
         earlier=sorted(path for path in folder.glob("*") if path.is_dir()),
         window=own.kv_window,
-        chunk_tokens=own.kv_chunk_tokens,
         draft_tokens=own.draft_tokens,
         clue_tokens=own.clue_tokens,
         batch_size=own.kv_batch_size,

@@ -172,14 +172,14 @@ def make_systems(
             fusion = RankFusion(passages(), loaded.documents, rrf_k=settings.baselines.rrf_k)
         free = name.endswith("_free")
         return MemorySystem(
-            name, loaded, settings.decoding, free=free, threads=settings.training.threads, fusion=fusion
+            name, loaded, settings.decoding, free=free, threads=settings.backbone.threads, fusion=fusion
         )
 
     def full_prefix() -> EvidenceSystem:
         from zrag_core.model.inference.full_prefix import FullPrefixSystem
 
         name = "zrag_full_prefix"
-        return FullPrefixSystem(name, checkpoint(name), settings.decoding, threads=settings.training.threads)
+        return FullPrefixSystem(name, checkpoint(name), settings.decoding, threads=settings.backbone.threads)
 
     def memorag() -> EvidenceSystem:
         loaded = checkpoint("memorag") if policy_of("memorag", settings) else None

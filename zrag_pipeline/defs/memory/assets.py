@@ -77,7 +77,7 @@ def skill(
     if loaded.memory.policy == "joint":
         context.log.info("policy joint alone: no skill is needed")
         return dg.MaterializeResult(value={"skill_id": None, "folder": None, "digest": None})
-    with tracked(context, tracking, loaded, sections=["backbone", "memory", "skill"]) as run:
+    with tracked(context, tracking, loaded, sections=["backbone", "separated", "skill"]) as run:
         made = provide_skill(loaded, run, context.log.info)
         run.log_metrics(made.metrics)
         if made.curves is not None:
@@ -181,7 +181,7 @@ def joint_memory(
         context.log.info(reason)
         handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
         return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
-    sections = ["corpus", "targets", "backbone", "memory", "training"]
+    sections = ["corpus", "targets", "backbone", "joint"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
         made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)

@@ -65,7 +65,7 @@ def check_memory(
     import torch
 
     refuse_other_questions(corpus, handle, "checkpoint")
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     checkpoint = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
     checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
