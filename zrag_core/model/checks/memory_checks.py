@@ -16,8 +16,9 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.rouge import rouge_l
-from zrag_core.model.architecture.encoder import UNUSED, sentences_per_span
+from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks.deletion_check import deleted_leak_coverage
 from zrag_core.model.checks.probe import Probe, document_nll
@@ -189,7 +190,7 @@ def coverage_by_slots(probe: Probe) -> list[MemoryCheck]:
     cannot be compared with one that is not in another.
     """
     model = probe.model
-    if model.encoder is None or not probe.asked:
+    if not isinstance(model, SeparatedMemory) or not probe.asked:
         return []
     rows = list(dict.fromkeys(probe.routed))
     written = WritingSettings(batch_size=probe.batch_size)
@@ -225,10 +226,8 @@ def _sample(probe: Probe) -> list[int]:
 def _beginning(probe: Probe, row: int) -> list[list[int]]:
     """Token ids of a document's first spans."""
     model = probe.model
-    if model.encoder is None:
-        return [model.backbone.encode(probe.documents[row].text, _DOCUMENT_TOKENS)]
-    sentences = sentence_ids(model.backbone, probe.documents[row].text)
-    run = sentences_per_span(len(sentences), model.z.shape[1])
+    sentences = model.text_units(probe.documents[row].text)
+    run = model.sentences_per_span(len(sentences))
     kept: list[list[int]] = []
     for at in range(0, len(sentences), run):
         part = [token for ids in sentences[at : at + run] for token in ids]

@@ -19,7 +19,7 @@ from zrag_core.model.checks.deletion_check import Told, guessing_floor
 from zrag_core.model.checks.leftovers import find_leftovers, traces_of_removed
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
 from zrag_core.model.checks.thresholds import UPDATE_THRESHOLDS, MemoryCheck
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
 
@@ -228,7 +228,7 @@ def _free(probe: Probe, numbers: Sequence[int]) -> dict[int, bool]:
 
 def _constrained(checkpoint: Checkpoint, questions: Sequence[Question]) -> dict[int, bool]:
     """Whether the best sentences cover each question."""
-    system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
     found = system.retrieve(questions)
     texts = [fill_budget(item, BUDGET).text for item in found]
     return {number: _says(question, text) for number, (question, text) in enumerate(zip(questions, texts, strict=True))}

@@ -168,11 +168,11 @@ def _memory(
     own = settings.memorag
     if own.memory == "z":
         from zrag_core.memorag.z_memory import ZMemory
-        from zrag_core.model.inference.memory_system import MemorySystem
+        from zrag_core.model.inference.policies import create_system
 
         assert checkpoint is not None, "memory z reads one"
         threads = settings.backbone.threads
-        return ZMemory(MemorySystem("memorag", checkpoint, settings.decoding, free=True, threads=threads))
+        return ZMemory(create_system("memorag", checkpoint, settings.decoding, free=True, threads=threads))
     if own.memory == "kv":
         return _kv_memory(settings, corpus)
     return _summary_memory(settings, corpus, ledger, environ)

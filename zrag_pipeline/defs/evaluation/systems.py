@@ -163,7 +163,7 @@ def make_systems(
         return load_checkpoint(used[policy_of(name, settings)].checkpoint.folder, device=settings.backbone.device)
 
     def memory(name: str) -> EvidenceSystem:
-        from zrag_core.model.inference.memory_system import MemorySystem
+        from zrag_core.model.inference.policies import create_system
         from zrag_core.model.inference.rank_fusion import RankFusion
 
         loaded = checkpoint(name)
@@ -171,7 +171,7 @@ def make_systems(
         if name == "zrag_hybrid":
             fusion = RankFusion(passages(), loaded.documents, rrf_k=settings.baselines.rrf_k)
         free = name.endswith("_free")
-        return MemorySystem(
+        return create_system(
             name, loaded, settings.decoding, free=free, threads=settings.backbone.threads, fusion=fusion
         )
 
