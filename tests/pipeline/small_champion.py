@@ -41,8 +41,6 @@ def make_champion(steps: int = 0) -> Champion:
     skill = SkillReference(read_skill_config(folder)["skill_id"], folder, checkpoint_digest(folder))
     made = write_memory(settings, warehouse, version, skill, lambda line: None).checkpoint
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    champion = Champion(
-        made.checkpoint_id, made.folder, version, CORPUS.name, {}, "cpu", now, "a test"
-    )
+    champion = Champion(made.checkpoint_id, made.folder, version, CORPUS.name, {}, "cpu", now, "a test")
     write_champion(champion)
     return champion

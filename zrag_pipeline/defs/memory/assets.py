@@ -160,13 +160,13 @@ def joint_memory(
     tracking: TrackingParam,
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
-    from zrag_pipeline.defs.evaluation.systems import reads_joint
+    from zrag_core.systems import policies_read
     from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
     loaded = settings.load()
     version = evidence_targets.corpus_version
     made_under = version, evidence_targets.questions_version
-    if is_update(context) or not reads_joint(loaded):
+    if is_update(context) or "joint" not in policies_read(loaded):
         reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
         context.log.info(reason)
         return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=reason))

@@ -15,9 +15,8 @@ from zrag_core.model.checks.memory_checks import run_checks
 from zrag_core.model.checks.thresholds import THRESHOLDS, MemoryCheck
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import Settings
-from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
 from zrag_pipeline.platform.asset_helpers import image
-from zrag_pipeline.platform.handles import MemoryHandle
+from zrag_pipeline.platform.handles import MemoryHandle, refuse_other_questions
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
 QUESTIONS = 128
