@@ -14,7 +14,7 @@ from zrag_core.corpus.read import read_corpus
 from zrag_core.settings import CorpusSettings, Settings, load_settings
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS
+from zrag_pipeline.defs.jobs import CONFIGS, run_config
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
@@ -142,6 +142,19 @@ def test_configurations_that_are_named_exist(page):
 def test_every_configuration_and_job_is_on_its_page():
     assert {path.name for path in CONFIGS.glob("*.yaml")} <= set(quoted(DOCS / "own-corpus.md"))
     assert {job.name for job in defs.jobs} <= set(quoted(DOCS / "operations.md"))
+
+
+def test_every_system_and_every_table_is_on_its_page():
+    runs = [
+        yaml.safe_load(path.read_text("utf-8"))["resources"]["settings"]["config"] for path in CONFIGS.glob("*.yaml")
+    ]
+    systems = {system for run in runs for system in run.get("evaluation", {}).get("systems", ())}
+    assert "zrag_full_prefix" in systems
+    assert systems <= set(quoted(DOCS / "systems-and-measures.md"))
+    migrations = "".join(path.read_text("utf-8") for path in (CHECKOUT / "zrag_pipeline").rglob("migrations/*.sql"))
+    tables = set(re.findall(r"^CREATE (?:TABLE|VIEW) (\w+)", migrations, flags=re.M))
+    assert "leaderboard_all" in tables
+    assert tables <= set(quoted(DOCS / "operations.md"))
 
 
 # --- settings ----------------------------------------------------------------------------------------
