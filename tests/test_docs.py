@@ -145,9 +145,7 @@ def test_every_configuration_and_job_is_on_its_page():
 
 
 def test_every_system_and_every_table_is_on_its_page():
-    runs = [
-        yaml.safe_load(path.read_text("utf-8"))["resources"]["settings"]["config"] for path in CONFIGS.glob("*.yaml")
-    ]
+    runs = [run_config(path)["resources"]["settings"]["config"] for path in CONFIGS.glob("*.yaml")]
     systems = {system for run in runs for system in run.get("evaluation", {}).get("systems", ())}
     assert "zrag_full_prefix" in systems
     assert systems <= set(quoted(DOCS / "systems-and-measures.md"))
