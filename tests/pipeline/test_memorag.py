@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from zrag_core.memorag.memory import Spent
 from zrag_core.settings import AnswerSettings, Settings, load_settings
 from zrag_pipeline.defs.answers.answer_run import answer_evidence
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
+from zrag_pipeline.platform.handle_store import stored_handle
+from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -109,22 +112,23 @@ def test_the_spending_limit_holds_over_summaries_drafts_and_clues(own_lineage):
 
 @pytest.mark.parametrize("same_run", [True, False])
 def test_answers_may_spend_what_the_evidence_of_the_same_run_left_over(same_run):
-    handle = {"evidence_run_id": "r1" if same_run else "r0", "spent_usd": 0.75}
+    handle = EvidenceHandle("v", "q", "r1" if same_run else "r0", {}, {}, spent_usd=0.75)
     left = left_to_spend(AnswerSettings(max_cost_usd=2.0), handle, "r1")
     assert left.max_cost_usd == (1.25 if same_run else 2.0)
     assert left_to_spend(AnswerSettings(max_cost_usd=0.5), handle, "r1").max_cost_usd == (0.0 if same_run else 0.5)
 
 
-def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage):
+def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage, monkeypatch):
     """The limit is lowered where the answers are asked for, not only in theory."""
-    handle = json.loads((own_lineage.data / "handles" / "system_evidence" / "latest.json").read_text("utf-8"))
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
+    handle = stored_handle("system_evidence", EvidenceHandle)
     warehouse = Warehouse(own_lineage.data / "warehouse.duckdb")
     with serving(say) as server:
         answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
         settings = load_settings({"answers": answers})
         cache = own_lineage.data / "cache.sqlite"
-        spent = {**handle, "spent_usd": 2.0}
-        made = answer_evidence(settings, warehouse, spent, handle["evidence_run_id"], {}, cache, str)
+        spent = replace(handle, spent_usd=2.0)
+        made = answer_evidence(settings, warehouse, spent, handle.run_id, {}, cache, str)
         assert set(made.frame["error"]) == {"spending limit"}
         assert server.answered == 0
         made = answer_evidence(settings, warehouse, spent, "another run", {}, cache, str)

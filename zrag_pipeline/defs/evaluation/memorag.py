@@ -17,6 +17,7 @@ from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.memorag.memory import ClueMemory, Spent
 from zrag_core.settings import AnswerSettings, MemoragSettings, Settings
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -118,10 +119,9 @@ def sample_traces(system: MemoragSystem, questions: Sequence[Question]) -> str:
     return "\n\n".join(parts)
 
 
-def left_to_spend(settings: AnswerSettings, evidence: Mapping[str, Any], run_id: str) -> AnswerSettings:
+def left_to_spend(settings: AnswerSettings, evidence: EvidenceHandle, run_id: str) -> AnswerSettings:
     """The settings with the spending limit lowered by what the same run has spent on the evidence already."""
-    # Evidence of an earlier zRAG says nothing of it, and cost nothing.
-    spent = evidence.get("spent_usd", 0.0) if evidence["evidence_run_id"] == run_id else 0.0
+    spent = evidence.spent_usd if evidence.run_id == run_id else 0.0
     return settings.model_copy(update={"max_cost_usd": max(0.0, settings.max_cost_usd - spent)})
 
 

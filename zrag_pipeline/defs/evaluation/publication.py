@@ -15,7 +15,7 @@ from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.defs.evaluation.scores import system_metrics
-from zrag_pipeline.defs.memory.joint_memory import image
+from zrag_pipeline.platform.asset_helpers import image
 from zrag_pipeline.platform.mlflow_links import compare_url
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 from zrag_pipeline.platform.warehouse import Warehouse

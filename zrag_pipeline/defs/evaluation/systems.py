@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zrag_core.answering.ledger import SpendingLedger
@@ -16,6 +15,7 @@ from zrag_core.errors import CheckpointError
 from zrag_core.evidence import EvidenceSystem
 from zrag_core.settings import EvaluationSettings, Settings
 from zrag_pipeline.defs.evaluation.memorag import make_memorag, memorag_params
+from zrag_pipeline.platform.handles import CorpusHandle, EvidenceHandle, IndexHandle, MemoryHandle
 
 if TYPE_CHECKING:
     from zrag_core.model.store.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def reads_joint(settings: Settings) -> bool:
     return any(policy_of(name, settings) == "joint" for name in settings.evaluation.systems)
 
 
-def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str) -> None:
+def refuse_other_questions(corpus: Corpus, handle: CorpusHandle | MemoryHandle | EvidenceHandle, what: str) -> None:
     """Refuse an artefact that was made under other questions or splits of the same documents.
 
     What one set of splits trains on, another may test; such figures would not be held out.
@@ -51,7 +51,7 @@ def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str)
     Raises:
         CheckpointError: the artefact's questions version is not the corpus' present one.
     """
-    if handle["questions_version"] != questions_version(corpus.questions):
+    if handle.questions_version != questions_version(corpus.questions):
         raise CheckpointError(
             f"the {what} was made under other questions or splits of this corpus, so nothing would be held out",
             remedy="run the job `full` with one configuration",
@@ -61,20 +61,20 @@ def refuse_other_questions(corpus: Corpus, handle: Mapping[str, Any], what: str)
 def system_params(
     settings: Settings,
     *,
-    memories: Mapping[str, Mapping[str, Any]],
-    bm25: Mapping[str, Any],
-    dense: Mapping[str, Any],
+    memories: Mapping[str, MemoryHandle],
+    bm25: IndexHandle,
+    dense: IndexHandle,
 ) -> dict[str, dict[str, Any]]:
     """What tells each system from the others, as its artefacts were made (not as the settings are now)."""
-    hybrid = {**bm25["params"], **dense["params"], "rrf_k": settings.baselines.rrf_k}
+    hybrid = {**bm25.params, **dense.params, "rrf_k": settings.baselines.rrf_k}
     params = {
-        "bm25": bm25["params"],
-        "bm25_sentence": bm25["params"],
-        "dense": dense["params"],
+        "bm25": bm25.params,
+        "bm25_sentence": bm25.params,
+        "dense": dense.params,
         "hybrid": hybrid,
-        "zrag_hybrid": {**bm25["params"], "rrf_k": settings.baselines.rrf_k},
+        "zrag_hybrid": {**bm25.params, "rrf_k": settings.baselines.rrf_k},
         "memorag": {
-            **{"bm25": bm25["params"], "dense": dense["params"], "hybrid": hybrid}[settings.memorag.retriever],
+            **{"bm25": bm25.params, "dense": dense.params, "hybrid": hybrid}[settings.memorag.retriever],
             **memorag_params(settings.memorag),
             "rrf_k": settings.baselines.rrf_k,
         },
@@ -83,14 +83,14 @@ def system_params(
     return {name: _memory_params(name, settings, memories) | params.get(name, {}) for name in names}
 
 
-def _memory_params(name: str, settings: Settings, memories: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _memory_params(name: str, settings: Settings, memories: Mapping[str, MemoryHandle]) -> dict[str, Any]:
     policy = policy_of(name, settings)
     if policy is None:
         return {}
     free = name.endswith("_free") or name in ("zrag_full_prefix", "memorag")
     return {
-        **memories[policy]["params"],
-        "checkpoint_id": memories[policy]["checkpoint_id"],
+        **memories[policy].params,
+        "checkpoint_id": memories[policy].checkpoint_id,
         "k": "all" if name == "zrag_full_prefix" else settings.decoding.routed_documents,
         "decode": "free" if free else "constrained",
     }
@@ -115,9 +115,9 @@ def make_systems(
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
     *,
-    memories: Mapping[str, Mapping[str, Any]],
-    bm25: Mapping[str, Any],
-    dense: Mapping[str, Any],
+    memories: Mapping[str, MemoryHandle],
+    bm25: IndexHandle,
+    dense: IndexHandle,
     ledger: SpendingLedger,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Callable[[], EvidenceSystem]]:
@@ -142,14 +142,14 @@ def make_systems(
     used = {policy: memories[policy] for name in names if (policy := policy_of(name, settings)) is not None}
     artefacts = [(f"checkpoint of policy {policy}", handle) for policy, handle in used.items()]
     for what, handle in (*artefacts, ("BM25 index", bm25), ("dense index", dense)):
-        if handle["corpus_version"] != version:
+        if handle.corpus_version != version:
             raise CheckpointError(
                 f"the {what} was made from corpus {handle['corpus_version']}, the corpus is now {version}",
                 remedy="run the job `full` with the same configuration, or materialise what is stale",
             )
     for policy, handle in used.items():
         refuse_other_questions(corpus, handle, f"checkpoint of policy {policy}")
-        if handle["folder"] is None:
+        if handle.checkpoint is None:
             raise CheckpointError(
                 f"there is no checkpoint of policy {policy}, which a system of this run reads",
                 where="evaluation.systems",
@@ -160,7 +160,7 @@ def make_systems(
     def checkpoint(name: str) -> Checkpoint:
         from zrag_core.model.store.checkpoint import load_checkpoint
 
-        return load_checkpoint(Path(used[policy_of(name, settings)]["folder"]), device=settings.backbone.device)
+        return load_checkpoint(used[policy_of(name, settings)].checkpoint.folder, device=settings.backbone.device)
 
     def memory(name: str) -> EvidenceSystem:
         from zrag_core.model.inference.memory_system import MemorySystem
@@ -187,10 +187,10 @@ def make_systems(
         return make_memorag(settings, corpus, retriever, checkpoint=loaded, ledger=ledger, environ=environ)
 
     def passages() -> Bm25System:
-        return Bm25System(Bm25Index.load(Path(bm25["passage"])), documents)
+        return Bm25System(Bm25Index.load(bm25.folders["passage"]), documents)
 
     def vectors() -> DenseSystem:
-        return DenseSystem(DenseIndex.load(Path(dense["folder"])), documents)
+        return DenseSystem(DenseIndex.load(dense.folders["passage"]), documents)
 
     by_question = {target.id: target for target in targets}
     makers: dict[str, Callable[[], EvidenceSystem]] = {
@@ -198,7 +198,7 @@ def make_systems(
         "zrag_full_prefix": full_prefix,
         "memorag": memorag,
         "bm25": passages,
-        "bm25_sentence": lambda: Bm25SentenceSystem(Bm25Index.load(Path(bm25["sentence"])), documents),
+        "bm25_sentence": lambda: Bm25SentenceSystem(Bm25Index.load(bm25.folders["sentence"]), documents),
         "dense": vectors,
         "hybrid": lambda: HybridSystem([passages(), vectors()], documents, rrf_k=settings.baselines.rrf_k),
         "closed_book": ClosedBookSystem,
