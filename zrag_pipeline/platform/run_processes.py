@@ -28,7 +28,10 @@ def fail_lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
         process = _own_process(run) or _started_process(instance, run)
         # It may have ended well a moment ago: its state is looked at again once the process is known to be gone.
-        if process is not None and not _lives(*process) and not instance.get_run_by_id(run.run_id).is_finished:
+        if process is None or _lives(*process):
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is not None and not now.is_finished:
             instance.report_run_failed(run, "Its process is gone: it was killed, or the machine was restarted.")
             lost.append(run)
     return lost
@@ -56,8 +59,9 @@ def _started_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, f
         return None
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.get_dagster_event()
-        if event.message and event.message.startswith(_STARTED):
-            return int(event.engine_event_data.metadata["pid"].value), entry.timestamp
+        pid = event.engine_event_data.metadata.get("pid")
+        if event.message and event.message.startswith(_STARTED) and pid is not None:
+            return int(str(pid.value)), entry.timestamp
     return None
 
 

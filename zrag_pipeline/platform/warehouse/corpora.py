@@ -74,7 +74,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
     ).fetchall()
     questions = con.execute(
         """SELECT question_id, question, golden_answers, document_ids, evidence, split, question_type, language,
-            fact_id, metadata
+            fact_id
         FROM questions WHERE corpus_version = ? ORDER BY position""",
         [corpus_version],
     ).fetchall()
@@ -83,7 +83,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         documents=tuple(Document(*row) for row in documents),
         questions=tuple(
             Question(id_, text, tuple(answers), tuple(ids), *rest, metadata=json.loads(metadata))
-            for id_, text, answers, ids, *rest, metadata in questions
+            for id_, text, answers, ids, metadata, *rest in questions
         ),
         notes=tuple(summary[1]),
     )
