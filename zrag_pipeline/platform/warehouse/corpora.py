@@ -73,7 +73,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         [corpus_version],
     ).fetchall()
     questions = con.execute(
-        """SELECT question_id, question, golden_answers, document_ids, evidence, split, question_type, language,
+        """SELECT question_id, question, golden_answers, document_ids, metadata, evidence, split, question_type, language,
             fact_id
         FROM questions WHERE corpus_version = ? ORDER BY position""",
         [corpus_version],
