@@ -13,7 +13,7 @@ from zrag_core.answering.choice import judge_settings
 from zrag_core.corpus.source import names_dataset
 from zrag_core.errors import ProblemList, ZragError
 from zrag_core.settings import Settings, TinySettings
-from zrag_pipeline.defs.evaluation.systems import policy_of
+from zrag_core.systems import system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
@@ -78,7 +78,7 @@ def _corpus(settings: Settings) -> Iterator[str]:
 
 
 def _memory(settings: Settings) -> Iterator[str]:
-    wanted = [name for name in settings.evaluation.systems if policy_of(name, settings) == "separated"]
+    wanted = [name for name in settings.evaluation.systems if system_spec(name, settings).policy == "separated"]
     if settings.memory.policy == "joint" and wanted:
         yield (
             f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
