@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from zrag_core.evaluation.rouge import rouge_l
+from zrag_core.evaluation.metrics.rouge import rouge_l
 from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.checks.catalog import judged

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,8 +17,8 @@ from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.runner import run_checks
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import Settings
-from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
-from zrag_pipeline.defs.memory.joint_memory import image
+from zrag_pipeline.platform.asset_helpers import image
+from zrag_pipeline.platform.handles import MemoryHandle, refuse_other_questions
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
 QUESTIONS = 128
@@ -51,13 +50,11 @@ class CheckedMemory:
         return {_label(row.check_name, row.parameter, "_"): row.value for row in rows}
 
 
-def check_memory(
-    handle: Mapping[str, Any], corpus: Corpus, settings: Settings, log: Callable[[str], None]
-) -> CheckedMemory:
+def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: Callable[[str], None]) -> CheckedMemory:
     """Load the checkpoint that a handle names and run all checks on it.
 
     Args:
-        handle: of the assets `memory` or `joint_memory`, with a folder.
+        handle: of the assets `memory` or `joint_memory`, with a checkpoint.
         corpus: the checkpoint's, with the questions of today.
         log: called with a line for each check.
 
@@ -68,7 +65,8 @@ def check_memory(
 
     refuse_other_questions(corpus, handle, "checkpoint")
     torch.set_num_threads(settings.training.threads)
-    checkpoint = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
+    assert handle.checkpoint is not None
+    checkpoint = load_checkpoint(handle.checkpoint.folder, device=settings.backbone.device)
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
     checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
     policy = checkpoint.settings.memory.policy
@@ -77,7 +75,7 @@ def check_memory(
     found = run_checks(MEMORY_CHECKS, probe, lambda line: log(f"{policy}: {line}"))
     checks = pd.DataFrame([asdict(check) for check in found], columns=list(MemoryCheck.__dataclass_fields__))
     plots = memory_plots(checks, probe.nll, policy)
-    return CheckedMemory(handle["checkpoint_id"], policy, dict(handle["params"]), checks, plots, len(probe.asked))
+    return CheckedMemory(handle.checkpoint.checkpoint_id, policy, dict(handle.params), checks, plots, len(probe.asked))
 
 
 def check_rows(memories: Sequence[CheckedMemory]) -> list[dict[str, Any]]:
