@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
@@ -113,10 +114,11 @@ def _reader(arguments: argparse.Namespace) -> Reader:
 
 def _batches(size: int) -> Iterator[list[str]]:
     """Questions from standard input as they come: what is there already is asked together, at most `size` at once."""
+    standard_input = cast(io.BufferedReader, sys.stdin.buffer)
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest = ""
     while True:
-        chunk = sys.stdin.buffer.read1(_CHUNK)
+        chunk = standard_input.read1(_CHUNK)
         try:
             rest += decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import dagster as dg
 from dagster import DagsterEventType as Type
@@ -67,11 +67,11 @@ class ConsoleFormatter(logging.Formatter):
         return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
 
     def _event_text(self, event: dg.DagsterEvent, record: logging.LogRecord) -> str | None:
-        kind, data = event.event_type, event.event_specific_data
-        match kind:
+        data: Any = event.event_specific_data  # what kind of data, the kind of event tells
+        match event.event_type:
             case Type.RUN_START:
                 self._run_started = record.created
-                return f"run {record.dagster_meta['run_id']} started"
+                return f"run {cast(Any, record).dagster_meta['run_id']} started"
             case Type.RUN_SUCCESS:
                 return f"run succeeded{self._run_time(record)}"
             case Type.RUN_CANCELED:
@@ -155,11 +155,12 @@ def _check_steps(job: dg.JobDefinition | None) -> set[str]:
 
 def _asset_of(event: dg.DagsterEvent) -> str | None:
     """Return the key of the asset that an event is about."""
+    data: Any = event.event_specific_data
     match event.event_type:
         case Type.ASSET_MATERIALIZATION:
-            return event.event_specific_data.materialization.asset_key.to_user_string()
+            return data.materialization.asset_key.to_user_string()
         case Type.ASSET_CHECK_EVALUATION:
-            return event.event_specific_data.asset_key.to_user_string()
+            return data.asset_key.to_user_string()
         case _:
             return None
 

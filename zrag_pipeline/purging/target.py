@@ -143,8 +143,8 @@ def _records(warehouse: Warehouse, champions: Sequence[Champion], overlays: Mapp
         document = Document(*row)
         records.append(_Record(name, version, newest and not overlays[name].removes(document), document))
     for place, champion in enumerate(champions):
-        rows = read_rows(champion.folder / "documents.jsonl")
-        records += [_Record(champion.corpus, champion.corpus_version, place == 0, document) for document in rows]
+        held = read_rows(champion.folder / "documents.jsonl")
+        records += [_Record(champion.corpus, champion.corpus_version, place == 0, document) for document in held]
     for name, overlay in overlays.items():
         records += [_Record(name, "", True, document) for document in overlay.added]
     return records

@@ -137,7 +137,7 @@ def _mark_questions(con: duckdb.DuckDBPyConnection, target: Target) -> None:
 
 
 def _delete(con: duckdb.DuckDBPyConnection, table: str, where: str, *params: Any) -> int:
-    (count,) = con.execute(f"DELETE FROM {table} AS t WHERE {where}", list(params)).fetchone()
+    ((count,),) = con.execute(f"DELETE FROM {table} AS t WHERE {where}", list(params)).fetchall()
     return count
 
 

@@ -17,7 +17,6 @@ from zrag_core.settings import Settings
 from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Decision, Watch, decide
 from zrag_pipeline.defs.automation.runs import (
     CHANGE_TAG,
-    fail_lost_runs,
     going_runs,
     memory_runs,
     newest_report,
@@ -25,6 +24,7 @@ from zrag_pipeline.defs.automation.runs import (
 )
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, observation
 from zrag_pipeline.defs.jobs import evaluate, full, run_config, update_memory
+from zrag_pipeline.platform.run_processes import fail_lost_runs
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 

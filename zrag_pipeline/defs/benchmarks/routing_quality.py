@@ -10,7 +10,7 @@ from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
-from zrag_core.evaluation.retrieval import recall_at, reciprocal_rank
+from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.decoder import route

@@ -16,8 +16,7 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evidence import fill_budget
+from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.model.checks.probe import held_out
 from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
 from zrag_core.model.inference.memory_system import MemorySystem
@@ -153,5 +152,5 @@ class _Almanac:
 
 def _covered(system: MemorySystem, questions: Sequence[Question]) -> float:
     pairs = zip(questions, system.retrieve(questions), strict=True)
-    found = [answer_coverage(fill_budget(r, _BUDGET).text, q.golden_answers, q.language) for q, r in pairs]
+    found = [coverage_at(question, retrieved, _BUDGET) for question, retrieved in pairs]
     return sum(map(bool, found)) / len(found)

@@ -9,9 +9,9 @@ import dagster as dg
 import pandas as pd
 
 from zrag_core.evaluation.comparison_report import comparisons_markdown
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.headline import COLUMNS
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
+from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.settings import EvaluationSettings
 from zrag_core.systems import SYSTEMS
@@ -27,7 +27,7 @@ _TOLERANCE = 0.05
 def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
     """Replace the leaderboard rows of this run and these readers."""
     stored = frame.drop(columns=[c for c in ("evidence_tokens_low", "evidence_tokens_high") if c in frame])
-    stored = stored.assign(run_id=run_id, metric_version=str(METRIC_VERSION))
+    stored = stored.assign(run_id=run_id, metric_version=metric_version())
     for reader in readers:
         rows = stored[stored["reader"] == reader]
         warehouse.replace_rows("leaderboard_entries", rows, {"run_id": run_id, "reader": reader})

@@ -12,9 +12,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
 from zrag_core.evaluation.memory_plots import memory_plots
+from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
@@ -191,7 +191,7 @@ def _facts(settings: Settings, evidence_run: str) -> dict[str, str]:
         "policy": settings.memory.policy,
         "backbone": settings.backbone.name,
         "commit": git_sha() or "not run from a git checkout",
-        "metric version": str(METRIC_VERSION),
+        "metric version": metric_version(),
         "Dagster run of the evidence": evidence_run,
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }
