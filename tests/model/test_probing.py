@@ -145,7 +145,7 @@ def test_a_smaller_memory_routes_as_if_the_others_had_never_been_written(separat
     kept = [1, 3, 4, 8]
     whole = separated.model
     whole.spans[::2] = whole.spans[::2].clamp(max=0)  # every other document is a single span
-    small = MemoryModel(whole.backbone, separated.settings.memory, len(kept)).eval()
+    small = MemoryModel(whole.backbone, separated.settings.separated, len(kept)).eval()
     theta = {k: v for k, v in whole.state_dict().items() if k not in ("z", "spans", "lexical", "frequency")}
     small.load_state_dict(theta, strict=False)
     small.remember([DOCUMENTS[row] for row in kept], whole.z[kept], whole.spans[kept])

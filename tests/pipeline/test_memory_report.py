@@ -32,7 +32,7 @@ NAMES = list(THRESHOLDS)
 def place(tmp_path_factory):
     """A data folder with a corpus in the warehouse and an untrained joint checkpoint."""
     data = tmp_path_factory.mktemp("data") / "자료 1"
-    raw = {**SETTINGS, "memory": {**SETTINGS["memory"], "policy": "joint"}}
+    raw = {**SETTINGS, "memory": {"policy": "joint"}}
     settings = load_settings(raw)
     corpus = generate_almanac(n_documents=12, language="en", seed=0)
     version = corpus_version(corpus.documents)
@@ -40,7 +40,7 @@ def place(tmp_path_factory):
     data.mkdir()
     warehouse.save_corpus(version, corpus)
     backbone = create_backbone(settings.backbone, [document.contents for document in corpus.documents], seed=0)
-    model = initialise(backbone, settings.memory, corpus.documents, seed=0).eval()
+    model = initialise(backbone, settings.joint, corpus.documents, seed=0).eval()
     folder = data / "checkpoints" / "joint-1"
     folder.parent.mkdir()
     save_checkpoint(folder, model, corpus.documents, settings, checkpoint_id="joint-1", metrics={})

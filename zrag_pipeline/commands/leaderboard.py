@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import typing
 
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.commands.arguments import Commands, add_command
@@ -38,7 +37,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     """
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_text
-    from zrag_core.settings import System
+    from zrag_core.systems import SYSTEMS
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -60,7 +59,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         raise WarehouseError(
             f"corpus version '{corpus_version}' has not been evaluated", remedy=f"known: {', '.join(known) or 'none'}"
         )
-    order = typing.get_args(System)
+    order = list(SYSTEMS)
     compared = newest_comparisons(warehouse, corpus_version)
     if markdown:
         print(leaderboard_markdown(frame, systems=order))

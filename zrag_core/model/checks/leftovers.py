@@ -57,7 +57,7 @@ def traces_of_removed(former: Checkpoint, remaining: Sequence[Document]) -> list
         document = former.documents[row]
         found += _text_traces(document, said)
         found += _slot_traces(former, row, said)
-        width = former.settings.memory.title_width
+        width = former.settings.separated.title_width
         key = former.model.lexical[row]
         if document.text not in texts:
             found += _number_traces(document, "words", key[width:])

@@ -62,7 +62,7 @@ class Probe:
         self.batch_size = batch_size
         self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
         rows = {document.id: row for row, document in enumerate(self.documents)}
-        encode, longest = self.model.backbone.encode, checkpoint.settings.training.query_tokens
+        encode, longest = self.model.backbone.encode, checkpoint.settings.joint.query_tokens
         asked = [
             Asked(
                 question,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
 from zrag_core.corpus.almanac import generate_almanac
@@ -72,7 +73,8 @@ def _unit(metric: str) -> str:
 
 
 def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tuple[str, str, float]]:
-    model, _ = load_skill(skill, 0, keys=settings.memory, device=settings.backbone.device)
+    torch.set_num_threads(settings.backbone.threads)
+    model = load_skill(skill, keys=settings.separated, device=settings.backbone.device).model
     targets = build_targets(corpus, settings.targets, 0)
     written = write_documents(model, corpus.documents, targets, settings.writing)
     model.remember(corpus.documents, written.z, written.spans)
@@ -83,7 +85,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
         yield "memory", check.check_name, check.value
     asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
     unanswerable = _sample(settings, corpus, None)
-    threads = settings.writing.threads
+    threads = settings.backbone.threads
     systems: list[EvidenceSystem] = [
         MemorySystem("zrag", checkpoint, settings.decoding, threads=threads),
         MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),

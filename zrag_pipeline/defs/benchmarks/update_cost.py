@@ -64,8 +64,8 @@ class _Almanac:
 
     def figures(self) -> Iterator[tuple[str, str, float]]:
         """(system, metric, value) of everything that is measured."""
-        torch.set_num_threads(self.settings.writing.threads)
-        load_skill(self.skill.folder, 0, device="cpu")  # what is imported on the way is no part of it
+        torch.set_num_threads(self.settings.backbone.threads)
+        load_skill(self.skill.folder, device="cpu")  # what is imported on the way is no part of it
         times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
         for name in times[0]:
             yield "memory", name, statistics.median(time[name] for time in times)
@@ -91,12 +91,12 @@ class _Almanac:
     def _write(self, documents: Sequence[Document]) -> dict[str, float]:
         began = time.perf_counter()
         device = self.settings.backbone.device
-        model, config = load_skill(self.skill.folder, 0, keys=self.settings.memory, device=device)
+        skill = load_skill(self.skill.folder, keys=self.settings.separated, device=device)
+        model = skill.model
         written = write_documents(model, documents, self.targets, self.settings.writing)
         model.remember(documents, written.z, written.spans)
-        origin = Origin(config["skill_id"], self.skill.digest, self.settings.writing, hash_rows(written.studied))
-        stored = self.settings.model_copy(update={"memory": model.settings})
-        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), stored, {}, origin)
+        origin = Origin(skill.id, self.skill.digest, self.settings.writing, hash_rows(written.studied))
+        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), skill.settings, {}, origin)
         self._save(checkpoint, "written")
         return {"rewrite_seconds": time.perf_counter() - began}
 
@@ -138,7 +138,7 @@ class _Almanac:
                 grown,
                 self.settings.decoding,
                 free=system == "zrag_free",
-                threads=self.settings.writing.threads,
+                threads=self.settings.backbone.threads,
             )
             covered = {name: _covered(reader, questions) for name, questions in groups.items()}
             for name, value in covered.items():

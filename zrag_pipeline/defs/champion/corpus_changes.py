@@ -117,6 +117,8 @@ def change_corpus(
         CheckpointError: the memory cannot be updated (policy `joint`, or an older format); nothing is recorded then.
         CorpusError: nothing would be left in the corpus.
     """
+    import torch
+
     from zrag_core.corpus.version import corpus_version
     from zrag_core.model.store.checkpoint import memory_id, save_checkpoint
     from zrag_core.model.store.update import update_memory
@@ -135,6 +137,7 @@ def change_corpus(
             remedy="change the corpus itself and run the job `full`",
         )
     save_overlay(folder, overlay)
+    torch.set_num_threads(checkpoint.settings.backbone.threads)
     updated = update_memory(checkpoint, after.documents, targets, origin.writing, on_progress=on_progress)
     if updated.change.empty:
         return Applied(checkpoint.id, updated.change, time.perf_counter() - started, 0)
@@ -142,7 +145,7 @@ def change_corpus(
     with warehouse.write() as con:
         corpora.save_corpus(con, version, after)
         corpora.save_targets(con, version, targets)
-    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings.memory, origin.writing)
+    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings, origin.writing)
     metrics = {
         "documents": len(after.documents),
         "documents_written": len(updated.rewritten),

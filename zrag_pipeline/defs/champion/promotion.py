@@ -300,5 +300,5 @@ def _challenge(
         budget=min(settings.evaluation.budgets),
         margin=100 * settings.updates.non_inferiority,
         confidence=settings.evaluation.confidence,
-        threads=settings.training.threads,
+        threads=settings.backbone.threads,
     )

@@ -66,7 +66,7 @@ def report_update(
     """
     import torch
 
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     assert handle.checkpoint is not None
     checkpoint = _load(handle.checkpoint, settings)
     corpus = warehouse.load_corpus(handle.corpus_version)

@@ -178,7 +178,7 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
 
 
 def _seeds(settings: Settings) -> str:
-    seeds = {"training": settings.training.seed, "evaluation": settings.evaluation.seed}
+    seeds = {"training": settings.joint.seed, "evaluation": settings.evaluation.seed}
     if settings.corpus.format == "almanac":
         seeds = {"almanac": settings.corpus.almanac.seed, **seeds}
     return ", ".join(f"{name} {seed}" for name, seed in seeds.items())
