@@ -37,7 +37,7 @@ test-gpu: $(READY)  ## Run the tests that need CUDA
 	@$(BIN)/python -m pytest -m gpu
 
 ui: $(READY)  ## Start Dagster (UI and daemon) and MLflow on loopback; stop with Ctrl-C
-	@$(BIN)/python -m zrag_pipeline.commands.ui
+	@$(BIN)/zrag ui
 
 lint: $(READY)  ## Check style, types and what imports what
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

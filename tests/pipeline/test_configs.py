@@ -11,7 +11,8 @@ from zrag_core.corpus.read import read_corpus
 from zrag_core.settings import CorpusSettings, Settings, SkillSettings, load_settings
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS, run_config
+from zrag_pipeline.defs.jobs import run_config
+from zrag_pipeline.platform.paths import CONFIGS
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
