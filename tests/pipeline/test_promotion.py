@@ -16,6 +16,7 @@ from zrag_pipeline.defs.champion import promotion
 from zrag_pipeline.defs.champion.promotion import Decision, carry_out, decide, decision_rows, promote, roll_back
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, write_champion
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -36,7 +37,7 @@ def handle(data, name):
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}"}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    return {"checkpoint_id": name, "folder": str(folder), "corpus_version": f"corpus-of-{name}"}
+    return CheckpointReference(name, folder, f"corpus-of-{name}")
 
 
 def result(low, system="zrag"):

@@ -66,7 +66,8 @@ def _describe(field: FieldInfo) -> str | None:
     if (section := _section(field)) is not None:
         return section.__doc__
     facts = []
-    choices = _choices(field.annotation)
+    registered = field.json_schema_extra.get("enum") if isinstance(field.json_schema_extra, dict) else None
+    choices = registered or _choices(field.annotation)
     if choices:
         facts.append(f"one of {', '.join(map(str, choices))}")
     facts.append(f"default: {json.dumps(field.default, ensure_ascii=False)}")

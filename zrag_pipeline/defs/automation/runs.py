@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Sequence
 
@@ -12,7 +10,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, Ru
 
 from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, READ_TAG
-from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.handle_store import stored_handle
+from zrag_pipeline.platform.handles import UpdateReportHandle
 
 CHANGE_TAG = "zrag.change"
 GOING = (
@@ -91,8 +90,5 @@ def _facts(run: DagsterRun) -> RunFacts:
 
 def _read_report(run_id: str) -> Report:
     """The update's own report; one that is not there (pruned, or another version) asks for nothing."""
-    path = paths.data_path() / "handles" / "update_report" / f"{run_id}.json"
-    reasons: Sequence[str] = ()
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        reasons = json.loads(path.read_text(encoding="utf-8"))["retrain_reasons"] or ()
-    return Report(run_id, tuple(map(str, reasons)))
+    report = stored_handle("update_report", UpdateReportHandle, run_id)
+    return Report(run_id, () if report is None else report.retrain_reasons)

@@ -49,7 +49,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 )
 def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the corpus and at the runs, and start what is needed."""
-    from zrag_pipeline.defs.evaluation.systems import reads_joint
+    from zrag_core.systems import policies_read
 
     name = _config_name()
     try:
@@ -73,7 +73,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         now=now,
         settle_seconds=settings.updates.settle_seconds,
         # An update leaves the policy joint out, and the evaluation after it would lack that checkpoint.
-        updatable=settings.memory.policy == "separated" and not reads_joint(settings),
+        updatable=settings.memory.policy == "separated" and "joint" not in policies_read(settings),
     )
     return dg.SensorResult(
         run_requests=None if decision.job is None else [_request(decision, config)],

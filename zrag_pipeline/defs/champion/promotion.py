@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from zrag_pipeline.platform.champion_file import (
     write_champion,
     write_champions,
 )
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.registry import write_decoding
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -59,7 +60,7 @@ class Decision:
 
 
 def decide(
-    handle: Mapping[str, Any],
+    made: CheckpointReference,
     failed_checks: Sequence[str],
     corpus: Corpus,
     settings: Settings,
@@ -72,11 +73,10 @@ def decide(
     the model's own words. Without a champion, or without such questions (another corpus), the checks decide alone.
 
     Args:
-        handle: of the asset `memory`, with a folder.
         failed_checks: names of the checks that the checkpoint fails.
         corpus: its corpus.
     """
-    checkpoint_id, failed = handle["checkpoint_id"], tuple(dict.fromkeys(failed_checks))
+    checkpoint_id, failed = made.checkpoint_id, tuple(dict.fromkeys(failed_checks))
     champion = _present_champion(log)
     before = None if champion is None else champion.checkpoint_id
     if before == checkpoint_id:
@@ -91,7 +91,7 @@ def decide(
         return Decision(checkpoint_id, before, False, f"memory checks fail: {', '.join(failed)}", failed_checks=failed)
     if champion is None:
         return Decision(checkpoint_id, None, True, "the first one, and no memory check fails")
-    results = _challenge(handle, champion, corpus, settings)
+    results = _challenge(made, champion, corpus, settings)
     if not results:
         reason = (
             f"no memory check fails, and no held-out question can be asked of {before} (corpus {champion.corpus}) too"
@@ -105,7 +105,7 @@ def decide(
 
 
 def carry_out(
-    decision: Decision, handle: Mapping[str, Any], corpus: Corpus, settings: Settings, tracking: Tracking
+    decision: Decision, made: CheckpointReference, corpus: Corpus, settings: Settings, tracking: Tracking
 ) -> Decision:
     """Make the checkpoint the champion if that is what was decided, and nothing has happened meanwhile.
 
@@ -125,7 +125,7 @@ def carry_out(
             reason = "documents were added or removed by a command during this run; the next one has them"
             return replace(decision, promoted=False, reason=reason)
         if champion is None or champion.checkpoint_id != decision.checkpoint_id:
-            promote(handle, corpus.name, settings, decision.reason, tracking, corpus)
+            promote(made, corpus.name, settings, decision.reason, tracking, corpus)
         else:
             if not decision.failed_checks:
                 write_champion(replace(champion, proven=True))
@@ -135,7 +135,7 @@ def carry_out(
 
 
 def promote(
-    handle: Mapping[str, Any],
+    made: CheckpointReference,
     corpus_name: str,
     settings: Settings,
     reason: str,
@@ -145,17 +145,16 @@ def promote(
     """Make a checkpoint the champion: the pointer file first, which `zrag ask` reads, then the registry's alias.
 
     Args:
-        handle: of the asset `memory`: checkpoint_id, folder and corpus_version.
         settings: how it is to be read: `decoding` and `backbone.device`.
         corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
     """
     decoding = settings.decoding.model_dump(mode="json")
     if corpus is not None and not decoding["least_confidence"]:
-        decoding["least_confidence"] = _least_confidence(Path(handle["folder"]), corpus, settings)
+        decoding["least_confidence"] = _least_confidence(made.folder, corpus, settings)
     champion = Champion(
-        checkpoint_id=handle["checkpoint_id"],
-        folder=Path(handle["folder"]),
-        corpus_version=handle["corpus_version"],
+        checkpoint_id=made.checkpoint_id,
+        folder=made.folder,
+        corpus_version=made.corpus_version,
         corpus=corpus_name,
         decoding=decoding,
         backbone_device=settings.backbone.device,
@@ -181,8 +180,8 @@ def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> C
     if known is not None:
         settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
     names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [config["corpus_version"]])["name"]
-    handle = {**config, "folder": folder}
-    return promote(handle, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking)
+    made = CheckpointReference(config["checkpoint_id"], folder, config["corpus_version"])
+    return promote(made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking)
 
 
 def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
@@ -283,13 +282,13 @@ def _least_confidence(folder: Path, corpus: Corpus, settings: Settings) -> float
 
 
 def _challenge(
-    handle: Mapping[str, Any], champion: Champion, corpus: Corpus, settings: Settings
+    made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
     from zrag_core.model.checks.challenge import challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
-    memories = [load_checkpoint(Path(folder), device=device) for folder in (handle["folder"], champion.folder)]
+    memories = [load_checkpoint(folder, device=device) for folder in (made.folder, champion.folder)]
     limit = min(_QUESTIONS, settings.evaluation.limit_questions or _QUESTIONS)
     questions = shared_questions(*memories, corpus.questions, limit)
     if not questions:
