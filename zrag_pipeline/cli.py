@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.commands import add, ask, champion, documents, leaderboard, remove, where
+from zrag_pipeline.commands import add, ask, champion, documents, leaderboard, promote, remove, rollback, where
 
-_COMMANDS = (ask, documents, add, remove, champion, leaderboard, where)  # in the order of the help
+_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where)  # in the order of the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Model: whether the new checkpoint becomes the champion, the one that people ask."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -42,7 +43,8 @@ def champion(
     import pandas as pd
 
     from zrag_core.errors import CheckpointError
-    from zrag_pipeline.defs.champion.promotion import carry_out, decide, decision_rows, failed_checks
+    from zrag_pipeline.defs.champion.decision import Candidate, decide, failed_checks
+    from zrag_pipeline.defs.champion.promotion import carry_out
 
     loaded, version, run_id = settings.load(), memory["corpus_version"], context.run.run_id
     if memory["folder"] is None:
@@ -64,9 +66,10 @@ def champion(
     sections = ["updates", "decoding", "evaluation"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         failed = failed_checks(warehouse, runs, checkpoint_id)
-        decision = decide(memory, failed, corpus, loaded, context.log.info)
-        decision = carry_out(decision, memory, corpus, loaded, tracking)
-        rows = decision_rows(decision, version, loaded.updates.non_inferiority)
+        candidate = Candidate(checkpoint_id, Path(memory["folder"]), version, corpus.name)
+        decision = decide(candidate, failed, corpus, loaded, context.log.info)
+        decision = carry_out(decision, candidate, corpus, loaded, tracking)
+        rows = decision.rows(version, loaded.updates.non_inferiority)
         warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
         for result in decision.results:
             compared = result.comparison

@@ -17,7 +17,7 @@ from zrag_core.model.checks.update_checks import drift_figures, run_update_check
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.model.store.update import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
-from zrag_pipeline.defs.champion.promotion import ONLY_WARN
+from zrag_pipeline.defs.champion.decision import ONLY_WARN
 from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.warehouse import Warehouse

@@ -7,6 +7,7 @@ import dagster as dg
 
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import OWNERS, is_update, link, tracked
+from zrag_pipeline.platform.model_registry import JOINT_MODEL, MODEL, ModelRegistry
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -130,7 +131,7 @@ def memory(
         run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="writing")
         made = write_memory(loaded, warehouse, version, skill, context.log.info, update=is_update(context))
         run.log_metrics(made.metrics)
-        registered = tracking.register(run, "zrag", made.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, MODEL, made.folder, tags={"corpus_version": version})
     return dg.MaterializeResult(
         value={
             **handle,
@@ -145,7 +146,7 @@ def memory(
             "folder": dg.MetadataValue.path(str(made.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.numbers_per_document,
-            "registered_model": f"zrag version {registered}",
+            "registered_model": f"{MODEL} version {registered}",
             **made.metrics,
             **link(run),
         },
@@ -187,7 +188,7 @@ def joint_memory(
         made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
         run.log_metrics(made.metrics)
         run.log_figure(made.curves, "training_curves.png")
-        registered = tracking.register(run, "zrag-joint", made.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, JOINT_MODEL, made.folder, tags={"corpus_version": version})
     return dg.MaterializeResult(
         value={
             "corpus_version": version,
@@ -201,7 +202,7 @@ def joint_memory(
             "folder": dg.MetadataValue.path(str(made.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.shape[1] * made.shape[2],
-            "registered_model": f"zrag-joint version {registered}",
+            "registered_model": f"{JOINT_MODEL} version {registered}",
             "training_curves": made.curves_markdown,
             **made.metrics,
             **link(run),
