@@ -39,8 +39,10 @@ test-gpu: $(READY)  ## Run the tests that need CUDA
 ui: $(READY)  ## Start Dagster (UI and daemon) and MLflow on loopback; stop with Ctrl-C
 	@$(BIN)/python -m zrag_pipeline.commands.ui
 
-lint: $(READY)  ## Check style
+lint: $(READY)  ## Check style, types and what imports what
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 clean:  ## Remove the virtual environment (data and runs stay)
 	rm -rf $(VENV)

@@ -34,7 +34,7 @@ def test_a_name_is_registered_once():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ZragError, match="unknown thing 'alfa'.*did you mean 'alpha'"):
+    with pytest.raises(ZragError, match=r"unknown thing 'alfa'.*did you mean 'alpha'"):
         things()["alfa"]
     with pytest.raises(ZragError, match="known: zeta, alpha"):
         things()["q"]

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from zrag_core.errors import ProblemList, SettingsError
+from zrag_core.corpus_formats import FORMATS
+from zrag_core.errors import ProblemList, SettingsError, ZragError
 
 System = Literal[
     "zrag",
@@ -102,8 +103,8 @@ def from_environment(value: Any) -> Any:
 class CorpusSettings(Section):
     """Where documents and questions come from."""
 
-    format: Literal["auto", "almanac", "native", "squad", "hotpotqa", "texts", "huggingface"] = Field(
-        "almanac", description="`auto` recognises what `location` holds"
+    format: str = Field(
+        "almanac", description="`auto` recognises what `location` holds", json_schema_extra={"enum": [*FORMATS]}
     )
     location: str | None = Field(
         None,
@@ -123,6 +124,14 @@ class CorpusSettings(Section):
     almanac: AlmanacSettings = AlmanacSettings()
     huggingface: HuggingFaceSettings = HuggingFaceSettings()
 
+    @field_validator("format")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        try:
+            return FORMATS[value].name
+        except ZragError as error:
+            raise ValueError(str(error)) from None
+
     @field_validator("location", mode="before")
     @classmethod
     def _from_environment(cls, value: Any) -> Any:
@@ -130,7 +139,7 @@ class CorpusSettings(Section):
 
     @model_validator(mode="after")
     def _has_location(self) -> CorpusSettings:
-        if self.format != "almanac" and not self.location:
+        if FORMATS[self.format].summary and not self.location:
             raise ValueError(f"format '{self.format}' needs a location (a path or a dataset name)")
         return self
 

@@ -11,6 +11,7 @@ from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.separated_memory import write_memory
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, write_champion
+from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.warehouse import Warehouse
 
 TEXTS = {
@@ -37,12 +38,8 @@ def make_champion(steps: int = 0) -> Champion:
     warehouse.save_corpus(version, CORPUS)
     warehouse.save_targets(version, build_targets(CORPUS, settings.targets, 0))
     folder = shipped_skill()
-    skill = {
-        "skill_id": read_skill_config(folder)["skill_id"],
-        "folder": str(folder),
-        "digest": checkpoint_digest(folder),
-    }
-    made = write_memory(settings, warehouse, version, skill, lambda line: None)
+    skill = SkillReference(read_skill_config(folder)["skill_id"], folder, checkpoint_digest(folder))
+    made = write_memory(settings, warehouse, version, skill, lambda line: None).checkpoint
     now = datetime.now(UTC).isoformat(timespec="seconds")
     champion = Champion(made.checkpoint_id, made.folder, version, CORPUS.name, {}, "cpu", now, "a test")
     write_champion(champion)

@@ -203,7 +203,7 @@ def test_drift_starts_the_whole_lineage_once(corpus, sensor, tmp_path):
     update = sensor.run(request, read=content)
     report = tmp_path / "자료" / "handles" / "update_report" / f"{update.run_id}.json"
     report.parent.mkdir(parents=True)
-    report.write_text(json.dumps({"checkpoint_id": "memory-1", "retrain_reasons": [drift]}))
+    report.write_text(json.dumps({"run_id": update.run_id, "checkpoint_id": "memory-1", "retrain_reasons": [drift]}))
     (retraining,), _ = sensor.tick(30)
     assert retraining.job_name == "full"
     assert retraining.tags["zrag.reason"].startswith(f"drift: {drift}: retraining")

@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-import zrag_pipeline.platform.handovers as handles
+import zrag_pipeline.platform.handle_store as handles
 from zrag_core.errors import ZragError
 from zrag_core.files import write_json_atomic
-from zrag_pipeline.platform.handovers import HandleIOManager, handle_io_manager
+from zrag_pipeline.platform.handle_store import HandleIOManager, handle_io_manager
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ from zrag_core.errors import AnsweringError, SettingsError
 from zrag_core.memorag.memorag_system import MemoragTrace
 from zrag_core.memorag.memory import Spent
 from zrag_core.settings import AnswerSettings, Settings, load_settings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import system_spec
 from zrag_pipeline.defs.answers.answer_run import answer_evidence
-from zrag_pipeline.defs.evaluation.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
+from zrag_pipeline.defs.evaluation.memorag import left_to_spend, sample_traces
+from zrag_pipeline.platform.handle_store import stored_handle
+from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -109,35 +114,37 @@ def test_the_spending_limit_holds_over_summaries_drafts_and_clues(own_lineage):
 
 @pytest.mark.parametrize("same_run", [True, False])
 def test_answers_may_spend_what_the_evidence_of_the_same_run_left_over(same_run):
-    handle = {"evidence_run_id": "r1" if same_run else "r0", "spent_usd": 0.75}
+    handle = EvidenceHandle("v", "q", "r1" if same_run else "r0", {}, {}, spent_usd=0.75)
     left = left_to_spend(AnswerSettings(max_cost_usd=2.0), handle, "r1")
     assert left.max_cost_usd == (1.25 if same_run else 2.0)
     assert left_to_spend(AnswerSettings(max_cost_usd=0.5), handle, "r1").max_cost_usd == (0.0 if same_run else 0.5)
 
 
-def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage):
+def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage, monkeypatch):
     """The limit is lowered where the answers are asked for, not only in theory."""
-    handle = json.loads((own_lineage.data / "handles" / "system_evidence" / "latest.json").read_text("utf-8"))
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
+    handle = stored_handle("system_evidence", EvidenceHandle)
     warehouse = Warehouse(own_lineage.data / "warehouse.duckdb")
     with serving(say) as server:
         answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
         settings = load_settings({"answers": answers})
         cache = own_lineage.data / "cache.sqlite"
-        spent = {**handle, "spent_usd": 2.0}
-        made = answer_evidence(settings, warehouse, spent, handle["evidence_run_id"], {}, cache, str)
+        spent = replace(handle, spent_usd=2.0)
+        made = answer_evidence(settings, warehouse, spent, handle.run_id, {}, cache, str)
         assert set(made.frame["error"]) == {"spending limit"}
         assert server.answered == 0
         made = answer_evidence(settings, warehouse, spent, "another run", {}, cache, str)
         assert made.frame["error"].isna().all()
 
 
-def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch):
+def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch, tmp_path):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
     settings = load_settings({"memorag": {"memory": "summary"}})
     (version,) = Warehouse(own_lineage.data / "warehouse.duckdb").query("SELECT corpus_version FROM corpora").iloc[0]
     corpus = Warehouse(own_lineage.data / "warehouse.duckdb").load_corpus(version)
+    inputs = SystemInputs(settings, corpus, [], {}, {}, tmp_path, tmp_path / "cache", SpendingLedger(1.0), {})
     with pytest.raises(SettingsError, match=r"memorag\.memory: .*export OPENAI_API_KEY.*or set memorag.memory to z"):
-        make_memorag(settings, corpus, None, checkpoint=None, ledger=SpendingLedger(1.0), environ={})
+        inputs.make("memorag")
 
 
 def test_a_kv_memory_reads_the_corpus_once_for_each_version(own_lineage, qwen3):
@@ -187,7 +194,7 @@ def qwen3(tmp_path):
 
 def test_parameters_name_what_each_memory_depends_on():
     def params(**values):
-        return memorag_params(load_settings({"memorag": values}).memorag)
+        return system_spec("memorag", load_settings({"memorag": values})).params
 
     common = {"retriever": "dense", "passages_per_clue": 5}
     assert params(**common) == {"memorag_memory": "z", **common}

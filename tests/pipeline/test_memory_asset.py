@@ -19,8 +19,9 @@ from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError, CorpusError
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.evaluation.systems import make_systems, system_params
+from zrag_pipeline.defs.evaluation.systems import Artefacts, system_inputs, system_params
 from zrag_pipeline.defs.memory.separated_memory import write_memory
+from zrag_pipeline.platform.handles import CheckpointReference, IndexHandle, MemoryHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
@@ -30,7 +31,7 @@ SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
 def write(trained_skill, tmp_path, monkeypatch):
     """Writes a corpus (by default the almanac of the tiny settings) under changed settings; each in its own folder."""
     usual = read_corpus(load_settings(SETTINGS).corpus)
-    skill = trained_skill.result.output_for_node("skill")
+    skill = trained_skill.result.output_for_node("skill").skill
 
     def write(*, corpus=usual, extra_targets=(), own_skill=skill, **sections):
         settings = load_settings(config(**sections)["resources"]["settings"]["config"])
@@ -62,8 +63,8 @@ def without(corpus: Corpus, document_id: str) -> Corpus:
 
 def test_the_same_inputs_give_the_same_bytes_in_any_folder(write):
     first, second = write(), write()
-    assert first.folder != second.folder
-    assert (first.checkpoint_id, first.digest) == (second.checkpoint_id, second.digest)
+    assert first.checkpoint.folder != second.checkpoint.folder
+    assert (first.checkpoint.checkpoint_id, first.digest) == (second.checkpoint.checkpoint_id, second.digest)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +79,17 @@ def test_the_same_inputs_give_the_same_bytes_in_any_folder(write):
 )
 def test_how_it_is_read_and_what_joint_memories_are_trained_with_is_no_part_of_it(write, sections):
     made, other = write(), write(**sections)
-    assert (made.checkpoint_id, made.digest) == (other.checkpoint_id, other.digest)
+    assert (made.checkpoint.checkpoint_id, made.digest) == (other.checkpoint.checkpoint_id, other.digest)
 
 
 def test_threads_and_batches_are_no_part_of_its_name(write):
     made, other = write(), write(writing={"threads": 2, "batch_size": 5})
-    assert made.checkpoint_id == other.checkpoint_id
+    assert made.checkpoint.checkpoint_id == other.checkpoint.checkpoint_id
     torch.testing.assert_close(
-        load_checkpoint(made.folder).model.z, load_checkpoint(other.folder).model.z, atol=1e-4, rtol=0
+        load_checkpoint(made.checkpoint.folder).model.z,
+        load_checkpoint(other.checkpoint.folder).model.z,
+        atol=1e-4,
+        rtol=0,
     )
 
 
@@ -102,7 +106,7 @@ def test_threads_and_batches_are_no_part_of_its_name(write):
     ids=str,
 )
 def test_other_settings_of_writing_make_another_checkpoint(write, sections):
-    assert write(**sections).checkpoint_id != write().checkpoint_id
+    assert write(**sections).checkpoint.checkpoint_id != write().checkpoint.checkpoint_id
 
 
 def test_another_corpus_skill_question_or_target_makes_another_checkpoint(write):
@@ -113,14 +117,14 @@ def test_another_corpus_skill_question_or_target_makes_another_checkpoint(write)
     rest = tuple(q for q in corpus.questions if q.id != asked.id)
     written = EvidenceTarget("llm:1", "Who?", asked.document_ids, asked.evidence, "llm", "train")
     ids = [
-        made.checkpoint_id
+        made.checkpoint.checkpoint_id
         for made in (
             write(),
             write(corpus=without(corpus, corpus.documents[3].id)),
             write(corpus=replace(corpus, questions=(reworded, *rest))),
             write(corpus=replace(corpus, questions=(held, *rest))),
             write(extra_targets=[written]),
-            write(own_skill={**write.skill, "digest": "another"}),
+            write(own_skill=replace(write.skill, digest="another")),
         )
     ]
     assert len(set(ids)) == len(ids)
@@ -130,7 +134,7 @@ def test_another_corpus_skill_question_or_target_makes_another_checkpoint(write)
 
 
 def test_theta_is_the_skills_byte_for_byte(write):
-    made, skill = write(), Path(write.skill["folder"])
+    made, skill = write(), write.skill.folder
     theta = {
         path.relative_to(skill): path.read_bytes()
         for path in skill.rglob("*")
@@ -140,8 +144,8 @@ def test_theta_is_the_skills_byte_for_byte(write):
     assert theta.pop(Path("tokenizer/tokenizer_config.json"))
     assert {path.parts[0] for path in theta} == {"backbone", "tokenizer", "heads.safetensors"}
     for path, content in theta.items():
-        assert (made.folder / path).read_bytes() == content, path
-    own = {path.relative_to(made.folder) for path in made.folder.rglob("*") if path.is_file()}
+        assert (made.checkpoint.folder / path).read_bytes() == content, path
+    own = {path.relative_to(made.checkpoint.folder) for path in made.checkpoint.folder.rglob("*") if path.is_file()}
     assert {path.as_posix() for path in own - set(theta)} == {
         "config.json",
         "tokenizer/tokenizer_config.json",
@@ -156,18 +160,20 @@ def test_writing_moves_the_slots_and_tells_what_it_took(write):
     n = len(write.corpus.documents)
     assert written.shape == (n, SLOTS, WIDTH)
     assert written.numbers_per_document == SLOTS * WIDTH + 2 * 128
-    z = [load_checkpoint(made.folder).model.z for made in (written, encoded)]
+    z = [load_checkpoint(made.checkpoint.folder).model.z for made in (written, encoded)]
     assert (z[0] - z[1]).abs().amax((1, 2)).gt(1e-3).all(), "every document was refined"
     assert written.metrics["documents"] == encoded.metrics["documents"] == n
     assert (written.metrics["refine_steps_most"], encoded.metrics["refine_steps_most"]) == (3, 0)
-    assert json.loads((written.folder / "metrics.json").read_text()) == pytest.approx(written.metrics)
+    assert json.loads((written.checkpoint.folder / "metrics.json").read_text()) == pytest.approx(written.metrics)
     assert written.params["skill"] == write.skill["skill_id"]
     assert (written.params["policy"], written.params["writing_steps"]) == ("separated", 3)
 
 
 def test_a_deleted_document_leaves_the_other_rows_as_they_were(write):
     gone = write.corpus.documents[4].id
-    whole, fewer = (load_checkpoint(made.folder) for made in (write(), write(corpus=without(write.corpus, gone))))
+    whole, fewer = (
+        load_checkpoint(made.checkpoint.folder) for made in (write(), write(corpus=without(write.corpus, gone)))
+    )
     assert [d.id for d in fewer.documents] == [d.id for d in whole.documents if d.id != gone]
     kept = [row for row, document in enumerate(whole.documents) if document.id != gone]
     torch.testing.assert_close(fewer.model.z, whole.model.z[kept], atol=1e-4, rtol=0)
@@ -228,10 +234,19 @@ def test_a_run_without_joint_systems_trains_no_joint_memory(trained_skill, tmp_p
 def handles(write):
     """Handles as the assets before `system_evidence` leave them, no checkpoint among them."""
     corpus = write.corpus
-    version = {"corpus_version": corpus_version(corpus.documents)}
-    none = {**version, "questions_version": questions_version(corpus.questions), "checkpoint_id": None, "folder": None}
-    index = {**version, "params": {}}
-    return SimpleNamespace(corpus=corpus, none={**none, "params": {}}, index=index)
+    version = corpus_version(corpus.documents)
+    none = MemoryHandle(version, questions_version(corpus.questions), left_out="a test")
+    return SimpleNamespace(corpus=corpus, none=none, index=IndexHandle(version, {}, {}))
+
+
+def artefacts_of(handles, *, separated=None, joint=None, bm25=None):
+    memories = {"separated": separated or handles.none, "joint": joint or handles.none}
+    return Artefacts(memories, {"bm25": bm25 or handles.index, "dense": handles.index})
+
+
+def with_checkpoint(handle, checkpoint_id, **fields):
+    reference = CheckpointReference(checkpoint_id, Path("somewhere"), handle.corpus_version)
+    return replace(handle, checkpoint=reference, left_out=None, **fields)
 
 
 @pytest.mark.parametrize(
@@ -248,36 +263,42 @@ def handles(write):
 )
 def test_a_system_without_its_checkpoint_is_one_clear_error(handles, system, policy):
     settings = load_settings({"evaluation": {"systems": ["gold_evidence", system]}})
-    memories = {"separated": handles.none, "joint": handles.none}
-    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
+    artefacts = artefacts_of(handles)
     with pytest.raises(CheckpointError) as caught:
-        make_systems(settings, handles.corpus, [], **options)
+        system_inputs(settings, handles.corpus, [], artefacts, SpendingLedger(0.0))
     assert f"there is no checkpoint of policy {policy}, which a system of this run reads" in str(caught.value)
     assert "\n" not in str(caught.value)
     others = load_settings({"evaluation": {"systems": ["gold_evidence"]}})
-    assert list(make_systems(others, handles.corpus, [], **options)) == ["gold_evidence"], (
+    assert system_inputs(others, handles.corpus, [], artefacts, SpendingLedger(0.0)).make("gold_evidence"), (
         "who does not read it may run"
     )
 
 
 def test_a_checkpoint_of_other_questions_is_refused_where_it_is_read(handles):
-    other = {**handles.none, "questions_version": "another", "folder": "/somewhere"}
-    memories = {"separated": other, "joint": handles.none}
-    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
+    other = with_checkpoint(handles.none, "memory-1", questions_version="another")
+    artefacts = artefacts_of(handles, separated=other)
+
+    def inputs(system):
+        settings = load_settings({"evaluation": {"systems": [system]}})
+        return system_inputs(settings, handles.corpus, [], artefacts, SpendingLedger(0.0))
+
     with pytest.raises(
         CheckpointError, match="checkpoint of policy separated was made under other questions or splits"
     ):
-        make_systems(load_settings({"evaluation": {"systems": ["zrag"]}}), handles.corpus, [], **options)
-    assert make_systems(load_settings({"evaluation": {"systems": ["closed_book"]}}), handles.corpus, [], **options)
+        inputs("zrag")
+    assert inputs("closed_book").make("closed_book")
 
 
 def test_each_system_is_told_by_its_own_checkpoint(handles):
-    memories = {
-        "separated": {**handles.none, "checkpoint_id": "memory-1", "params": {"m": 32, "skill": "s"}},
-        "joint": {**handles.none, "checkpoint_id": "joint-1", "params": {"m": 4}},
-    }
+    bm25 = replace(handles.index, params={"k1": 1})
+    artefacts = artefacts_of(
+        handles,
+        separated=with_checkpoint(handles.none, "memory-1", params={"m": 32, "skill": "s"}),
+        joint=with_checkpoint(handles.none, "joint-1", params={"m": 4}),
+        bm25=bm25,
+    )
     settings = load_settings({"evaluation": {"systems": ["zrag_joint_free", "zrag", "bm25"]}})
-    params = system_params(settings, memories=memories, bm25={"params": {"k1": 1}}, dense={"params": {}})
+    params = system_params(settings, artefacts)
     assert params == {
         "zrag_joint_free": {"m": 4, "checkpoint_id": "joint-1", "k": 4, "decode": "free"},
         "zrag": {"m": 32, "skill": "s", "checkpoint_id": "memory-1", "k": 4, "decode": "constrained"},
@@ -289,10 +310,10 @@ def test_what_theta_learned_is_not_written(write, tmp_path):
     """By content: another path, another id or another title in the file would hide it otherwise."""
     known = write.corpus.documents[3]
     folder = tmp_path / "skill that knows"
-    shutil.copytree(write.skill["folder"], folder)
+    shutil.copytree(write.skill.folder, folder)
     config_file = folder / "config.json"
     values = json.loads(config_file.read_text("utf-8"))
     config_file.write_text(json.dumps({**values, "seen": [known.content_hash]}), "utf-8")
     with pytest.raises(CorpusError, match="1 of the 12 documents"):
-        write(own_skill={**write.skill, "folder": str(folder)})
-    write(own_skill={**write.skill, "folder": str(folder)}, corpus=without(write.corpus, known.id))
+        write(own_skill=replace(write.skill, folder=folder))
+    write(own_skill=replace(write.skill, folder=folder), corpus=without(write.corpus, known.id))

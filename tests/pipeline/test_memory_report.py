@@ -1,6 +1,7 @@
 """The memory report as an asset: real warehouse, MLflow on SQLite, checkpoints on disk."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,8 @@ from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.memory_report import CheckedMemory, check_memory, check_results, report_markdown
 from zrag_pipeline.defs.memory.report_assets import memory_report
-from zrag_pipeline.platform.handovers import HandleIOManager
+from zrag_pipeline.platform.handle_store import HandleIOManager
+from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -42,20 +44,16 @@ def place(tmp_path_factory):
     folder = data / "checkpoints" / "joint-1"
     folder.parent.mkdir()
     save_checkpoint(folder, model, corpus.documents, settings, checkpoint_id="joint-1", metrics={})
-    handle = {
-        "corpus_version": version,
-        "questions_version": questions_version(corpus.questions),
-        "checkpoint_id": "joint-1",
-        "folder": str(folder),
-        "params": {"policy": "joint", "m": 2},
-    }
+    reference = CheckpointReference("joint-1", folder, version)
+    params = {"policy": "joint", "m": 2}
+    handle = MemoryHandle(version, questions_version(corpus.questions), reference, params)
     return SimpleNamespace(
         data=data, raw=raw, warehouse=warehouse, tracking=Tracking(data), handle=handle, version=version
     )
 
 
 def absent(handle):
-    return {**handle, "checkpoint_id": None, "folder": None, "params": {}}
+    return replace(handle, checkpoint=None, params={}, left_out="a test")
 
 
 def report_on(place, separated, joint, **options):
@@ -173,7 +171,7 @@ def test_every_check_is_a_line_of_progress(place):
 
 
 def test_two_checkpoints_share_a_report(place):
-    first = {**place.handle, "checkpoint_id": "first"}
+    first = replace(place.handle, checkpoint=replace(place.handle.checkpoint, checkpoint_id="first"))
     result = report_on(place, first, place.handle)
     rows = stored(place, result.run_id)
     assert list(dict.fromkeys(rows["checkpoint_id"])) == ["first", "joint-1"]
@@ -194,7 +192,7 @@ def test_without_any_memory_the_report_is_empty_and_green(place):
 
 
 def test_questions_that_may_have_been_trained_on_are_refused(place):
-    other = {**place.handle, "questions_version": "another"}
+    other = replace(place.handle, questions_version="another")
     result = report_on(place, other, absent(place.handle), raise_on_error=False)
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     assert "other questions or splits" in failure.step_failure_data.error.cause.message

@@ -12,10 +12,11 @@ from zrag_core.evaluation.comparison import Comparison
 from zrag_core.model.checks.challenge import NonInferiority
 from zrag_core.settings import load_settings
 from zrag_pipeline.cli import main
-from zrag_pipeline.defs.champion.decision import Candidate, Decision, decide
+from zrag_pipeline.defs.champion.decision import Decision, decide
 from zrag_pipeline.defs.champion.promotion import carry_out, promote, roll_back
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, write_champion
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.model_registry import ALIAS, MODEL, ModelRegistry
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -38,7 +39,7 @@ def candidate(data, name):
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}"}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    return Candidate(name, folder, f"corpus-of-{name}", "연감")
+    return CheckpointReference(name, folder, f"corpus-of-{name}")
 
 
 def result(low, system="zrag"):
@@ -67,7 +68,7 @@ class NoRegistry:
 
 def crown(data, *names):
     for name in names:
-        promote(candidate(data, name), SETTINGS, f"made {name}", NoRegistry())
+        promote(candidate(data, name), "연감", SETTINGS, f"made {name}", NoRegistry())
 
 
 def test_the_first_checkpoint_becomes_champion_only_if_no_check_fails(data):
@@ -177,10 +178,9 @@ def test_the_alias_in_the_registry_follows(data):
     tracking = Tracking(data)
     for name in ("a", "b"):
         own = candidate(data, name)
-        source = data / "checkpoints" / name
         with tracking.run("memory", asset="memory") as run:
-            registered = register(tracking, run, source)
-        promote(own, SETTINGS, "test", tracking)
+            registered = ModelRegistry(tracking).register(run, MODEL, own)
+        promote(own, "연감", SETTINGS, "test", tracking)
         assert alias(tracking) == registered
     roll_back(tracking)
     assert alias(tracking) != registered
@@ -191,17 +191,13 @@ def test_the_served_model_is_read_as_the_champion_is(data):
     tracking = Tracking(data)
     own = candidate(data, "a")
     with tracking.run("memory", asset="memory") as run:
-        register(tracking, run, data / "checkpoints" / "a")
+        ModelRegistry(tracking).register(run, MODEL, own)
     for least in (0.25, 0.125):
         settings = load_settings({"decoding": {"routed_documents": 3, "least_confidence": least}})
-        promote(own, settings, "test", tracking)
+        promote(own, "연감", settings, "test", tracking)
         (written,) = data.glob("mlartifacts/**/decoding.json")
         assert json.loads(written.read_text("utf-8")) == read_champion().decoding
         assert read_champion().decoding["least_confidence"] == least
-
-
-def register(tracking, run, folder):
-    return ModelRegistry(tracking).register(run, MODEL, folder, tags={"corpus_version": "v"})
 
 
 def alias(tracking):

@@ -26,9 +26,10 @@ def root(lineage, lineage_instance, tmp_path, monkeypatch):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     handle = json.loads((tmp_path / "data/handles/memory/latest.json").read_text("utf-8"))
-    folder = paths.checkpoints_dir() / handle["checkpoint_id"]
+    checkpoint_id = handle["checkpoint"]["checkpoint_id"]
+    folder = paths.checkpoints_dir() / checkpoint_id
     version = handle["corpus_version"]
-    write_champion(Champion(handle["checkpoint_id"], folder, version, "almanac-en-0-12", {}, "cpu", "2026", "a test"))
+    write_champion(Champion(checkpoint_id, folder, version, "almanac-en-0-12", {}, "cpu", "2026", "a test"))
     return tmp_path
 
 

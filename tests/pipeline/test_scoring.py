@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
@@ -21,7 +22,7 @@ from zrag_pipeline.defs.evaluation.scores import (
     score_rows,
     system_metrics,
 )
-from zrag_pipeline.defs.evaluation.systems import evaluated_questions
+from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 DOCUMENTS = (
@@ -312,13 +313,14 @@ def test_a_verdict_speaks_for_the_answer_at_its_own_budget_alone(warehouse, scor
 
 def test_scores_of_other_evidence_than_the_answers_are_refused(warehouse, scores):
     settings = load_settings({"evaluation": {"bootstrap_samples": 50, "budgets": [8, 64]}, "answers": {"budget": 64}})
-    given = {"evidence_run_id": "e1", "answers_run_id": "a1", "reader": "openai", "corpus_version": "v1"}
+    first, second = (EvidenceHandle("v1", "q1", run_id, {}, {}) for run_id in ("e1", "e2"))
+    given = AnswersHandle(first, "a1", "openai", "gpt-4o")
     warehouse.replace_rows("answers", answers(q1="Ilse Maar").to_dict("records"), {"run_id": "a1"})
-    rows, frame = score_answers(settings, warehouse, given, {"evidence_run_id": "e1", "scores_run_id": "s1"}, "a1")
+    rows, frame = score_answers(settings, warehouse, given, ScoresHandle(first, "s1"), "a1")
     assert rows["em"].tolist() == [1, 1]
     assert set(frame["reader"]) == {"openai"}
     with pytest.raises(WarehouseError, match="other evidence than the scored one -> materialise evidence_scores"):
-        score_answers(settings, warehouse, given, {"evidence_run_id": "e2", "scores_run_id": "s1"}, "a1")
+        score_answers(settings, warehouse, given, ScoresHandle(second, "s1"), "a1")
 
 
 def test_the_warehouse_leaderboard_holds_every_measure(warehouse, scores):

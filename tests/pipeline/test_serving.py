@@ -20,6 +20,7 @@ from zrag_core.files import atomic_folder
 from zrag_core.memory import REFUSALS, Memory
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import DecodingSettings
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.model_registry import ModelRegistry
 from zrag_pipeline.platform.packaged_model import is_packaged, package_model, requirements, set_decoding
 from zrag_pipeline.platform.tracking import Tracking
@@ -44,10 +45,14 @@ def registered(written_memory, tmp_path_factory):
     shutil.copytree(written_memory, checkpoint)
     tracking = Tracking(data)
     with tracking.run("memory", asset="memory") as run:
-        version = ModelRegistry(tracking).register(run, "zrag", checkpoint, tags={"corpus_version": "c0ffee"})
+        version = ModelRegistry(tracking).register(run, "zrag", reference(checkpoint))
     tracking.client.set_registered_model_alias("zrag", "champion", version)
     tracking.checkpoint, tracking.mlflow_run = checkpoint, run
     return tracking
+
+
+def reference(folder):
+    return CheckpointReference(folder.name, folder, "c0ffee")
 
 
 def model_folder(tracking):
@@ -84,13 +89,13 @@ def test_the_model_is_whole_and_holds_the_checkpoint_as_links(registered):
 def test_registering_again_keeps_the_version_and_another_checkpoint_gets_its_own(registered, tmp_path):
     model, run, registry = model_folder(registered), registered.mlflow_run, ModelRegistry(registered)
     before = (model / "MLmodel").stat().st_ino
-    assert registry.register(run, "zrag-again", registered.checkpoint, tags={}) == "1"
-    assert registry.register(run, "zrag-again", registered.checkpoint, tags={}) == "1"
-    assert registry.register(run, "zrag", registered.checkpoint, tags={}) == "1"
+    assert registry.register(run, "zrag-again", reference(registered.checkpoint)) == "1"
+    assert registry.register(run, "zrag-again", reference(registered.checkpoint)) == "1"
+    assert registry.register(run, "zrag", reference(registered.checkpoint)) == "1"
     assert (model / "MLmodel").stat().st_ino == before, "nothing was written"
     other = tmp_path / "memory-4567"
     shutil.copytree(registered.checkpoint, other)
-    assert registry.register(run, "zrag-again", other, tags={}) == "2"
+    assert registry.register(run, "zrag-again", reference(other)) == "2"
     assert registry.version("zrag-again", "memory-4567") == "2"
     assert registry.version("zrag-again", "memory-0123") == "1"
     assert registry.version("zrag-again", "memory-89") is None

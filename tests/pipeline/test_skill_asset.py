@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.skill_provider import provide_skill
+from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import Tracking
 
 TINY = SETTINGS["backbone"]["tiny"]
 
 
-def handle(result):
-    return result.output_for_node("skill")
+def skill_of(result):
+    return result.output_for_node("skill").skill
 
 
 def metadata(result):
@@ -39,7 +41,7 @@ def files(folder):
 def shipped(trained_skill, tmp_path, monkeypatch):
     """A copy of the trained skill, in the place of the one that comes with the package."""
     folder = tmp_path / "weights"
-    shutil.copytree(handle(trained_skill.result)["folder"], folder)
+    shutil.copytree(skill_of(trained_skill.result).folder, folder)
     monkeypatch.setattr("zrag_pipeline.defs.memory.skill_provider.shipped_skill", lambda: folder)
     return folder
 
@@ -48,17 +50,17 @@ def shipped(trained_skill, tmp_path, monkeypatch):
 
 
 def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill):
-    made, shown = handle(trained_skill.result), metadata(trained_skill.result)
-    folder = Path(made["folder"])
-    assert folder == trained_skill.data / "skills" / made["skill_id"]
+    made, shown = skill_of(trained_skill.result), metadata(trained_skill.result)
+    folder = made.folder
+    assert folder == trained_skill.data / "skills" / made.skill_id
     own = read_skill_config(folder)
-    assert own["skill_id"] == made["skill_id"]
+    assert own["skill_id"] == made.skill_id
     assert own["settings"]["skill"]["steps"] == SETTINGS["skill"]["steps"]
-    assert made["digest"] == checkpoint_digest(folder)
+    assert made.digest == checkpoint_digest(folder)
     assert [path.name for path in folder.parent.iterdir() if path.name != ".training"] == [folder.name]
     assert list((folder.parent / ".training").iterdir()) == [], "the resumable state is gone"
     (event,) = trained_skill.result.asset_materializations_for_node("skill")
-    assert event.tags["dagster/data_version"] == made["digest"]
+    assert event.tags["dagster/data_version"] == made.digest
     assert shown["model_card"].value == (folder / "README.md").read_text("utf-8")
     assert shown["training_curves"].value.startswith("![")
     model, _ = load_skill(folder, 3)
@@ -66,8 +68,8 @@ def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill
 
 
 def test_the_model_card_tells_how_it_was_made(trained_skill):
-    made = handle(trained_skill.result)
-    card = (Path(made["folder"]) / "README.md").read_text("utf-8")
+    made = skill_of(trained_skill.result)
+    card = (made.folder / "README.md").read_text("utf-8")
     assert card.startswith(f"# {made['skill_id']}\n")
     assert f"hidden size {TINY['hidden_size']}, {TINY['layers']} layers" in card
     assert "almanac (en)" in card
@@ -100,8 +102,8 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
     same = config(
         skill={"threads": 2, "save_every": 7}, decoding={"routed_documents": 1}, writing={"steps": 9}, training={}
     )
-    made = handle(execute("pretrain_tiny", data, run_config=same))
-    assert made == {**handle(trained_skill.result), "folder": str(data / "skills" / made["skill_id"])}
+    made = skill_of(execute("pretrain_tiny", data, run_config=same))
+    assert made == replace(skill_of(trained_skill.result), folder=data / "skills" / made.skill_id)
     assert files(data / "skills") == before
     for other in (
         {"skill": {"seed": 1}},
@@ -122,7 +124,7 @@ def test_without_steps_the_shipped_skill_is_taken_as_it_is(shipped, tmp_path):
     before = files(shipped)
     result = execute("pretrain_tiny", tmp_path / "data", run_config=config(skill=AS_SHIPPED))
     own = read_skill_config(shipped)["skill_id"]
-    assert handle(result) == {"skill_id": own, "folder": str(shipped), "digest": checkpoint_digest(shipped)}
+    assert skill_of(result) == SkillReference(own, shipped, checkpoint_digest(shipped))
     assert files(shipped) == before
     assert not list((tmp_path / "data").glob("skills/*"))
     assert "training_curves" not in metadata(result)
@@ -130,7 +132,7 @@ def test_without_steps_the_shipped_skill_is_taken_as_it_is(shipped, tmp_path):
 
 def test_lexical_keys_may_have_other_widths_than_the_shipped_ones(shipped, tmp_path):
     wider = config(skill=AS_SHIPPED, memory={"title_width": 64, "text_width": 256})
-    assert handle(execute("pretrain_tiny", tmp_path / "data", run_config=wider))["folder"] == str(shipped)
+    assert skill_of(execute("pretrain_tiny", tmp_path / "data", run_config=wider)).folder == shipped
 
 
 @pytest.mark.parametrize("steps", [0, 4])
@@ -162,11 +164,11 @@ def test_training_may_start_from_the_shipped_skill_and_keeps_its_architecture(sh
     more = {"start": "auto", "steps": 2}
     other = config(skill=more, backbone={"tiny": TINY | {"layers": 3, "vocabulary": 500}})
     made = [
-        handle(execute("pretrain_tiny", tmp_path / name, run_config=run))
+        skill_of(execute("pretrain_tiny", tmp_path / name, run_config=run))
         for name, run in (("a", config(skill=more)), ("b", other))
     ]
-    assert made[0]["digest"] == made[1]["digest"]
-    folder = Path(made[1]["folder"])
+    assert made[0].digest == made[1].digest
+    folder = Path(made[1].folder)
     assert read_skill_config(folder)["settings"]["backbone"]["tiny"] == TINY
     assert f"{TINY['layers']} layers" in (folder / "README.md").read_text("utf-8")
     own, start = files(folder), files(shipped)
@@ -187,7 +189,7 @@ def test_the_shipped_skill_can_be_calibrated_on_another_corpus(shipped, tmp_path
     for name, items in (("corpus.jsonl", rows), ("questions.jsonl", asked)):
         (folder / name).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
     result = execute("pretrain_tiny", tmp_path / "data", run_config=config(skill=AS_SHIPPED | {"corpus": str(folder)}))
-    made = Path(handle(result)["folder"])
+    made = skill_of(result).folder
     own, start = files(made), files(shipped)
     assert own["backbone/model.safetensors"] == start["backbone/model.safetensors"], "theta is the same"
     assert own["heads.safetensors"] != start["heads.safetensors"], "the judgement is not"
@@ -198,7 +200,8 @@ def test_the_shipped_skill_can_be_calibrated_on_another_corpus(shipped, tmp_path
 def test_the_policy_joint_needs_no_skill(tmp_path):
     joint = config(memory={"policy": "joint"}, evaluation={"systems": ["zrag_joint"]})
     result = execute("pretrain_tiny", tmp_path / "data", run_config=joint)
-    assert handle(result) == {"skill_id": None, "folder": None, "digest": None}
+    assert skill_of(result) is None
+    assert result.output_for_node("skill").left_out == "policy joint alone: no skill is needed"
 
 
 def test_neither_card_nor_metrics_make_it_another_skill(shipped):
@@ -251,5 +254,5 @@ def test_a_killed_training_resumes_to_the_same_skill(tmp_path, capfd):
     other = config(skill=LONG | {"save_every": 50}, decoding={"routed_documents": 1, "steps": 1})
     whole = execute("pretrain_tiny", tmp_path / "uninterrupted", run_config=other)
     assert metadata(whole)["resumed_from_step"].value == 0
-    assert handle(resumed)["skill_id"] == handle(whole)["skill_id"]
-    assert handle(resumed)["digest"] == handle(whole)["digest"]
+    assert skill_of(resumed).skill_id == skill_of(whole).skill_id
+    assert skill_of(resumed).digest == skill_of(whole).digest

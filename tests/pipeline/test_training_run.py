@@ -20,7 +20,9 @@ CONFIG = config(training={"steps": STEPS, "save_every": SAVE_EVERY})
 
 
 def made_checkpoint(data):
-    return Path(json.loads((data / "handles" / "joint_memory" / "latest.json").read_text("utf-8"))["folder"])
+    return Path(
+        json.loads((data / "handles" / "joint_memory" / "latest.json").read_text("utf-8"))["checkpoint"]["folder"]
+    )
 
 
 def killed_in_training(folder):

@@ -1,6 +1,7 @@
 """The job `update_memory`: one changed folder, from the files to the new checkpoint, its proofs and the champion."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline_runs import config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import UpdateSettings
-from zrag_pipeline.defs.champion.update_report import State, retrain_reasons
+from zrag_pipeline.defs.champion.update_report import MemoryState, retrain_reasons
 from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform.champion_file import Champion, read_champion, write_champion
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -53,7 +54,7 @@ def handle(updated, run, asset="memory"):
 
 
 def checkpoint(updated, run):
-    return load_checkpoint(Path(handle(updated, run)["folder"]))
+    return load_checkpoint(handle(updated, run).checkpoint.folder)
 
 
 def test_untouched_rows_stay_bit_for_bit_and_the_former_checkpoint_stays_whole(updated):
@@ -69,29 +70,29 @@ def test_untouched_rows_stay_bit_for_bit_and_the_former_checkpoint_stays_whole(u
 
 
 def test_the_handle_names_what_was_updated_and_the_report_counts(updated):
-    assert handle(updated, 0)["former"] is None
-    assert handle(updated, 1)["former"]["checkpoint_id"] == handle(updated, 0)["checkpoint_id"]
+    assert handle(updated, 0).former is None
+    assert handle(updated, 1).former.checkpoint_id == handle(updated, 0).checkpoint_id
     report = handle(updated, 1, "update_report")
-    assert {name: report[name] for name in ("added", "changed", "removed", "unchanged")} == {
+    assert report.documents == {
         "added": 1,
         "changed": 1,
         "removed": 1,
         "unchanged": 10,
     }
-    assert report["share_changed"] == pytest.approx(3 / 13)
-    assert report["baseline"]["corpus_version"] == handle(updated, 0)["corpus_version"]
+    assert report.share_changed == pytest.approx(3 / 13)
+    assert report.baseline.corpus_version == handle(updated, 0).corpus_version
 
 
 def test_a_run_without_changes_changes_nothing(updated):
     again = handle(updated, 2)
-    assert again["checkpoint_id"] == handle(updated, 1)["checkpoint_id"]
+    assert again.checkpoint_id == handle(updated, 1).checkpoint_id
     assert torch.equal(checkpoint(updated, 2).model.z, checkpoint(updated, 1).model.z)
     report = handle(updated, 2, "update_report")
     # Nobody promoted the update, so the proofs are run again, and not against its own result.
-    assert handle(updated, 2)["former"] == handle(updated, 1)["former"]
-    assert (report["unchanged"], report["added"], report["removed"]) == (10, 1, 1)
+    assert handle(updated, 2).former == handle(updated, 1).former
+    assert (report.documents["unchanged"], report.documents["added"], report.documents["removed"]) == (10, 1, 1)
     # Drift is still measured from the full run, not from the update before.
-    assert report["share_changed"] == pytest.approx(3 / 13)
+    assert report.share_changed == pytest.approx(3 / 13)
 
 
 def test_proofs_stand_in_the_warehouse_beside_the_memory_checks(updated):
@@ -111,20 +112,18 @@ def test_a_memory_that_fails_its_checks_is_no_champion(updated, monkeypatch):
     # Four steps of skill training teach nothing, so the memory checks fail, and nobody is asked.
     monkeypatch.setenv("ZRAG_DATA_DIR", str(updated["data"]))
     assert read_champion() is None
-    decision = handle(updated, 1, "champion")
-    assert not decision["promoted"]
-    assert decision["reason"].startswith("memory checks fail: ")
     warehouse = Warehouse(updated["data"] / "warehouse.duckdb", timeout_s=5)
     rows = warehouse.query("SELECT * FROM champion_decisions ORDER BY created_at")
     assert rows["promoted"].tolist() == [False] * 3
+    assert rows["reason"].str.startswith("memory checks fail: ").all()
 
 
 def test_another_skill_or_other_settings_write_everything_afresh(updated):
     changed = json.loads(json.dumps(updated["settings"]))
     changed["resources"]["settings"]["config"]["writing"]["lr"] = 0.01
     result = execute("update_memory", updated["data"], run_config=changed)
-    assert result.output_for_node("memory")["former"] is None
-    assert result.output_for_node("update_report")["share_changed"] == 0
+    assert result.output_for_node("memory").former is None
+    assert result.output_for_node("update_report").share_changed == 0
 
 
 def test_an_update_is_proven_against_the_last_champion_that_a_run_has_checked(updated, tmp_path, monkeypatch):
@@ -132,32 +131,32 @@ def test_an_update_is_proven_against_the_last_champion_that_a_run_has_checked(up
     first, second = handle(updated, 0), handle(updated, 1)
 
     def champion(made, **fields):
-        names = {"corpus_version": made["corpus_version"], "corpus": "records", "decoding": {}, **fields}
+        names = {"corpus_version": made.corpus_version, "corpus": "records", "decoding": {}, **fields}
         return Champion(
-            checkpoint_id=made["checkpoint_id"],
-            folder=Path(made["folder"]),
+            checkpoint_id=made.checkpoint.checkpoint_id,
+            folder=made.checkpoint.folder,
             backbone_device="cpu",
             promoted_at="2026",
             reason="a test",
             **names,
         )
 
-    stopped = {**second, "former": {**second["former"], "checkpoint_id": second["checkpoint_id"]}}
+    stopped = replace(second, former=second.checkpoint)
     assert proof_base(stopped, "records") is None
     write_champion(champion(first))
-    assert proof_base(stopped, "records")["checkpoint_id"] == first["checkpoint_id"]
+    assert proof_base(stopped, "records").checkpoint_id == first.checkpoint_id
     # `zrag add` has made it the champion, and no run has looked at it yet.
     write_champion(champion(second, proven=False))
-    assert proof_base(second, "records")["checkpoint_id"] == first["checkpoint_id"]
+    assert proof_base(second, "records").checkpoint_id == first.checkpoint_id
     write_champion(champion(second))
     assert proof_base(second, "records") is None
-    assert proof_base(second, "other records")["checkpoint_id"] == first["checkpoint_id"], "what it was made from"
+    assert proof_base(second, "other records").checkpoint_id == first.checkpoint_id, "what it was made from"
     assert proof_base(first, "records") is None, "written afresh"
 
 
 def test_joint_memories_are_left_out_of_updates(updated):
-    assert handle(updated, 1, "joint_memory")["checkpoint_id"] is None
-    assert handle(updated, 1, "backbone")["folder"] is None
+    assert handle(updated, 1, "joint_memory").checkpoint_id is None
+    assert "cannot be updated" in handle(updated, 1, "backbone").left_out
 
 
 # --- when a full run should follow ------------------------------------------------------------------
@@ -166,15 +165,19 @@ def test_joint_memories_are_left_out_of_updates(updated):
 @pytest.mark.parametrize(
     ("share", "state", "words"),
     [
-        (0.30, State("c", "b", 5.0, 0.9), []),
-        (0.31, State("c", "b", 5.0, 0.9), ["31% of the corpus changed since the last full run (threshold 30%)"]),
-        (0.0, State("c", "b", 4.9, 0.9), ["the routing margin fell from 10.00 to 4.90 (least 5.00)"]),
-        (0.0, State("c", "b", 9.0, 0.84), ["coverage on the probe questions fell from 90.0% to 84.0% (least 85.0%)"]),
-        (0.5, State("c", "b", 1.0, 0.1), ["50%", "routing margin", "coverage"]),
-        (0.0, State("c", "b", None, None), []),
+        (0.30, MemoryState("c", "b", 5.0, 0.9), []),
+        (0.31, MemoryState("c", "b", 5.0, 0.9), ["31% of the corpus changed since the last full run (threshold 30%)"]),
+        (0.0, MemoryState("c", "b", 4.9, 0.9), ["the routing margin fell from 10.00 to 4.90 (least 5.00)"]),
+        (
+            0.0,
+            MemoryState("c", "b", 9.0, 0.84),
+            ["on the probe questions fell from 90.0% to 84.0% (least 85.0%)"],
+        ),
+        (0.5, MemoryState("c", "b", 1.0, 0.1), ["50%", "routing margin", "coverage"]),
+        (0.0, MemoryState("c", "b", None, None), []),
     ],
 )
 def test_thresholds_of_drift(share, state, words):
-    reasons = retrain_reasons(share, state, State("c", "a", 10.0, 0.9), UpdateSettings())
+    reasons = retrain_reasons(share, state, MemoryState("c", "a", 10.0, 0.9), UpdateSettings())
     assert len(reasons) == len(words)
     assert all(word in reason for word, reason in zip(words, reasons, strict=True))

@@ -293,7 +293,7 @@ def _in_memory(folder: Path) -> list[Document]:
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     handle = json.loads((folder / "data" / "handles" / "memory" / "latest.json").read_text(encoding="utf-8"))
-    return list(load_checkpoint(Path(handle["folder"]), device="cpu").documents)
+    return list(load_checkpoint(Path(handle["checkpoint"]["folder"]), device="cpu").documents)
 
 
 def _report(corpus: Corpus, folder: Path, waited: float, problems: list[str]) -> int:

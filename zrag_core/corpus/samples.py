@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from zrag_core.corpus.types import Corpus, Question
+from zrag_core.settings import EvaluationSettings
 
 
 def hash_unit(seed: int, purpose: str, key: str) -> float:
@@ -69,3 +70,17 @@ def limit_questions(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
     questions = tuple(question for question in corpus.questions if question.id in kept)
     note = f"limit_questions: {limit} of {len(corpus.questions)} questions kept (seed {seed})"
     return replace(corpus, questions=questions, notes=(*corpus.notes, note))
+
+
+def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:
+    """Questions of the evaluated splits and types, in corpus order; a fixed sample where a limit is set."""
+    questions = [
+        question
+        for question in corpus.questions
+        if question.split in settings.splits and question.question_type in settings.question_types
+    ]
+    if settings.limit_questions is not None and len(questions) > settings.limit_questions:
+        order = hash_order((question.id for question in questions), settings.seed, "evaluation")
+        kept = set(order[: settings.limit_questions])
+        questions = [question for question in questions if question.id in kept]
+    return questions

@@ -9,6 +9,7 @@ import pandas as pd
 
 from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.leaderboard import ALL_TYPES
+from zrag_core.evaluation.metrics import compared_metrics
 
 MEMORY = "zrag"
 SENTENCES = "bm25_sentence"
@@ -16,9 +17,6 @@ BASELINES = (SENTENCES, "bm25", "hybrid", "dense")
 # Splits whose facts nobody trained on, and the types of question that a result is quoted for.
 SPLITS = ("test", "new_documents")
 TYPES = (ALL_TYPES, "single", "two_hop", "vague")
-RANKING = ("recall_at_1", "recall_at_10")
-COVERAGE = "answer_coverage"
-ANSWERS = ("f1", "em", "judged_correct")
 COLUMNS = (
     "corpus_version",
     "split",
@@ -70,10 +68,10 @@ def headline_comparisons(
 ) -> pd.DataFrame:
     """Compare every system with the references, on the held-out questions.
 
-    Evidence (reader `none`) is compared by what is found at ranks 1 and 10, which no budget changes, so once, under
-    the answered budget; and by answer coverage at the answered and the smallest budget. Answers are compared at the
-    answered budget by F1, exact match and, where a judge was asked, what it found correct. Systems that were not
-    asked there, or share no question with a reference, are left out.
+    Evidence (reader `none`) is compared by the registered metrics that are compared: those of the ranking, which no
+    budget changes, once, under the answered budget; those of the evidence (answer coverage) at the answered and the
+    smallest budget. Answers are compared at the answered budget by the metrics of the answer that have values. Systems
+    that were not asked there, or share no question with a reference, are left out.
 
     Args:
         scores: rows of the table `scores`.
@@ -108,11 +106,12 @@ def _families(scores: pd.DataFrame, answer_budget: int) -> Iterator[tuple[dict[s
     """What is compared together: constant columns, the rows, their budget and the measure."""
     rows = scores[scores["split"].isin(SPLITS)]
     for (version, split, reader), group in rows.groupby(["corpus_version", "split", "reader"], sort=False):
-        answered = [measure for measure in ANSWERS if measure in group and group[measure].notna().any()]
-        smallest = int(group["budget"].min())
-        wanted = [(answer_budget, measure) for measure in (answered or RANKING)]
+        ranking, evidence, answer = ([m.name for m in compared_metrics(of)] for of in ("ranking", "evidence", "answer"))
+        answered = [name for name in answer if name in group and group[name].notna().any()]
+        wanted = [(answer_budget, name) for name in answered or ranking]
         if not answered:
-            wanted += [(budget, COVERAGE) for budget in sorted({smallest, answer_budget})]
+            budgets = sorted({int(group["budget"].min()), answer_budget})
+            wanted += [(budget, name) for name in evidence for budget in budgets]
         for kind in TYPES:
             of_type = group if kind == ALL_TYPES else group[group["question_type"] == kind]
             key = {"corpus_version": version, "split": split, "question_type": kind, "reader": reader}

@@ -114,11 +114,11 @@ def _reader(arguments: argparse.Namespace) -> Reader:
 
 def _batches(size: int) -> Iterator[list[str]]:
     """Questions from standard input as they come: what is there already is asked together, at most `size` at once."""
-    given = cast(io.BufferedReader, sys.stdin.buffer)
+    standard_input = cast(io.BufferedReader, sys.stdin.buffer)
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest = ""
     while True:
-        chunk = given.read1(_CHUNK)
+        chunk = standard_input.read1(_CHUNK)
         try:
             rest += decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:

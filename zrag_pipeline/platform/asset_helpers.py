@@ -1,7 +1,8 @@
-"""What every asset shares: its MLflow run, its metadata, and the handles they pass on."""
+"""What every asset shares: its header, its resources, its MLflow run and its metadata."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from zrag_core.settings import Settings
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking, dagster_tags
+from zrag_pipeline.platform.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import pandas
 
+SettingsParam = dg.ResourceParam[SettingsHandle]
+WarehouseParam = dg.ResourceParam[Warehouse]
+TrackingParam = dg.ResourceParam[Tracking]
+
 OWNERS = ["team:zrag"]
 UPDATE_TAG = "zrag.update"
 """Tag of runs that update the memory instead of making everything afresh."""
+
+
+def lineage_asset(group: str, *kinds: str, code_version: str = "1", **options: Any) -> Any:
+    """An asset of a group of the lineage: `dg.asset` with what all of them have in common."""
+    return dg.asset(group_name=group, owners=OWNERS, kinds=set(kinds), code_version=code_version, **options)
 
 
 def is_update(context: dg.AssetExecutionContext) -> bool:
@@ -75,3 +87,8 @@ def table_metadata(frame: pandas.DataFrame, rows: int | None = None) -> dict[str
 def link(run: TrackedRun) -> dict[str, Any]:
     """Metadata that leads to the MLflow run."""
     return {"mlflow": dg.MetadataValue.url(run.url)}
+
+
+def image(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """A PNG inside Markdown metadata."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.packaged_model import is_packaged, package_model, set_decoding
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
@@ -22,26 +23,26 @@ class ModelRegistry:
     def __init__(self, tracking: Tracking):
         self._tracking = tracking
 
-    def register(self, run: TrackedRun, name: str, checkpoint: Path, *, tags: Mapping[str, str]) -> str:
-        """Add a checkpoint folder as a model that can be served, and return its version.
+    def register(self, run: TrackedRun, name: str, checkpoint: CheckpointReference) -> str:
+        """Add a checkpoint as a model that can be served, and return its version.
 
-        A checkpoint that is registered already (a repeated materialisation) keeps its version. Its id, the folder's
-        name, becomes the tag `checkpoint_id`.
+        A checkpoint that is registered already (a repeated materialisation) keeps its version. Tags of the version are
+        `checkpoint_id` and `corpus_version`.
         """
         from mlflow.exceptions import MlflowException
 
-        client, model = self._tracking.client, self.folder(name, checkpoint.name)
+        client, model = self._tracking.client, self.folder(name, checkpoint.checkpoint_id)
         with self._tracking.locked():
-            if not is_packaged(checkpoint, model):
-                package_model(checkpoint, model)
+            if not is_packaged(checkpoint.folder, model):
+                package_model(checkpoint.folder, model)
             try:
                 client.create_registered_model(name)
             except MlflowException:
                 client.get_registered_model(name)  # it exists already; anything else is raised here
-            if version := self.version(name, checkpoint.name):
+            if version := self.version(name, checkpoint.checkpoint_id):
                 return version
-            marked = {**tags, CHECKPOINT_TAG: checkpoint.name}
-            made = client.create_model_version(name, model.as_uri(), run.run_id, tags=marked)
+            tags = {CHECKPOINT_TAG: checkpoint.checkpoint_id, "corpus_version": checkpoint.corpus_version}
+            made = client.create_model_version(name, model.as_uri(), run.run_id, tags=tags)
         return str(made.version)
 
     def folder(self, name: str, checkpoint_id: str) -> Path:

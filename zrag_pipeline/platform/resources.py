@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.handovers import handle_io_manager
+from zrag_pipeline.platform.handle_store import handle_io_manager
 from zrag_pipeline.platform.settings_resource import settings_resource
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse

@@ -50,7 +50,7 @@ class MemoryAgent(ResponsesAgent):
         folder = Path(context.artifacts["checkpoint"])
         self._memory = None if (folder / _UNFINISHED).exists() else _open(folder, os.environ)
 
-    def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
+    def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:  # type: ignore[override]
         """Answer the last user message.
 
         Raises:
@@ -70,7 +70,9 @@ class MemoryAgent(ResponsesAgent):
             custom_outputs=reply,
         )
 
-    def predict_stream(self, request: ResponsesAgentRequest) -> Generator[ResponsesAgentStreamEvent, None, None]:
+    def predict_stream(  # type: ignore[override]
+        self, request: ResponsesAgentRequest
+    ) -> Generator[ResponsesAgentStreamEvent, None, None]:
         """Answer as a stream: the text, then the finished message with the whole reply."""
         answer, reply = self._answer(request)
         message = _new_id("msg")

@@ -44,27 +44,30 @@ class SettingsHandle:
         Rules between sections are not applied. For a run, use `load`.
         """
         values = _without_empty_sections(self.raw, Settings)
-        sections = {
-            name: _sound_section(field.annotation, values.get(name, {}))
+        sections: dict[str, Any] = {
+            name: _sound_section(section, values.get(name, {}))
             for name, field in Settings.model_fields.items()
+            if (section := _section(field)) is not None
         }
-        return Settings.model_construct(**sections)
+        return Settings.model_construct(None, **sections)
 
 
 def _schema(model: type[BaseModel]) -> dg.Noneable:
     """Return a shape that describes `model` and lets everything through."""
     fields = {}
     for name, field in model.model_fields.items():
-        kind = _schema(field.annotation) if _is_section(field.annotation) else dg.Any
+        section = _section(field)
+        kind = dg.Any if section is None else _schema(section)
         fields[name] = dg.Field(kind, is_required=False, description=_describe(field))
     return dg.Noneable(dg.Permissive(fields, description=model.__doc__))
 
 
 def _describe(field: FieldInfo) -> str | None:
-    if _is_section(field.annotation):
-        return field.annotation.__doc__
+    if (section := _section(field)) is not None:
+        return section.__doc__
     facts = []
-    choices = _choices(field.annotation)
+    registered = field.json_schema_extra.get("enum") if isinstance(field.json_schema_extra, dict) else None
+    choices = registered or _choices(field.annotation)
     if choices:
         facts.append(f"one of {', '.join(map(str, choices))}")
     facts.append(f"default: {json.dumps(field.default, ensure_ascii=False)}")
@@ -80,8 +83,9 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -89,11 +93,11 @@ def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -
     kept = {}
     for name, value in values.items():
         field = model.model_fields.get(name)
-        if field is not None and _is_section(field.annotation):
-            if value is None:
-                continue
-            if isinstance(value, Mapping):
-                value = _without_empty_sections(value, field.annotation)
+        section = None if field is None else _section(field)
+        if section is not None and value is None:
+            continue
+        if section is not None and isinstance(value, Mapping):
+            value = _without_empty_sections(value, section)
         kept[name] = value
     return kept
 
@@ -110,7 +114,7 @@ def _sound_section(section: type[BaseModel], given: Any) -> BaseModel:
             return section()
 
 
-def _removed(values: dict[str, Any], path: tuple[str, ...]) -> bool:
+def _removed(values: dict[Any, Any], path: tuple[int | str, ...]) -> bool:
     """Remove a field; False for what is not there to be removed (a rule of the whole section is broken)."""
     for name in path[:-1]:
         values = values[name]

@@ -28,7 +28,7 @@ def refuse_running() -> None:
     import dagster as dg
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
-    from zrag_pipeline.defs.automation.runs import fail_lost_runs
+    from zrag_pipeline.platform.run_processes import fail_lost_runs
 
     with dg.DagsterInstance.from_config(str(home)) as instance:
         if not isinstance(instance.event_log_storage, SqliteEventLogStorage):

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from zrag_core.evaluation.headline import COVERAGE
 from zrag_core.evaluation.html_report.tables import REFERENCES
-from zrag_core.evaluation.leaderboard_report import LeaderboardSection, reader_label
+from zrag_core.evaluation.leaderboard_report import COVERAGE, LeaderboardSection, reader_label
 
 UNANSWERABLE = "unanswerable"  # the split whose questions ought to be refused
 # MemoRAG is made for questions that no single passage answers.

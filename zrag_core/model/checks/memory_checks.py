@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.evaluation.rouge import rouge_l
+from zrag_core.evaluation.metrics.rouge import rouge_l
 from zrag_core.model.architecture.encoder import UNUSED, sentences_per_span
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.spans import sentence_ids

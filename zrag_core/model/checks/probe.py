@@ -14,7 +14,7 @@ import torch
 
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
-from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.evaluation.metrics.coverage import question_coverage
 from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
 from zrag_core.model.architecture.lexical_keys import document_frequency
 from zrag_core.model.architecture.network import MemoryModel
@@ -126,8 +126,7 @@ class Probe:
 
     def covered(self, number: int, text: str) -> bool:
         """Whether an answer of the question stands in `text`."""
-        question = self.asked[number].question
-        return bool(answer_coverage(text, question.golden_answers, question.language))
+        return bool(question_coverage(self.asked[number].question, text))
 
     def coverage(self, numbers: Sequence[int], texts: Sequence[str]) -> float:
         """Share of the questions whose answer stands in the text beside it."""
@@ -163,7 +162,7 @@ def fixed_order(questions: Iterable[Question]) -> list[Question]:
 
 def has_answer(question: Question) -> bool:
     """Whether the question has an answer that can stand in a text."""
-    return answer_coverage("", question.golden_answers, question.language) is not None
+    return question_coverage(question, "") is not None
 
 
 def never_empty_evidence(

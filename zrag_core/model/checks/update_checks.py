@@ -13,8 +13,7 @@ from dataclasses import replace
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evidence import fill_budget
+from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
 from zrag_core.model.checks.deletion_check import Told, guessing_floor
 from zrag_core.model.checks.leftovers import find_leftovers, traces_of_removed
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
@@ -229,9 +228,8 @@ def _free(probe: Probe, numbers: Sequence[int]) -> dict[int, bool]:
 def _constrained(checkpoint: Checkpoint, questions: Sequence[Question]) -> dict[int, bool]:
     """Whether the best sentences cover each question."""
     system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
-    found = system.retrieve(questions)
-    texts = [fill_budget(item, BUDGET).text for item in found]
-    return {number: _says(question, text) for number, (question, text) in enumerate(zip(questions, texts, strict=True))}
+    pairs = zip(questions, system.retrieve(questions), strict=True)
+    return {number: bool(coverage_at(question, found, BUDGET)) for number, (question, found) in enumerate(pairs)}
 
 
 def _untouched(former: Checkpoint, checkpoint: Checkpoint) -> dict[int, int]:
@@ -280,4 +278,4 @@ def _best_silent(probe: Probe) -> list[tuple[int, int]]:
 
 
 def _says(question: Question, text: str) -> bool:
-    return bool(answer_coverage(text, question.golden_answers, question.language))
+    return bool(question_coverage(question, text))

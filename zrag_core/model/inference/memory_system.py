@@ -25,8 +25,10 @@ from zrag_core.model.inference.decoder import (
     route_all,
 )
 from zrag_core.model.inference.rank_fusion import RankFusion
-from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.settings import DecodingSettings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import OWN_WORDS, SystemSpec
 
 _RANKED = 10
 _GENERATED = 128  # sequences decoded at once
@@ -282,3 +284,14 @@ class MemorySystem:
             z, used = self._slots([row] * len(ids), self._sentences.spans[row])
             self._priors[row] = read_sentences(self.checkpoint.model, z, used, [title] * len(ids), ids)
         return self._priors[row]
+
+
+def make_memory_system(spec: SystemSpec, inputs: SystemInputs) -> MemorySystem:
+    """The memory of the spec's policy; its routing is fused with BM25's ranking where the spec reads that index."""
+    settings = inputs.settings
+    checkpoint = load_checkpoint(inputs.checkpoints[str(spec.policy)], device=settings.backbone.device)
+    fusion = None
+    if "bm25" in spec.indexes:
+        fusion = RankFusion(inputs.make("bm25"), checkpoint.documents, rrf_k=settings.baselines.rrf_k)
+    free, threads = spec.evidence == OWN_WORDS, settings.training.threads
+    return MemorySystem(spec.name, checkpoint, settings.decoding, free=free, threads=threads, fusion=fusion)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend
 from zrag_pipeline.defs.evaluation.scores import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
-from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
+from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle, refuse_other_questions
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _PROGRESS_SECONDS = 10.0
@@ -52,7 +52,7 @@ class AnswerRun:
 def answer_evidence(
     settings: Settings,
     warehouse: Warehouse,
-    handle: Mapping[str, Any],
+    evidence: EvidenceHandle,
     run_id: str,
     environ: Mapping[str, str],
     cache_path: Path,
@@ -70,21 +70,21 @@ def answer_evidence(
         AnsweringError: nothing can be answered or judged at all (wrong key, unreachable server).
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
-    answers = left_to_spend(settings.answers, handle, run_id)
+    answers = left_to_spend(settings.answers, evidence, run_id)
     ledger = SpendingLedger(answers.max_cost_usd)
     reader = choose_reader(answers, environ, cache_path, ledger=ledger, observe=observe)
     judge = choose_judge(answers, environ, cache_path, ledger=ledger, observe=observe)
-    version = handle["corpus_version"]
+    version = evidence.corpus_version
     corpus = warehouse.load_corpus(version)
-    refuse_other_questions(corpus, handle, "evidence")
-    requests, budgets = _requests(settings, warehouse, handle)
+    refuse_other_questions(corpus, evidence, "evidence")
+    requests, budgets = _requests(settings, warehouse, evidence)
     estimates = {"answers": str(reader.estimate(requests))}
     log(f"{len(requests):,} questions for reader '{reader.name}': {estimates['answers']}")
     began = time.monotonic()
     answers = reader.answer(requests, _progress("answered", log))
     constants = {"run_id": run_id, "corpus_version": version}
     frame = pd.DataFrame([asdict(answer) for answer in answers]).assign(
-        **constants, evidence_run_id=handle["evidence_run_id"], budget=budgets
+        **constants, evidence_run_id=evidence.run_id, budget=budgets
     )
     warehouse.replace_rows("answers", frame, {"run_id": run_id, "reader": reader.name})
     judged: list[Judgement] = []
@@ -166,8 +166,8 @@ def _progress(verb: str, log: Callable[[str], None]) -> Progress:
 def score_answers(
     settings: Settings,
     warehouse: Warehouse,
-    answers_handle: Mapping[str, Any],
-    scores_handle: Mapping[str, Any],
+    answered: AnswersHandle,
+    scored: ScoresHandle,
     run_id: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score rows and leaderboard rows of an answer run.
@@ -175,25 +175,25 @@ def score_answers(
     Raises:
         WarehouseError: the answers and the scores belong to different evidence.
     """
-    evidence_run = answers_handle["evidence_run_id"]
-    if scores_handle["evidence_run_id"] != evidence_run:
+    evidence_run = answered.evidence.run_id
+    if scored.evidence.run_id != evidence_run:
         raise WarehouseError(
             "the answers were given from other evidence than the scored one",
             remedy="materialise evidence_scores and answer_runs again",
         )
     answers = warehouse.query(
         "SELECT * FROM answers WHERE run_id = ? AND reader = ?",
-        [answers_handle["answers_run_id"], answers_handle["reader"]],
+        [answered.run_id, answered.reader],
     )
     scores = warehouse.query(
         "SELECT * FROM scores WHERE run_id = ? AND reader = ? AND list_contains(?, budget) ORDER BY rowid",
-        [scores_handle["scores_run_id"], NO_READER, answers["budget"].unique().tolist()],
+        [scored.run_id, NO_READER, answers["budget"].unique().tolist()],
     )
     judgements = warehouse.query(
         "SELECT * FROM judgements WHERE run_id = ? AND reader = ?",
-        [answers_handle["answers_run_id"], answers_handle["reader"]],
+        [answered.run_id, answered.reader],
     )
-    corpus = warehouse.load_corpus(answers_handle["corpus_version"])
+    corpus = warehouse.load_corpus(answered.evidence.corpus_version)
     rows = pd.DataFrame(answer_score_rows(scores, answers, corpus, run_id=run_id, judgements=judgements))
     evidence = load_evidence(warehouse, evidence_run)
     frame = leaderboard_rows(rows, evidence, settings.evaluation, costs=answers, judge_costs=judgements)
@@ -201,7 +201,7 @@ def score_answers(
 
 
 def _requests(
-    settings: Settings, warehouse: Warehouse, handle: Mapping[str, Any]
+    settings: Settings, warehouse: Warehouse, evidence: EvidenceHandle
 ) -> tuple[list[AnswerRequest], list[int]]:
     """What is asked, and the evidence budget of each request."""
     answers = settings.answers
@@ -211,7 +211,7 @@ def _requests(
         "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND list_contains(?, e.budget) "
         # The headline's budget first, should the money not last.
         "ORDER BY e.budget <> ?, e.rowid",
-        [handle["evidence_run_id"], budgets, answers.budget],
+        [evidence.run_id, budgets, answers.budget],
     )
     if missing := sorted(set(budgets) - set(rows["budget"])):
         raise WarehouseError(

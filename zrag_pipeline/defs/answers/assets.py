@@ -1,22 +1,26 @@
 """Answers: ChatGPT (or the offline stand-in) answers from every system's evidence, and is scored."""
 
-from typing import Any
-
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle
 
 GROUP = "answers"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"openai", "duckdb"},
+@lineage_asset(
+    GROUP,
+    "openai",
+    "duckdb",
     code_version="2",
     deps=["preflight"],  # also where a job starts here, with what may cost money
     description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
@@ -42,10 +46,10 @@ GROUP = "answers"
 )
 def answer_runs(
     context: dg.AssetExecutionContext,
-    system_evidence: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    system_evidence: EvidenceHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Estimate the cost, answer within the spending limit, and store the answers."""
     import os
@@ -55,7 +59,7 @@ def answer_runs(
 
     loaded = settings.load()
     run_id = context.run.run_id
-    version = system_evidence["corpus_version"]
+    version = system_evidence.corpus_version
     with tracked(context, tracking, loaded, sections=["answers"], corpus_version=version) as run:
         asked = loaded.answers
         models = {"answer": asked.model, "judge": asked.judge.model or ""}
@@ -74,8 +78,7 @@ def answer_runs(
             "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
         )
     return dg.MaterializeResult(
-        value={**system_evidence, "answers_run_id": run_id, "reader": made.reader, "model": made.model}
-        | {"judge_model": made.judge_model},
+        value=AnswersHandle(system_evidence, run_id, made.reader, made.model, made.judge_model),
         metadata={
             **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
             "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
@@ -115,21 +118,21 @@ def answer_runs(
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "mlflow"},
+@lineage_asset(
+    GROUP,
+    "duckdb",
+    "mlflow",
     code_version="2",
     description="Exact match and F1 of the answers (SQuAD and KorQuAD rules), and the share that the judge found "
     "correct, beside the evidence measures; the leaderboard, the comparisons and the HTML page with all of them.",
 )
 def answer_scores(
     context: dg.AssetExecutionContext,
-    answer_runs: dict[str, Any],
-    evidence_scores: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    answer_runs: AnswersHandle,
+    evidence_scores: ScoresHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Score the answers and publish the whole leaderboard."""
     from zrag_pipeline.defs.answers.answer_run import score_answers
@@ -146,20 +149,18 @@ def answer_scores(
     from zrag_pipeline.defs.evaluation.scores import NO_READER
 
     loaded = settings.load()
-    version, run_id = answer_runs["corpus_version"], context.run.run_id
-    reader = answer_runs["reader"]
+    version, run_id = answer_runs.evidence.corpus_version, context.run.run_id
+    reader = answer_runs.reader
     with tracked(context, tracking, loaded, sections=["evaluation", "answers"], corpus_version=version) as run:
         scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
         warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
         store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
-        stored = list({evidence_scores["scores_run_id"], run_id}), [NO_READER, reader]
+        stored = list({evidence_scores.run_id, run_id}), [NO_READER, reader]
         everything = load_leaderboard(warehouse, *stored)
-        params = answer_runs["params"]
+        params = answer_runs.evidence.params
         priced = loaded.answers.model
-        everything = with_list_costs(
-            everything, warehouse, answer_runs["answers_run_id"], reader, model=priced, params=params
-        )
+        everything = with_list_costs(everything, warehouse, answer_runs.run_id, reader, model=priced, params=params)
         links = log_systems(
             tracking,
             run,
@@ -167,17 +168,16 @@ def answer_scores(
             scores,
             params,
             reader=reader,
-            answering_model=answer_runs["model"],
-            judge_model=answer_runs.get("judge_model"),
+            answering_model=answer_runs.model,
+            judge_model=answer_runs.judge_model,
             answer_budget=loaded.answers.budget,
         )
         metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
         metadata |= publish_report(warehouse, loaded, evidence_scores, run)
-        priced = priced if reader == OFFLINE else answer_runs["model"]
+        priced = priced if reader == OFFLINE else answer_runs.model
         metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, priced))
     return dg.MaterializeResult(
-        value={"corpus_version": version},
         metadata={
             **metadata,
             "dagster/row_count": len(scores),

@@ -17,7 +17,6 @@ from zrag_core.settings import Settings
 from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Action, Tick, Watch
 from zrag_pipeline.defs.automation.runs import (
     CHANGE_TAG,
-    fail_lost_runs,
     going_runs,
     memory_runs,
     newest_report,
@@ -25,6 +24,7 @@ from zrag_pipeline.defs.automation.runs import (
 )
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, observation
 from zrag_pipeline.defs.jobs import evaluate, full, run_config, update_memory
+from zrag_pipeline.platform.run_processes import fail_lost_runs
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 
@@ -49,7 +49,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 )
 def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the corpus and at the runs, and start what is needed."""
-    from zrag_pipeline.defs.evaluation.systems import reads_joint
+    from zrag_core.systems import policies_read
 
     name = _config_name()
     try:
@@ -72,7 +72,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         now=now,
         settle_seconds=settings.updates.settle_seconds,
         # An update leaves the policy joint out, and the evaluation after it would lack that checkpoint.
-        updatable=settings.memory.policy == "separated" and not reads_joint(settings),
+        updatable=settings.memory.policy == "separated" and "joint" not in policies_read(settings),
     )
     action = tick.action(Watch.from_json(context.cursor, corpus, now))
     return dg.SensorResult(

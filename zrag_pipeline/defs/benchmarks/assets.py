@@ -1,38 +1,41 @@
 """Benchmarks: figures that are written down, not tested."""
 
-from typing import Any
-
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import CorpusHandle, SkillHandle
 
 GROUP = "benchmarks"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "duckdb",
     deps=["evidence_audit"],
     description="Recall of the memory's router on held-out questions, untrained and trained on the corpus' own "
     "training questions, beside BM25 on the same questions: table `benchmarks`.",
 )
 def routing_benchmark(
     context: dg.AssetExecutionContext,
-    evidence_targets: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    evidence_targets: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Train the router alone (evidence and reconstruction losses off) and measure it."""
     from zrag_pipeline.defs.benchmarks.routing_quality import measure_routing, rows_for_warehouse
 
     loaded = settings.load()
-    version, run_id = evidence_targets["corpus_version"], context.run.run_id
+    version, run_id = evidence_targets.corpus_version, context.run.run_id
     with tracked(
         context, tracking, loaded, sections=["corpus", "memory", "training", "evaluation"], corpus_version=version
     ) as run:
@@ -42,33 +45,32 @@ def routing_benchmark(
         run.log_table(frame, "routing")
     rows = rows_for_warehouse(frame, run_id, version)
     warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
-    return dg.MaterializeResult(value={"corpus_version": version}, metadata={**table_metadata(frame), **link(run)})
+    return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "duckdb",
     description="The separated memory on fresh almanacs (`benchmark.seeds`, sizes and languages): routing, coverage by "
     "budget, constrained and free, refusal, two-hop questions, shuffled slots, speed of writing, beside "
     "`bm25_sentence`: table `benchmarks`.",
 )
 def memory_benchmark(
     context: dg.AssetExecutionContext,
-    skill: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    skill: SkillHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Write and question every almanac with the skill, theta frozen."""
-    from pathlib import Path
 
     from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
 
     loaded, run_id = settings.load(), context.run.run_id
     with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
-        frame = measure_memory(loaded, Path(skill["folder"]), context.log.info)
+        made = skill.required()
+        frame = measure_memory(loaded, made.folder, context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):
             name = f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}"
@@ -78,24 +80,23 @@ def memory_benchmark(
     context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
     rows = rows_for_warehouse(frame, run_id)
     warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "memory"})
-    return dg.MaterializeResult(value={"skill_id": skill["skill_id"]}, metadata={**table_metadata(short), **link(run)})
+    return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "duckdb",
     description="Documents added to a memory and removed from it (`benchmark.updated` of `benchmark.documents`): "
     "seconds beside those of writing all afresh, coverage of new and old documents, and what the checks of an update "
     "find: table `benchmarks`.",
 )
 def update_benchmark(
     context: dg.AssetExecutionContext,
-    skill: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    skill: SkillHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Write every almanac but its last documents, add these, and remove as many others."""
     from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
@@ -103,7 +104,8 @@ def update_benchmark(
 
     loaded, run_id = settings.load(), context.run.run_id
     with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
-        frame = measure_updates(loaded, skill, context.log.info)
+        made = skill.required()
+        frame = measure_updates(loaded, made, context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):
             run.log_metrics({f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}": row["mean"]})
@@ -111,23 +113,22 @@ def update_benchmark(
     context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
     rows = rows_for_warehouse(frame, run_id, "update")
     warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "update"})
-    return dg.MaterializeResult(value={"skill_id": skill["skill_id"]}, metadata={**table_metadata(short), **link(run)})
+    return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"openai", "duckdb"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "openai",
+    "duckdb",
     deps=["preflight"],
     description="What the answer client costs for each request, wall time and CPU time, at a server on loopback that "
     "answers at once: table `benchmarks`.",
 )
 def client_benchmark(
     context: dg.AssetExecutionContext,
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Ask the server questions, one after the other and sixteen at once."""
     from zrag_pipeline.defs.benchmarks.client_cost import REQUESTS, measure_client, rows_for_warehouse
@@ -139,7 +140,7 @@ def client_benchmark(
         run.log_metrics({f"{row.system}/{row.metric}": row.value for row in frame.itertuples()})
     context.log.info("\n" + frame.to_string(index=False, float_format="{:.2f}".format))
     warehouse.replace_rows("benchmarks", rows_for_warehouse(frame, run_id), {"run_id": run_id, "benchmark": "client"})
-    return dg.MaterializeResult(value={"requests": REQUESTS}, metadata={**table_metadata(frame), **link(run)})
+    return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
 
 
 ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, client_benchmark]

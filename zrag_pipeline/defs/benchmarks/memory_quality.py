@@ -15,9 +15,9 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evaluation.retrieval import recall_all_at, recall_at
-from zrag_core.evidence import EvidenceSystem, Retrieved, fill_budget
+from zrag_core.evaluation.metrics.coverage import coverage_at
+from zrag_core.evaluation.metrics.retrieval import recall_all_at, recall_at
+from zrag_core.evidence import EvidenceSystem, Retrieved
 from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.inference.memory_system import MemorySystem
@@ -128,8 +128,7 @@ def _quality(
     yield "recall_at_1", _mean([recall_at(1, ids, gold) for ids, gold in ranked])
     yield "recall_all_at_10", _mean([recall_all_at(10, ids, gold) for ids, gold in ranked])
     for budget in settings.evaluation.budgets:
-        covered = [answer_coverage(fill_budget(r, budget).text, q.golden_answers, q.language) for q, r in pairs]
-        yield f"coverage_at_{budget}", _mean(covered)
+        yield f"coverage_at_{budget}", _mean([coverage_at(question, item, budget) for question, item in pairs])
 
 
 def _mean(values: Sequence[float | None]) -> float:

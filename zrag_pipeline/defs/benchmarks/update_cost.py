@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -17,8 +16,7 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evidence import fill_budget
+from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.model.checks.probe import held_out
 from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
 from zrag_core.model.inference.memory_system import MemorySystem
@@ -27,12 +25,13 @@ from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
 from zrag_core.settings import Settings
+from zrag_pipeline.platform.handles import SkillReference
 
 _REPETITIONS = 3
 _BUDGET = 64
 
 
-def measure_updates(settings: Settings, skill: Mapping[str, Any], log: Callable[[str], None]) -> pd.DataFrame:
+def measure_updates(settings: Settings, skill: SkillReference, log: Callable[[str], None]) -> pd.DataFrame:
     """Write, add to and remove from a memory of every almanac of `settings.benchmark`.
 
     Args:
@@ -57,7 +56,7 @@ def measure_updates(settings: Settings, skill: Mapping[str, Any], log: Callable[
 class _Almanac:
     """One almanac, of which all but the last documents are written first."""
 
-    def __init__(self, settings: Settings, skill: Mapping[str, Any], folder: Path, n: int, language: str, seed: int):
+    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: str, seed: int):
         self.settings, self.skill, self.folder = settings, skill, folder
         self.corpus: Corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
         self.targets: list[EvidenceTarget] = build_targets(self.corpus, settings.targets, 0)
@@ -66,7 +65,7 @@ class _Almanac:
     def figures(self) -> Iterator[tuple[str, str, float]]:
         """(system, metric, value) of everything that is measured."""
         torch.set_num_threads(self.settings.writing.threads)
-        load_skill(Path(self.skill["folder"]), 0, device="cpu")  # what is imported on the way is no part of it
+        load_skill(self.skill.folder, 0, device="cpu")  # what is imported on the way is no part of it
         times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
         for name in times[0]:
             yield "memory", name, statistics.median(time[name] for time in times)
@@ -92,10 +91,10 @@ class _Almanac:
     def _write(self, documents: Sequence[Document]) -> dict[str, float]:
         began = time.perf_counter()
         device = self.settings.backbone.device
-        model, config = load_skill(Path(self.skill["folder"]), 0, keys=self.settings.memory, device=device)
+        model, config = load_skill(self.skill.folder, 0, keys=self.settings.memory, device=device)
         written = write_documents(model, documents, self.targets, self.settings.writing)
         model.remember(documents, written.z, written.spans)
-        origin = Origin(config["skill_id"], self.skill["digest"], self.settings.writing, hash_rows(written.studied))
+        origin = Origin(config["skill_id"], self.skill.digest, self.settings.writing, hash_rows(written.studied))
         stored = self.settings.model_copy(update={"memory": model.settings})
         checkpoint = Checkpoint("written", self.folder, model, tuple(documents), stored, {}, origin)
         self._save(checkpoint, "written")
@@ -153,5 +152,5 @@ class _Almanac:
 
 def _covered(system: MemorySystem, questions: Sequence[Question]) -> float:
     pairs = zip(questions, system.retrieve(questions), strict=True)
-    found = [answer_coverage(fill_budget(r, _BUDGET).text, q.golden_answers, q.language) for q, r in pairs]
+    found = [coverage_at(question, retrieved, _BUDGET) for question, retrieved in pairs]
     return sum(map(bool, found)) / len(found)

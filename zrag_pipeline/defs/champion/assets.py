@@ -1,23 +1,26 @@
 """Model: whether the new checkpoint becomes the champion, the one that people ask."""
 
-from pathlib import Path
-from typing import Any
-
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, preview, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    preview,
+    tracked,
+)
+from zrag_pipeline.platform.handles import MemoryHandle, MemoryReportHandle, UpdateReportHandle
 
 GROUP = "model"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb", "mlflow"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "duckdb",
+    "mlflow",
     description="The checkpoint that `zrag ask` answers from. A new one takes the place of the champion only where no "
     "memory check fails and, on the same held-out questions, it is not inferior: the lower bound of the difference in "
     "coverage lies above minus `updates.non_inferiority`. Table `champion_decisions`; alias `champion` in the model "
@@ -32,43 +35,40 @@ GROUP = "model"
 )
 def champion(
     context: dg.AssetExecutionContext,
-    memory: dict[str, Any],
-    memory_report: dict[str, Any],
-    update_report: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    memory: MemoryHandle,
+    memory_report: MemoryReportHandle,
+    update_report: UpdateReportHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Compare the new checkpoint with the champion, and move the alias if it passes."""
     import pandas as pd
 
     from zrag_core.errors import CheckpointError
-    from zrag_pipeline.defs.champion.decision import Candidate, decide, failed_checks
+    from zrag_pipeline.defs.champion.decision import decide, failed_checks
     from zrag_pipeline.defs.champion.promotion import carry_out
 
-    loaded, version, run_id = settings.load(), memory["corpus_version"], context.run.run_id
-    if memory["folder"] is None:
+    loaded, version, run_id = settings.load(), memory.corpus_version, context.run.run_id
+    if memory.checkpoint is None:
         context.log.info("policy joint alone: no written memory, so no champion")
         reason = "a memory of the policy joint is no candidate: it cannot be updated"
         return dg.MaterializeResult(
-            value={"corpus_version": version, "checkpoint_id": None, "promoted": False, "reason": reason},
-            check_results=[dg.AssetCheckResult(check_name="promoted", passed=True, description=reason)],
+            check_results=[dg.AssetCheckResult(check_name="promoted", passed=True, description=reason)]
         )
-    checkpoint_id, corpus = memory["checkpoint_id"], warehouse.load_corpus(version)
-    checked = memory_report["checkpoint_ids"]
-    if checkpoint_id not in checked or update_report["checkpoint_id"] != checkpoint_id:
+    checkpoint_id, corpus = memory.checkpoint.checkpoint_id, warehouse.load_corpus(version)
+    if checkpoint_id not in memory_report.checkpoint_ids or update_report.checkpoint_id != checkpoint_id:
         raise CheckpointError(
             f"the memory checks are of other checkpoints than {checkpoint_id}",
             where="asset memory_report or update_report",
             remedy="materialise both again (jobs `train`, `full` and `update_memory` do)",
         )
-    runs = [memory_report["memory_checks_run_id"], update_report["run_id"]]
+    runs = [memory_report.run_id, update_report.run_id]
     sections = ["updates", "decoding", "evaluation"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         failed = failed_checks(warehouse, runs, checkpoint_id)
-        candidate = Candidate(checkpoint_id, Path(memory["folder"]), version, corpus.name)
-        decision = decide(candidate, failed, corpus, loaded, context.log.info)
-        decision = carry_out(decision, candidate, corpus, loaded, tracking)
+        decision = decide(memory.checkpoint, failed, corpus, loaded, context.log.info)
+        decision = carry_out(decision, memory.checkpoint, corpus, loaded, tracking)
         rows = decision.rows(version, loaded.updates.non_inferiority)
         warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
         for result in decision.results:
@@ -79,12 +79,6 @@ def champion(
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(
-        value={
-            "corpus_version": version,
-            "checkpoint_id": checkpoint_id,
-            "promoted": decision.promoted,
-            "reason": decision.reason,
-        },
         metadata={
             "promoted": decision.promoted,
             "reason": decision.reason,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
 from zrag_core.settings import Settings
 from zrag_pipeline.platform.champion_file import Champion, read_champion, rejected_checkpoints
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -20,16 +20,6 @@ NOTHING_COMPARED = "none"
 ONLY_WARN = ("new_documents_coverage", "new_documents_coverage_constrained")
 """New documents that are read worse than the old ones harm nobody who asks; kept back, they are not read at all."""
 MAX_QUESTIONS = 200
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A checkpoint that may become the champion, and the version and name of the corpus that it holds."""
-
-    checkpoint_id: str
-    folder: Path
-    corpus_version: str
-    corpus: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ class Decision:
 
 
 def decide(
-    candidate: Candidate,
+    made: CheckpointReference,
     failed_checks: Sequence[str],
     corpus: Corpus,
     settings: Settings,
@@ -100,19 +90,19 @@ def decide(
     before = None if champion is None else champion.checkpoint_id
 
     def decided(promoted: bool, reason: str, results: Sequence[NonInferiority] = ()) -> Decision:
-        return Decision(candidate.checkpoint_id, before, promoted, reason, tuple(results), failed)
+        return Decision(made.checkpoint_id, before, promoted, reason, tuple(results), failed)
 
-    if before == candidate.checkpoint_id:
+    if before == made.checkpoint_id:
         but = f", but memory checks fail: {', '.join(failed)}; `zrag rollback` takes it back" if failed else ""
         return decided(True, f"it is the champion already{but}")
-    if candidate.checkpoint_id in rejected_checkpoints():
-        again = f"`zrag promote {candidate.checkpoint_id}` makes it the champion again"
+    if made.checkpoint_id in rejected_checkpoints():
+        again = f"`zrag promote {made.checkpoint_id}` makes it the champion again"
         return decided(False, f"it was rolled back; {again}")
     if failed:
         return decided(False, f"memory checks fail: {', '.join(failed)}")
     if champion is None:
         return decided(True, "the first one, and no memory check fails")
-    results = _challenge(candidate, champion, corpus, settings)
+    results = _challenge(made, champion, corpus, settings)
     if not results:
         none = f"no held-out question can be asked of {before} (corpus {champion.corpus}) too"
         return decided(True, f"no memory check fails, and {none}")
@@ -141,12 +131,14 @@ def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion
         return None
 
 
-def _challenge(candidate: Candidate, champion: Champion, corpus: Corpus, settings: Settings) -> list[NonInferiority]:
+def _challenge(
+    made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
+) -> list[NonInferiority]:
     from zrag_core.model.checks.challenge import challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
-    challenger, present = (load_checkpoint(folder, device=device) for folder in (candidate.folder, champion.folder))
+    challenger, present = (load_checkpoint(folder, device=device) for folder in (made.folder, champion.folder))
     limit = min(MAX_QUESTIONS, settings.evaluation.limit_questions or MAX_QUESTIONS)
     questions = shared_questions(challenger, present, corpus.questions, limit)
     if not questions:

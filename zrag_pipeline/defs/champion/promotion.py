@@ -11,7 +11,7 @@ from zrag_core.errors import CheckpointError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
-from zrag_pipeline.defs.champion.decision import MAX_QUESTIONS, Candidate, Decision, present_champion
+from zrag_pipeline.defs.champion.decision import MAX_QUESTIONS, Decision, present_champion
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import (
     Champion,
@@ -21,13 +21,14 @@ from zrag_pipeline.platform.champion_file import (
     write_champion,
     write_champions,
 )
+from zrag_pipeline.platform.handles import CheckpointReference
 from zrag_pipeline.platform.model_registry import ModelRegistry
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
 
 def carry_out(
-    decision: Decision, candidate: Candidate, corpus: Corpus, settings: Settings, tracking: Tracking
+    decision: Decision, made: CheckpointReference, corpus: Corpus, settings: Settings, tracking: Tracking
 ) -> Decision:
     """Make the checkpoint the champion if that is what was decided, and nothing has happened meanwhile.
 
@@ -47,7 +48,7 @@ def carry_out(
             reason = "documents were added or removed by a command during this run; the next one has them"
             return replace(decision, promoted=False, reason=reason)
         if champion is None or champion.checkpoint_id != decision.checkpoint_id:
-            promote(candidate, settings, decision.reason, tracking, corpus)
+            promote(made, corpus.name, settings, decision.reason, tracking, corpus)
         else:  # made by a command, and registered by this run
             if not decision.failed_checks:
                 write_champion(replace(champion, proven=True))
@@ -56,7 +57,12 @@ def carry_out(
 
 
 def promote(
-    candidate: Candidate, settings: Settings, reason: str, tracking: Tracking, corpus: Corpus | None = None
+    made: CheckpointReference,
+    corpus_name: str,
+    settings: Settings,
+    reason: str,
+    tracking: Tracking,
+    corpus: Corpus | None = None,
 ) -> Champion:
     """Make a checkpoint the champion: the champion file first, which `zrag ask` reads, then the registry's alias.
 
@@ -66,12 +72,12 @@ def promote(
     """
     decoding = settings.decoding.model_dump(mode="json")
     if corpus is not None and not decoding["least_confidence"]:
-        decoding["least_confidence"] = _least_confidence(candidate.folder, corpus, settings)
+        decoding["least_confidence"] = _least_confidence(made.folder, corpus, settings)
     champion = Champion(
-        checkpoint_id=candidate.checkpoint_id,
-        folder=candidate.folder,
-        corpus_version=candidate.corpus_version,
-        corpus=candidate.corpus,
+        checkpoint_id=made.checkpoint_id,
+        folder=made.folder,
+        corpus_version=made.corpus_version,
+        corpus=corpus_name,
         decoding=decoding,
         backbone_device=settings.backbone.device,
         promoted_at=now(),
@@ -96,8 +102,8 @@ def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> C
     if known is not None:
         settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
     names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [version])["name"]
-    corpus = names.iloc[0] if len(names) else "unknown"
-    return promote(Candidate(checkpoint_id, folder, version, corpus), settings, "promoted by hand", tracking)
+    made = CheckpointReference(checkpoint_id, folder, version)
+    return promote(made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking)
 
 
 def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -19,24 +16,9 @@ from zrag_core.model.store.update import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
 from zrag_pipeline.defs.champion.decision import ONLY_WARN
 from zrag_pipeline.defs.memory.separated_memory import proof_base
-from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.handle_store import stored_handle
+from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle, MemoryState, UpdateReportHandle
 from zrag_pipeline.platform.warehouse import Warehouse
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a memory stands; drift is the way from that after the last run that made everything afresh.
-
-    Attributes:
-        corpus, corpus_version: name and version of what it holds.
-        margin: mean difference of log P of the first and the second routed document, on a fixed sample of questions.
-        coverage: constrained coverage on the same questions. Both are None where no question could be asked.
-    """
-
-    corpus: str
-    corpus_version: str
-    margin: float | None
-    coverage: float | None
 
 
 @dataclass(frozen=True)
@@ -52,11 +34,11 @@ class UpdateReport:
         retrain_reasons: why everything should be made afresh; empty where nothing says so.
     """
 
-    former: dict[str, str] | None
+    former: CheckpointReference | None
     change: CorpusChange | None
     checks: tuple[MemoryCheck, ...]
-    baseline: State
-    state: State
+    baseline: MemoryState
+    state: MemoryState
     share_changed: float
     retrain_reasons: tuple[str, ...]
 
@@ -75,18 +57,19 @@ class UpdateReport:
 
 
 def report_update(
-    handle: Mapping[str, Any], settings: Settings, warehouse: Warehouse, log: Callable[[str], None]
+    handle: MemoryHandle, settings: Settings, warehouse: Warehouse, log: Callable[[str], None]
 ) -> UpdateReport:
     """Check a checkpoint against its former one, and measure drift.
 
     Args:
-        handle: of the asset `memory`, with a folder.
+        handle: of the asset `memory`, with a checkpoint.
     """
     import torch
 
     torch.set_num_threads(settings.training.threads)
-    checkpoint = _load(handle, settings)
-    corpus = warehouse.load_corpus(handle["corpus_version"])
+    assert handle.checkpoint is not None
+    checkpoint = _load(handle.checkpoint, settings)
+    corpus = warehouse.load_corpus(handle.corpus_version)
     former = proof_base(handle, corpus.name)
     size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
@@ -95,11 +78,13 @@ def report_update(
     else:
         before = _load(former, settings)
         change = compare_documents(before.documents, checkpoint.documents)
-        asked = _questions(warehouse, former["corpus_version"])
+        asked = _questions(warehouse, former.corpus_version)
         checks = run_update_checks(before, checkpoint, asked, corpus.questions, **size, on_check=log)
     figures = {check.check_name: check.value for check in checks}
-    state = State(corpus.name, handle["corpus_version"], figures.get("routing_margin"), figures.get("probe_coverage"))
-    baseline = None if handle["former"] is None else _baseline(corpus.name)
+    state = MemoryState(
+        corpus.name, handle.corpus_version, figures.get("routing_margin"), figures.get("probe_coverage")
+    )
+    baseline = None if handle.former is None else _baseline(corpus.name)
     share, reasons = 0.0, []
     if baseline is not None:
         share = _share_changed(warehouse, baseline, checkpoint.documents)
@@ -107,7 +92,9 @@ def report_update(
     return UpdateReport(former, change, checks, baseline or state, state, share, tuple(reasons))
 
 
-def retrain_reasons(share_changed: float, state: State, baseline: State, settings: UpdateSettings) -> list[str]:
+def retrain_reasons(
+    share_changed: float, state: MemoryState, baseline: MemoryState, settings: UpdateSettings
+) -> list[str]:
     """Why a full run should follow, in plain words; empty where no threshold is passed."""
     reasons = []
     if share_changed > settings.retrain_share:
@@ -167,22 +154,20 @@ def _questions(warehouse: Warehouse, version: str) -> tuple[Question, ...]:
         return ()
 
 
-def _load(handle: Mapping[str, Any], settings: Settings) -> Checkpoint:
+def _load(made: CheckpointReference, settings: Settings) -> Checkpoint:
     """A checkpoint, to be read as this run's systems read."""
-    loaded = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
+    loaded = load_checkpoint(made.folder, device=settings.backbone.device)
     return replace(loaded, settings=loaded.settings.model_copy(update={"decoding": settings.decoding}))
 
 
-def _baseline(corpus: str) -> State | None:
+def _baseline(corpus: str) -> MemoryState | None:
     """The baseline that the newest report of a corpus went on from; None before the first."""
-    newest = paths.handles_dir() / "update_report" / "latest.json"
-    if not newest.is_file():
-        return None
-    value = json.loads(newest.read_text(encoding="utf-8")).get("baseline")
-    return State(**value) if value and value.get("corpus") == corpus else None
+    newest = stored_handle("update_report", UpdateReportHandle)
+    baseline = None if newest is None else newest.baseline
+    return baseline if baseline is not None and baseline.corpus == corpus else None
 
 
-def _share_changed(warehouse: Warehouse, baseline: State, documents: Sequence[Document]) -> float:
+def _share_changed(warehouse: Warehouse, baseline: MemoryState, documents: Sequence[Document]) -> float:
     try:
         before = warehouse.load_corpus(baseline.corpus_version).documents
     except WarehouseError:  # that corpus was removed from the warehouse: nothing of it is known

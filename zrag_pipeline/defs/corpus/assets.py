@@ -5,10 +5,17 @@ import warnings
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    OWNERS,
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import CorpusHandle
 
 GROUP = "corpus"
 
@@ -16,22 +23,20 @@ GROUP = "corpus"
 warnings.filterwarnings("ignore", message=".*(observable_source_asset|data_version).*", category=dg.BetaWarning)
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "python",
     description="Checks settings, files, disk, GPU and keys, and reports every problem at once before anything "
     "expensive starts.",
 )
-def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[SettingsHandle]) -> None:
+def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> None:
     """Fail with the list of all problems, or pass."""
     import os
 
     from zrag_core.errors import ProblemList
-    from zrag_pipeline.defs.automation.runs import process_tags
     from zrag_pipeline.defs.corpus.preflight import find_problems
     from zrag_pipeline.defs.corpus.state import observation, readable_fingerprint
+    from zrag_pipeline.platform.run_processes import process_tags
 
     # Should the process be killed, the sensor and `zrag remove --purge` can tell.
     context.instance.add_run_tags(context.run_id, process_tags(context.run_id))
@@ -55,7 +60,7 @@ def preflight(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Sett
     "Observing it hashes its content and the changes made by command, so that everything made from it shows as stale "
     "when they change.",
 )
-def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
+def raw_corpus(settings: SettingsParam) -> dg.DataVersion:
     """Data version: a hash of the source's bytes, and of what `zrag add` and `zrag remove` changed."""
     from zrag_pipeline.defs.corpus.state import corpus_fingerprint
 
@@ -84,9 +89,9 @@ def raw_corpus(settings: dg.ResourceParam[SettingsHandle]) -> dg.DataVersion:
 )
 def read_corpus_assets(
     context: dg.AssetExecutionContext,
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Read, check, cut into passages, split, and store the corpus."""
     from dataclasses import replace
@@ -136,12 +141,7 @@ def read_corpus_assets(
                 **{f"questions_{split}": n for split, n in splits.items()},
             }
         )
-    handle = {
-        "corpus_version": version,
-        "questions_version": questions_version(corpus.questions),
-        "name": corpus.name,
-        "source": source,
-    }
+    handle = CorpusHandle(version, questions_version(corpus.questions), corpus.name, source)
     notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
     common = {"corpus_version": version, "notes": notes, **link(run)}
     yield dg.Output(
@@ -154,7 +154,7 @@ def read_corpus_assets(
         handle,
         "questions",
         metadata={**table_metadata(questions), **{f"split: {k}": int(v) for k, v in splits.items()}, **common},
-        data_version=dg.DataVersion(handle["questions_version"]),
+        data_version=dg.DataVersion(handle.questions_version),
     )
 
 

@@ -4,19 +4,31 @@ from typing import Any
 
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import (
+    CorpusHandle,
+    EvidenceHandle,
+    IndexHandle,
+    MemoryHandle,
+    ScoresHandle,
+    refuse_other_questions,
+)
 
 GROUP = "evaluation"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "pytorch"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "duckdb",
+    "pytorch",
     description="What every system hands over for the evaluated questions, cut to the same evidence budgets: "
     "table `evidence`.",
     check_specs=[
@@ -30,27 +42,28 @@ GROUP = "evaluation"
 )
 def system_evidence(
     context: dg.AssetExecutionContext,
-    evidence_targets: dict[str, Any],
-    memory: dict[str, Any],
-    joint_memory: dict[str, Any],
-    bm25_index: dict[str, Any],
-    dense_index: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    evidence_targets: CorpusHandle,
+    memory: MemoryHandle,
+    joint_memory: MemoryHandle,
+    bm25_index: IndexHandle,
+    dense_index: IndexHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Ask every configured system the same questions."""
     import pandas as pd
 
     from zrag_core.answering.ledger import SpendingLedger
+    from zrag_core.corpus.samples import evaluated_questions
     from zrag_core.errors import CorpusError
     from zrag_core.memorag.memorag_system import MemoragSystem
     from zrag_pipeline.defs.evaluation.memorag import store_traces
     from zrag_pipeline.defs.evaluation.scores import evidence_rows
-    from zrag_pipeline.defs.evaluation.systems import evaluated_questions, make_systems, policy_of, system_params
+    from zrag_pipeline.defs.evaluation.systems import Artefacts, system_inputs, system_params
 
     loaded = settings.load()
-    version, run_id = evidence_targets["corpus_version"], context.run.run_id
+    version, run_id = evidence_targets.corpus_version, context.run.run_id
     corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
     questions = evaluated_questions(corpus, loaded.evaluation)
     if not questions:
@@ -60,19 +73,21 @@ def system_evidence(
             where="evaluation.splits",
             remedy="evaluate another split or type, raise corpus.limit_documents, or raise corpus.splits.test",
         )
-    memories = {"separated": memory, "joint": joint_memory}
+    memories, indexes = {"separated": memory, "joint": joint_memory}, {"bm25": bm25_index, "dense": dense_index}
+    artefacts = Artefacts(memories, indexes)
     ledger = SpendingLedger(loaded.answers.max_cost_usd)
-    makers = make_systems(loaded, corpus, targets, memories=memories, bm25=bm25_index, dense=dense_index, ledger=ledger)
+    inputs = system_inputs(loaded, corpus, targets, artefacts, ledger)
+    n_systems = len(loaded.evaluation.systems)
     budgets = loaded.evaluation.budgets
     extra: dict[str, Any] = {}
     speed: dict[str, float] = {}
     with tracked(
         context, tracking, loaded, sections=["decoding", "baselines", "evaluation", "memorag"], corpus_version=version
     ) as run:
-        for number, (name, make) in enumerate(makers.items(), 1):
-            policy = policy_of(name, loaded)
-            checkpoint_id = memories[policy]["checkpoint_id"] if policy else None
-            system = make()
+        for number, name in enumerate(loaded.evaluation.systems, 1):
+            policy = inputs.spec(name).policy
+            checkpoint_id = memories[policy].checkpoint_id if policy else None
+            system = inputs.make(name)
             rows, seconds = evidence_rows(
                 system, questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
             )
@@ -83,7 +98,7 @@ def system_evidence(
             del system  # before the next one is made
             speed[name] = len(questions) / max(seconds, 1e-9)
             context.log.info(
-                f"{number} of {len(makers)}  {name}: {len(questions):,} questions in {seconds:.1f} s "
+                f"{number} of {n_systems}  {name}: {len(questions):,} questions in {seconds:.1f} s "
                 f"({speed[name]:,.0f} per second)"
             )
         run.log_metrics({f"questions_per_s_{name}": value for name, value in speed.items()})
@@ -91,21 +106,21 @@ def system_evidence(
         "SELECT system, budget, count(*) AS questions FROM evidence WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
         [run_id],
     )
-    complete = len(counts) == len(makers) * len(budgets) and bool((counts["questions"] == len(questions)).all())
+    complete = len(counts) == n_systems * len(budgets) and bool((counts["questions"] == len(questions)).all())
     sample = warehouse.query(
         "SELECT system, question_id, evidence, document_ids, latency_ms FROM evidence "
         "WHERE run_id = ? AND budget = ? QUALIFY row_number() OVER (PARTITION BY system ORDER BY question_id) = 1",
         [run_id, min(budgets)],
     )
     return dg.MaterializeResult(
-        value={
-            "corpus_version": version,
-            "evidence_run_id": run_id,
-            "checkpoint_ids": {policy: handle["checkpoint_id"] for policy, handle in memories.items()},
-            "questions_version": evidence_targets["questions_version"],
-            "spent_usd": ledger.counted_usd,
-            "params": system_params(loaded, memories=memories, bm25=bm25_index, dense=dense_index),
-        },
+        value=EvidenceHandle(
+            version,
+            evidence_targets.questions_version,
+            run_id,
+            checkpoint_ids=artefacts.checkpoint_ids,
+            params=system_params(loaded, artefacts),
+            spent_usd=ledger.counted_usd,
+        ),
         metadata={
             **table_metadata(sample, rows=int(counts["questions"].sum())),
             "questions": len(questions),
@@ -114,34 +129,33 @@ def system_evidence(
             ),
             "rows": dg.MetadataValue.md(pd.DataFrame(counts).to_string(index=False).join(["```\n", "\n```"])),
             **extra,
-            **{f"checkpoint_{policy}": handle["checkpoint_id"] or "none" for policy, handle in memories.items()},
+            **{f"checkpoint_{policy}": handle.checkpoint_id or "none" for policy, handle in memories.items()},
             **link(run),
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name="complete",
                 passed=complete,
-                metadata={"systems": len(makers), "budgets": len(budgets), "questions": len(questions)},
+                metadata={"systems": n_systems, "budgets": len(budgets), "questions": len(questions)},
             )
         ],
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "mlflow"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "duckdb",
+    "mlflow",
     description="Recall, MRR, ROUGE-L, answer coverage and groundedness of every question: table `scores`. "
     "Paired comparisons of the systems: table `comparisons`. MLflow holds one child run per system, with the same "
     "metric names.",
 )
 def evidence_scores(
     context: dg.AssetExecutionContext,
-    system_evidence: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    system_evidence: EvidenceHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Score the evidence and aggregate it with bootstrap intervals."""
     import pandas as pd
@@ -149,14 +163,13 @@ def evidence_scores(
     from zrag_pipeline.defs.evaluation.comparisons import store_comparisons
     from zrag_pipeline.defs.evaluation.publication import log_systems, store_leaderboard
     from zrag_pipeline.defs.evaluation.scores import NO_READER, leaderboard_rows, load_evidence, score_rows
-    from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
 
     loaded = settings.load()
-    version, run_id = system_evidence["corpus_version"], context.run.run_id
+    version, run_id = system_evidence.corpus_version, context.run.run_id
     with tracked(context, tracking, loaded, sections=["corpus", "evaluation"], corpus_version=version) as run:
         corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
         refuse_other_questions(corpus, system_evidence, "evidence")
-        evidence = load_evidence(warehouse, system_evidence["evidence_run_id"])
+        evidence = load_evidence(warehouse, system_evidence.run_id)
         scores = pd.DataFrame(score_rows(evidence, corpus, targets, run_id=run_id))
         warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": NO_READER})
         frame = leaderboard_rows(scores, evidence, loaded.evaluation)
@@ -164,9 +177,9 @@ def evidence_scores(
         store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=NO_READER)
         profile = {"questions": int(scores["question_id"].nunique()), "splits": list(loaded.evaluation.splits)}
         run.log_dataset(corpus.name, version, profile, source=version, context="evaluation")
-        links = log_systems(tracking, run, frame, scores, system_evidence["params"])
+        links = log_systems(tracking, run, frame, scores, system_evidence.params)
     return dg.MaterializeResult(
-        value={**system_evidence, "scores_run_id": run_id},
+        value=ScoresHandle(system_evidence, run_id),
         metadata={
             **table_metadata(scores.drop(columns=["run_id", "evidence_run_id", "corpus_version"])),
             "metric_version": scores["metric_version"].iloc[0],
@@ -176,11 +189,10 @@ def evidence_scores(
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "matplotlib"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "duckdb",
+    "matplotlib",
     description="The comparison of all systems with 95% intervals: views `leaderboard` and `leaderboard_all`, "
     "a Markdown report, which differences are shown, plots, and an HTML page with examples.",
     check_specs=[
@@ -193,10 +205,10 @@ def evidence_scores(
 )
 def leaderboard(
     context: dg.AssetExecutionContext,
-    evidence_scores: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    evidence_scores: ScoresHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Publish the leaderboard as Dagster metadata and MLflow artifacts."""
     from zrag_pipeline.defs.evaluation.comparisons import load_comparisons
@@ -205,16 +217,15 @@ def leaderboard(
     from zrag_pipeline.defs.evaluation.scores import NO_READER
 
     loaded = settings.load()
-    version = evidence_scores["corpus_version"]
+    version = evidence_scores.evidence.corpus_version
     # Not the answers, which the same run may or may not have scored by now; `answer_scores` publishes both.
-    stored = [evidence_scores["scores_run_id"]], [NO_READER]
+    stored = [evidence_scores.run_id], [NO_READER]
     frame = load_leaderboard(warehouse, *stored)
     with tracked(context, tracking, loaded, sections=["evaluation"], corpus_version=version) as run:
         metadata = publish(frame, loaded.evaluation, run, budget=loaded.answers.budget)
         metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
         metadata |= publish_report(warehouse, loaded, evidence_scores, run)
     return dg.MaterializeResult(
-        value=evidence_scores,
         metadata={**metadata, "dagster/row_count": len(frame), **link(run)},
         check_results=[routing_check(frame)],
     )

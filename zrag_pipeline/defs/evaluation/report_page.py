@@ -12,9 +12,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
 from zrag_core.evaluation.memory_plots import memory_plots
+from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
@@ -23,6 +23,7 @@ from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
 from zrag_pipeline.defs.evaluation.comparisons import load_comparisons
 from zrag_pipeline.defs.evaluation.scores import NO_READER
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.handles import ScoresHandle
 from zrag_pipeline.platform.provenance import ZRAG_VERSION, git_sha
 from zrag_pipeline.platform.tracking import TrackedRun
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -32,9 +33,7 @@ _ALT = "{}. The figures stand in the tables above."
 _MEMORY_ALT = "{}. The figures are in the table memory_checks of the warehouse."
 
 
-def publish_report(
-    warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any], run: TrackedRun
-) -> dict[str, Any]:
+def publish_report(warehouse: Warehouse, settings: Settings, handle: ScoresHandle, run: TrackedRun) -> dict[str, Any]:
     """Write the page of an evaluation, with the answers given to it so far, and return it as Dagster metadata.
 
     The evidence and its answers share one page, whichever of their assets comes last.
@@ -45,7 +44,7 @@ def publish_report(
         run: the MLflow run that keeps the page as an artifact.
     """
     page = report_html(_gather(warehouse, settings, handle, run))
-    path = paths.report_file(handle["corpus_version"], handle["evidence_run_id"])
+    path = paths.report_file(handle.evidence.corpus_version, handle.evidence.run_id)
     write_text_atomic(path, page)
     run.log_text(page, "report.html")
     return {
@@ -75,8 +74,8 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
     return lines
 
 
-def _gather(warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any], run: TrackedRun) -> Evaluation:
-    version, evidence_run = handle["corpus_version"], handle["evidence_run_id"]
+def _gather(warehouse: Warehouse, settings: Settings, handle: ScoresHandle, run: TrackedRun) -> Evaluation:
+    version, evidence_run = handle.evidence.corpus_version, handle.evidence.run_id
     runs = _newest_runs(warehouse, handle)
     leaderboard = _leaderboard(warehouse, settings, handle, runs)
     # Where the answers' run is configured otherwise than the evaluation's was, its order still holds for what it names.
@@ -89,7 +88,10 @@ def _gather(warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any],
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seeds=_seeds(settings),
         facts=_facts(settings, evidence_run),
-        settings={**settings.model_dump(mode="json"), "systems": {name: handle["params"][name] for name in systems}},
+        settings={
+            **settings.model_dump(mode="json"),
+            "systems": {name: handle.evidence.params[name] for name in systems},
+        },
         stand_ins=stand_ins(settings, systems, runs),
         links={"MLflow run": run.url},
         systems=systems,
@@ -100,23 +102,23 @@ def _gather(warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any],
         comparisons=load_comparisons(warehouse, list(set(runs.values())), list(runs)),
         plots=[
             *_leaderboard_plots(leaderboard, systems, budget),
-            *_memory_plots(warehouse, handle["checkpoint_ids"]),
+            *_memory_plots(warehouse, handle.evidence.checkpoint_ids),
         ],
     )
 
 
-def _newest_runs(warehouse: Warehouse, handle: Mapping[str, Any]) -> dict[str, str]:
+def _newest_runs(warehouse: Warehouse, handle: ScoresHandle) -> dict[str, str]:
     """For each reader the newest run that scored this evidence, the last of them last."""
     frame = warehouse.query(
         "SELECT reader, run_id FROM scores WHERE evidence_run_id = ? AND (reader <> ? OR run_id = ?) "
         "GROUP BY ALL ORDER BY max(created_at), run_id",
-        [handle["evidence_run_id"], NO_READER, handle["scores_run_id"]],
+        [handle.evidence.run_id, NO_READER, handle.run_id],
     )
     return dict(frame.itertuples(index=False))
 
 
 def _leaderboard(
-    warehouse: Warehouse, settings: Settings, handle: Mapping[str, Any], runs: Mapping[str, str]
+    warehouse: Warehouse, settings: Settings, handle: ScoresHandle, runs: Mapping[str, str]
 ) -> pd.DataFrame:
     """Leaderboard rows of these readers' runs, the answers with their costs by list prices."""
     frames = []
@@ -127,7 +129,7 @@ def _leaderboard(
         if reader != NO_READER:
             answered = warehouse.query(
                 "SELECT run_id FROM answers WHERE evidence_run_id = ? AND reader = ? ORDER BY created_at DESC LIMIT 1",
-                [handle["evidence_run_id"], reader],
+                [handle.evidence.run_id, reader],
             )
             frame = with_list_costs(
                 frame,
@@ -135,7 +137,7 @@ def _leaderboard(
                 answered["run_id"].iloc[0],
                 reader,
                 model=settings.answers.model,
-                params=handle["params"],
+                params=handle.evidence.params,
             )
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
@@ -189,7 +191,7 @@ def _facts(settings: Settings, evidence_run: str) -> dict[str, str]:
         "policy": settings.memory.policy,
         "backbone": settings.backbone.name,
         "commit": git_sha() or "not run from a git checkout",
-        "metric version": str(METRIC_VERSION),
+        "metric version": metric_version(),
         "Dagster run of the evidence": evidence_run,
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }

@@ -1,34 +1,37 @@
 """Evidence: the text that the model should write for each query, and an audit of it."""
 
-from typing import Any
-
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import CorpusHandle
 
 GROUP = "evidence"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "python"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "duckdb",
+    "python",
     description="What the model should write: gold evidence, else the sentence that holds the answer, and "
     "self-study queries for every sentence (and questions written by an LLM, where configured). "
     "Table `evidence_targets`.",
 )
 def evidence_targets(
     context: dg.AssetExecutionContext,
-    documents: dict[str, Any],
-    questions: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    documents: CorpusHandle,
+    questions: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Build and store the targets of the corpus."""
     import os
@@ -39,7 +42,7 @@ def evidence_targets(
     from zrag_pipeline.defs.evidence.llm_targets import llm_targets
 
     loaded = settings.load()
-    version = documents["corpus_version"]
+    version = documents.corpus_version
     with tracked(context, tracking, loaded, sections=["targets"], corpus_version=version) as run:
         corpus = warehouse.load_corpus(version)
         targets = build_targets(corpus, loaded.targets, loaded.corpus.seed)
@@ -65,11 +68,9 @@ def evidence_targets(
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "python",
     description="How good the targets are: coverage by split, lengths, duplicates, leakage between splits.",
     check_specs=[
         dg.AssetCheckSpec(
@@ -98,23 +99,22 @@ def evidence_targets(
 )
 def evidence_audit(
     context: dg.AssetExecutionContext,
-    evidence_targets: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    evidence_targets: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Audit the targets; leakage blocks what comes after."""
     from zrag_core.corpus.audit import audit_targets
     from zrag_pipeline.defs.evidence.audit_report import audit_checks, audit_markdown, audit_metrics
 
-    version = evidence_targets["corpus_version"]
+    version = evidence_targets.corpus_version
     with tracked(context, tracking, settings.load(), sections=["targets"], corpus_version=version) as run:
         audit = audit_targets(warehouse.load_corpus(version), warehouse.load_targets(version))
         metrics, markdown = audit_metrics(audit), audit_markdown(audit)
         run.log_metrics(metrics)
         run.log_text(markdown, "audit.md")
     return dg.MaterializeResult(
-        value={"corpus_version": version},
         metadata={"audit": dg.MetadataValue.md(markdown), **metrics, **link(run)},
         check_results=audit_checks(audit),
     )

@@ -1,65 +1,64 @@
 """Model: the skill and the memory written with it (policy `separated`); the backbone and the memory trained with it
 (policy `joint`). Memories are checkpoint folders."""
 
-from typing import Any
-
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import OWNERS, is_update, link, tracked
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    image,
+    is_update,
+    lineage_asset,
+    link,
+    tracked,
+)
+from zrag_pipeline.platform.handles import BackboneHandle, CorpusHandle, MemoryHandle, SkillHandle
 from zrag_pipeline.platform.model_registry import JOINT_MODEL, MODEL, ModelRegistry
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
 
 GROUP = "model"
+_NO_SKILL = "policy joint alone: no skill is needed"
 _NOT_UPDATED = "left out: an update writes documents into Z, and a memory of the policy joint cannot be updated"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "huggingface"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "huggingface",
     description="The local LLM that training starts from: `zrag-tiny` with a tokenizer learned from the corpus and "
     "random weights, or the description of a Hugging Face causal LM (its weights are loaded by the training step).",
     deps=["evidence_audit"],
 )
 def backbone(
     context: dg.AssetExecutionContext,
-    evidence_targets: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    evidence_targets: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Prepare the backbone, where joint training follows; one that is pretrained is only looked at."""
     from zrag_pipeline.defs.memory.joint_memory import prepare_backbone
 
     loaded = settings.load()
-    version = evidence_targets["corpus_version"]
+    version = evidence_targets.corpus_version
     if is_update(context):
         context.log.info(_NOT_UPDATED)
-        return dg.MaterializeResult(value={"corpus_version": version, "name": None, "folder": None, "digest": None})
+        return dg.MaterializeResult(value=BackboneHandle(left_out=_NOT_UPDATED))
     with tracked(context, tracking, loaded, sections=["backbone"], corpus_version=version) as run:
         prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
         run.log_metrics(prepared.numbers)
     context.log.info(prepared.line)
     return dg.MaterializeResult(
-        value={
-            "corpus_version": version,
-            "name": loaded.backbone.name,
-            "folder": prepared.folder,
-            "digest": prepared.digest,
-        },
+        value=BackboneHandle(prepared.digest, prepared.folder),
         metadata={"name": loaded.backbone.name, **prepared.numbers, **link(run)},
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "mlflow"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "mlflow",
     description="Theta of policy `separated`: the skill of writing, routing and reading, learned on documents that are "
     "thrown away after their step. Taken as shipped with `zrag-tiny` where `skill.steps` is 0. It never sees the "
     "corpus, and so does not depend on it.",
@@ -67,17 +66,16 @@ def backbone(
 )
 def skill(
     context: dg.AssetExecutionContext,
-    settings: dg.ResourceParam[SettingsHandle],
-    tracking: dg.ResourceParam[Tracking],
+    settings: SettingsParam,
+    tracking: TrackingParam,
 ):
     """Provide the skill; where it is trained, with a progress line and step-wise curves in MLflow."""
-    from zrag_pipeline.defs.memory.joint_memory import image
     from zrag_pipeline.defs.memory.skill_provider import provide_skill
 
     loaded = settings.load()
     if loaded.memory.policy == "joint":
-        context.log.info("policy joint alone: no skill is needed")
-        return dg.MaterializeResult(value={"skill_id": None, "folder": None, "digest": None})
+        context.log.info(_NO_SKILL)
+        return dg.MaterializeResult(value=SkillHandle(left_out=_NO_SKILL))
     with tracked(context, tracking, loaded, sections=["backbone", "memory", "skill"]) as run:
         made = provide_skill(loaded, run, context.log.info)
         run.log_metrics(made.metrics)
@@ -86,24 +84,23 @@ def skill(
     context.log.info(made.line)
     curves = {} if made.curves is None else {"training_curves": image(made.curves, "training curves")}
     return dg.MaterializeResult(
-        value={"skill_id": made.skill_id, "folder": str(made.folder), "digest": made.digest},
+        value=SkillHandle(made.skill),
         metadata={
-            "skill_id": made.skill_id,
-            "folder": dg.MetadataValue.path(str(made.folder)),
-            "model_card": dg.MetadataValue.md((made.folder / "README.md").read_text(encoding="utf-8")),
+            "skill_id": made.skill.skill_id,
+            "folder": dg.MetadataValue.path(str(made.skill.folder)),
+            "model_card": dg.MetadataValue.md((made.skill.folder / "README.md").read_text(encoding="utf-8")),
             **curves,
             **made.metrics,
             **link(run),
         },
-        data_version=dg.DataVersion(made.digest),
+        data_version=dg.DataVersion(made.skill.digest),
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "mlflow"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "mlflow",
     description="The checkpoint of policy `separated`: every document written into its own row of Z, theta frozen, by "
     "one forward pass and gradient steps on its slots alone. The job `update_memory` starts from the former "
     "checkpoint, which stays for roll-back: only rows of new and changed documents are written.",
@@ -111,39 +108,32 @@ def skill(
 )
 def memory(
     context: dg.AssetExecutionContext,
-    skill: dict[str, Any],
-    evidence_targets: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    skill: SkillHandle,
+    evidence_targets: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Write the corpus, or what has changed of it."""
     from zrag_pipeline.defs.memory.separated_memory import write_memory
 
     loaded = settings.load()
-    version = evidence_targets["corpus_version"]
-    handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
-    if skill["folder"] is None:
-        context.log.info("policy joint alone: no memory is written")
-        nothing = {"checkpoint_id": None, "folder": None, "params": {}, "former": None}
-        return dg.MaterializeResult(value={**handle, **nothing})
+    version = evidence_targets.corpus_version
+    made_under = version, evidence_targets.questions_version
+    if skill.skill is None:
+        context.log.info(f"no memory is written: {skill.left_out}")
+        return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=skill.left_out))
     with tracked(context, tracking, loaded, sections=["corpus", "targets", "writing"], corpus_version=version) as run:
-        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="writing")
-        made = write_memory(loaded, warehouse, version, skill, context.log.info, update=is_update(context))
+        run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="writing")
+        made = write_memory(loaded, warehouse, version, skill.skill, context.log.info, update=is_update(context))
         run.log_metrics(made.metrics)
-        registered = ModelRegistry(tracking).register(run, MODEL, made.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, MODEL, made.checkpoint)
     return dg.MaterializeResult(
-        value={
-            **handle,
-            "checkpoint_id": made.checkpoint_id,
-            "folder": str(made.folder),
-            "params": made.params,
-            "former": made.former,
-        },
+        value=MemoryHandle(*made_under, made.checkpoint, made.params, made.former),
         metadata={
-            "checkpoint_id": made.checkpoint_id,
-            **({} if made.former is None else {"updated_from": made.former["checkpoint_id"]}),
-            "folder": dg.MetadataValue.path(str(made.folder)),
+            "checkpoint_id": made.checkpoint.checkpoint_id,
+            **({} if made.former is None else {"updated_from": made.former.checkpoint_id}),
+            "folder": dg.MetadataValue.path(str(made.checkpoint.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.numbers_per_document,
             "registered_model": f"{MODEL} version {registered}",
@@ -154,52 +144,45 @@ def memory(
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "mlflow"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "mlflow",
     description="The checkpoint of policy `joint`: theta and Z trained together on the corpus, "
     "L = -log P(evidence | query, Z; theta), with self-study queries and shuffled reconstruction. "
     "A stopped run resumes where it was.",
 )
 def joint_memory(
     context: dg.AssetExecutionContext,
-    backbone: dict[str, Any],
-    evidence_targets: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    backbone: BackboneHandle,
+    evidence_targets: CorpusHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
-    from zrag_pipeline.defs.evaluation.systems import reads_joint
+    from zrag_core.systems import policies_read
     from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
     loaded = settings.load()
-    version = evidence_targets["corpus_version"]
-    if is_update(context) or not reads_joint(loaded):
+    version = evidence_targets.corpus_version
+    made_under = version, evidence_targets.questions_version
+    if is_update(context) or "joint" not in policies_read(loaded):
         reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
         context.log.info(reason)
-        handle = {"corpus_version": version, "questions_version": evidence_targets["questions_version"]}
-        return dg.MaterializeResult(value={**handle, "checkpoint_id": None, "folder": None, "params": {}})
+        return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=reason))
     sections = ["corpus", "targets", "backbone", "memory", "training"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
-        run.log_dataset(evidence_targets["name"], version, {}, source=evidence_targets["source"], context="training")
+        run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="training")
         made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
         run.log_metrics(made.metrics)
         run.log_figure(made.curves, "training_curves.png")
-        registered = ModelRegistry(tracking).register(run, JOINT_MODEL, made.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, JOINT_MODEL, made.checkpoint)
     return dg.MaterializeResult(
-        value={
-            "corpus_version": version,
-            "questions_version": evidence_targets["questions_version"],
-            "checkpoint_id": made.checkpoint_id,
-            "folder": str(made.folder),
-            "params": made.params,
-        },
+        value=MemoryHandle(*made_under, made.checkpoint, made.params),
         metadata={
-            "checkpoint_id": made.checkpoint_id,
-            "folder": dg.MetadataValue.path(str(made.folder)),
+            "checkpoint_id": made.checkpoint.checkpoint_id,
+            "folder": dg.MetadataValue.path(str(made.checkpoint.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.shape[1] * made.shape[2],
             "registered_model": f"{JOINT_MODEL} version {registered}",

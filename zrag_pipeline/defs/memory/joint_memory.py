@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import resource
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -24,6 +22,8 @@ from zrag_core.model.training.joint import train_joint, training_fingerprint
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.asset_helpers import image
+from zrag_pipeline.platform.handles import BackboneHandle, CheckpointReference, Params
 from zrag_pipeline.platform.tracking import TrackedRun
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -40,7 +40,7 @@ class PreparedBackbone:
         digest: of everything that the initial weights depend on; the checkpoint's training compares it.
     """
 
-    folder: str | None
+    folder: Path | None
     digest: str
     numbers: dict[str, int]
     line: str
@@ -50,23 +50,17 @@ class PreparedBackbone:
 class MadeCheckpoint:
     """A checkpoint that was just written; `params` are what tells it from others when systems are compared."""
 
-    checkpoint_id: str
-    folder: Path
+    checkpoint: CheckpointReference
     shape: tuple[int, ...]
     digest: str
     metrics: dict[str, float]
     curves: bytes
-    params: dict[str, Any]
+    params: Params
 
     @property
     def curves_markdown(self) -> dg.MarkdownMetadataValue:
         """The training curves as an image for Dagster's metadata."""
         return image(self.curves, "training curves")
-
-
-def image(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
-    """A PNG inside Markdown metadata."""
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: str, folder: Path) -> PreparedBackbone:
@@ -91,7 +85,7 @@ def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: s
         "layers": settings.backbone.tiny.layers,
     }
     line = f"{TINY}: {numbers['parameters'] / 1e6:.2f} M parameters, {numbers['vocabulary']:,} tokens"
-    return PreparedBackbone(str(target), digest, numbers, line)
+    return PreparedBackbone(target, digest, numbers, line)
 
 
 def tokenizer_texts(documents: Sequence[Document], targets: Sequence[EvidenceTarget]) -> list[str]:
@@ -110,7 +104,7 @@ def train_checkpoint(
     settings: Settings,
     warehouse: Warehouse,
     corpus_version: str,
-    backbone_handle: Mapping[str, Any],
+    prepared: BackboneHandle,
     run: TrackedRun,
     log: Callable[[str], None],
 ) -> MadeCheckpoint:
@@ -125,16 +119,16 @@ def train_checkpoint(
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []
-    if backbone_handle["digest"] != backbone_digest(settings, texts):
+    if prepared.digest != backbone_digest(settings, texts):
         raise CheckpointError(
             "the prepared backbone belongs to other settings or another corpus",
             where="asset backbone",
             remedy="materialise it again with the same configuration (job `train` does)",
         )
-    if backbone_handle["folder"] is None:
+    if prepared.folder is None:
         backbone = create_backbone(settings.backbone, (), seed=settings.training.seed)
     else:
-        backbone = load_backbone(settings.backbone, Path(backbone_handle["folder"]))
+        backbone = load_backbone(settings.backbone, prepared.folder)
     fingerprint = training_fingerprint(documents, targets, settings)
     checkpoint_id = f"joint-{fingerprint}"
     folder = paths.checkpoints_dir() / checkpoint_id
@@ -179,8 +173,7 @@ def train_checkpoint(
     shutil.rmtree(state, ignore_errors=True)  # a repeated run starts afresh, it does not "resume" a finished one
     curves = training_curves([p.step for p in history], [p.losses for p in history])
     return MadeCheckpoint(
-        checkpoint_id,
-        folder,
+        CheckpointReference(checkpoint_id, folder, corpus_version),
         tuple(result.model.z.shape),
         checkpoint_digest(folder),
         metrics,

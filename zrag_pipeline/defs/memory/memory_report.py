@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,8 +15,8 @@ from zrag_core.model.checks.memory_checks import run_checks
 from zrag_core.model.checks.thresholds import THRESHOLDS, MemoryCheck
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import Settings
-from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
-from zrag_pipeline.defs.memory.joint_memory import image
+from zrag_pipeline.platform.asset_helpers import image
+from zrag_pipeline.platform.handles import MemoryHandle, refuse_other_questions
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
 QUESTIONS = 128
@@ -49,13 +48,11 @@ class CheckedMemory:
         return {_label(row.check_name, row.parameter, "_"): row.value for row in rows}
 
 
-def check_memory(
-    handle: Mapping[str, Any], corpus: Corpus, settings: Settings, log: Callable[[str], None]
-) -> CheckedMemory:
+def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: Callable[[str], None]) -> CheckedMemory:
     """Load the checkpoint that a handle names and run all checks on it.
 
     Args:
-        handle: of the assets `memory` or `joint_memory`, with a folder.
+        handle: of the assets `memory` or `joint_memory`, with a checkpoint.
         corpus: the checkpoint's, with the questions of today.
         log: called with a line for each check.
 
@@ -66,7 +63,8 @@ def check_memory(
 
     refuse_other_questions(corpus, handle, "checkpoint")
     torch.set_num_threads(settings.training.threads)
-    checkpoint = load_checkpoint(Path(handle["folder"]), device=settings.backbone.device)
+    assert handle.checkpoint is not None
+    checkpoint = load_checkpoint(handle.checkpoint.folder, device=settings.backbone.device)
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
     checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
     policy = checkpoint.settings.memory.policy
@@ -80,7 +78,9 @@ def check_memory(
     columns = list(MemoryCheck.__dataclass_fields__)
     checks = pd.DataFrame([asdict(check) for check in report.checks], columns=columns)
     plots = memory_plots(checks, report.nll, policy)
-    return CheckedMemory(handle["checkpoint_id"], policy, dict(handle["params"]), checks, plots, report.n_questions)
+    return CheckedMemory(
+        handle.checkpoint.checkpoint_id, policy, dict(handle.params), checks, plots, report.n_questions
+    )
 
 
 def check_rows(memories: Sequence[CheckedMemory]) -> list[dict[str, Any]]:

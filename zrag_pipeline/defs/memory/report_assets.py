@@ -1,13 +1,17 @@
 """Model: the memory report, which tells where a checkpoint's knowledge is."""
 
-from typing import Any
-
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import OWNERS, link, table_metadata, tracked
-from zrag_pipeline.platform.settings_resource import SettingsHandle
-from zrag_pipeline.platform.tracking import Tracking
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.platform.asset_helpers import (
+    SettingsParam,
+    TrackingParam,
+    WarehouseParam,
+    lineage_asset,
+    link,
+    table_metadata,
+    tracked,
+)
+from zrag_pipeline.platform.handles import MemoryHandle, MemoryReportHandle
 
 GROUP = "model"
 
@@ -22,11 +26,11 @@ _CHECKS = {
 }
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb", "matplotlib"},
-    code_version="1",
+@lineage_asset(
+    GROUP,
+    "pytorch",
+    "duckdb",
+    "matplotlib",
     description="Whether the corpus is in Z and not in theta: checks with held-out questions on every checkpoint, "
     "table `memory_checks`. The figures of policy `joint`, where it is trained, stand beside those of `separated`.",
     check_specs=[
@@ -36,11 +40,11 @@ _CHECKS = {
 )
 def memory_report(
     context: dg.AssetExecutionContext,
-    memory: dict[str, Any],
-    joint_memory: dict[str, Any],
-    settings: dg.ResourceParam[SettingsHandle],
-    warehouse: dg.ResourceParam[Warehouse],
-    tracking: dg.ResourceParam[Tracking],
+    memory: MemoryHandle,
+    joint_memory: MemoryHandle,
+    settings: SettingsParam,
+    warehouse: WarehouseParam,
+    tracking: TrackingParam,
 ):
     """Run all memory checks on the checkpoints that exist."""
     import pandas as pd
@@ -55,11 +59,11 @@ def memory_report(
 
     loaded = settings.load()
     run_id = context.run.run_id
-    handles = [handle for handle in (memory, joint_memory) if handle["folder"] is not None]
-    version = memory["corpus_version"]
+    handles = [handle for handle in (memory, joint_memory) if handle.checkpoint is not None]
+    version = memory.corpus_version
     with tracked(context, tracking, loaded, sections=["decoding", "evaluation"], corpus_version=version) as run:
         checked = [
-            check_memory(handle, warehouse.load_corpus(handle["corpus_version"]), loaded, context.log.info)
+            check_memory(handle, warehouse.load_corpus(handle.corpus_version), loaded, context.log.info)
             for handle in handles
         ]
         rows = check_rows(checked)
@@ -68,11 +72,7 @@ def memory_report(
         metadata = report_metadata(checked)
         run.log_text(metadata["memory_checks"].value, "memory_checks.md")
     return dg.MaterializeResult(
-        value={
-            "corpus_version": version,
-            "memory_checks_run_id": run_id,
-            "checkpoint_ids": [item.checkpoint_id for item in checked],
-        },
+        value=MemoryReportHandle(run_id, tuple(item.checkpoint_id for item in checked)),
         metadata={**table_metadata(pd.DataFrame(rows)), **metadata, **link(run)},
         check_results=check_results(checked, list(_CHECKS)),
     )

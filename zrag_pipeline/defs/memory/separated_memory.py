@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
+from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, CorpusError, ZragError
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.store.checkpoint import (
@@ -35,6 +36,8 @@ from zrag_core.model.store.write import Written, write_documents
 from zrag_core.settings import BackboneSettings, DecodingSettings, Settings, TrainingSettings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
+from zrag_pipeline.platform.handle_store import stored_handle
+from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle, Params, SkillReference
 from zrag_pipeline.platform.warehouse import Warehouse
 
 
@@ -43,18 +46,17 @@ class WrittenMemory:
     """A checkpoint whose Z was written with theta frozen.
 
     Attributes:
-        former: handle of the checkpoint that it was updated from; None where it was written afresh.
+        former: the checkpoint that it was updated from; None where it was written afresh.
         change: what the update changed.
     """
 
-    checkpoint_id: str
-    folder: Path
+    checkpoint: CheckpointReference
     shape: tuple[int, ...]
     numbers_per_document: int
     digest: str
     metrics: dict[str, float]
-    params: dict[str, Any]
-    former: dict[str, str] | None = None
+    params: Params
+    former: CheckpointReference | None = None
     change: CorpusChange | None = None
 
 
@@ -62,7 +64,7 @@ def write_memory(
     settings: Settings,
     warehouse: Warehouse,
     version: str,
-    skill: Mapping[str, Any],
+    skill: SkillReference,
     log: Callable[[str], None],
     *,
     update: bool = False,
@@ -70,7 +72,6 @@ def write_memory(
     """Make the checkpoint of a corpus version.
 
     Args:
-        skill: handle of the asset `skill`.
         update: start from the former checkpoint that shares most documents, where there is one of the same skill
             and settings; its rows of unchanged documents stay bit for bit.
 
@@ -78,7 +79,7 @@ def write_memory(
         CorpusError: the skill was trained on a document of this corpus.
     """
     corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
-    _refuse_seen(corpus.documents, read_skill_config(Path(skill["folder"])))
+    _refuse_seen(corpus.documents, read_skill_config(skill.folder))
     former = former_checkpoint(settings, skill, corpus.documents) if update else None
     if update and former is None:
         log("written afresh: no former checkpoint of this skill and these settings shares a document with the corpus")
@@ -87,7 +88,7 @@ def write_memory(
     return _update(settings, corpus, targets, skill, former, log)
 
 
-def former_checkpoint(settings: Settings, skill: Mapping[str, Any], documents: Sequence[Document]) -> Path | None:
+def former_checkpoint(settings: Settings, skill: SkillReference, documents: Sequence[Document]) -> Path | None:
     """Folder of the checkpoint that an update starts from: the champion's or the newest, whichever shares more.
 
     Only those count whose unchanged rows would come out the same: of the same skill, keys and settings of writing.
@@ -99,7 +100,7 @@ def former_checkpoint(settings: Settings, skill: Mapping[str, Any], documents: S
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             same = (
-                config["skill"]["digest"] == skill["digest"]
+                config["skill"]["digest"] == skill.digest
                 and config["writing"] == row_settings(settings.writing)
                 and keys.items() <= config["settings"]["memory"].items()
             )
@@ -118,14 +119,9 @@ def _candidates() -> Iterator[Path]:
         champion = None
     if champion is not None:
         yield champion.folder
-    if folder := _newest_handle().get("folder"):
-        yield Path(folder)
-
-
-def _newest_handle() -> dict[str, Any]:
-    """Handle of the memory that a run made last; empty before the first."""
-    file = paths.handles_dir() / "memory" / "latest.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    newest = stored_handle("memory", MemoryHandle)
+    if newest is not None and newest.checkpoint is not None:
+        yield newest.checkpoint.folder
 
 
 def _refuse_seen(documents: Sequence[Document], config: Mapping[str, Any]) -> None:
@@ -143,10 +139,10 @@ def _write(
     settings: Settings,
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
-    skill: Mapping[str, Any],
+    skill: SkillReference,
     log: Callable[[str], None],
 ) -> WrittenMemory:
-    model, config = load_skill(Path(skill["folder"]), 0, keys=settings.memory, device=settings.backbone.device)
+    model, config = load_skill(skill.folder, 0, keys=settings.memory, device=settings.backbone.device)
     documents = corpus.documents
     written = write_documents(model, documents, targets, settings.writing, on_progress=_progress(settings, log))
     model.remember(documents, written.z, written.spans)
@@ -160,7 +156,7 @@ def _write(
             "decoding": DecodingSettings(),
         }
     )
-    origin = Origin(skill["skill_id"], skill["digest"], settings.writing, hash_rows(written.studied))
+    origin = Origin(skill.skill_id, skill.digest, settings.writing, hash_rows(written.studied))
     metrics = {"documents": len(documents), **_writing_metrics(written, len(documents), settings)}
     return _save(model, corpus, targets, stored, origin, metrics)
 
@@ -169,7 +165,7 @@ def _update(
     settings: Settings,
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
-    skill: Mapping[str, Any],
+    skill: SkillReference,
     folder: Path,
     log: Callable[[str], None],
 ) -> WrittenMemory:
@@ -198,50 +194,49 @@ def _update(
     return dataclasses.replace(
         saved,
         metrics={**saved.metrics, **timing},
-        former=_former_of(saved.checkpoint_id, folder),
+        former=_former_of(saved.checkpoint.checkpoint_id, folder),
         change=change,
     )
 
 
-def _former_of(checkpoint_id: str, folder: Path) -> dict[str, str]:
+def _former_of(checkpoint_id: str, folder: Path) -> CheckpointReference:
     """What a checkpoint was updated from. A run that is repeated starts from its own result: what that one says."""
     if read_config(folder)["checkpoint_id"] == checkpoint_id:
-        newest = _newest_handle()
-        if newest.get("checkpoint_id") == checkpoint_id and newest.get("former") is not None:
-            return newest["former"]
+        newest = stored_handle("memory", MemoryHandle)
+        if newest is not None and newest.checkpoint_id == checkpoint_id and newest.former is not None:
+            return newest.former
     return _reference(folder)
 
 
-def proof_base(handle: Mapping[str, Any], corpus: str) -> dict[str, str] | None:
+def proof_base(handle: MemoryHandle, corpus: str) -> CheckpointReference | None:
     """The checkpoint that an update is proven against: the newest champion that a run has checked.
 
     Not simply the one it was made from: that may be one whose proofs failed or were never run (a run that was
     stopped, `zrag add`), and held against that, what went wrong before would pass.
 
     Args:
-        handle: of the asset `memory`, with a folder.
+        handle: of the asset `memory`, with a checkpoint.
         corpus: name of its corpus; champions of others say nothing about it.
 
     Returns:
-        checkpoint_id, folder and corpus_version; None where the checkpoint was written afresh, or is that champion.
+        None where the checkpoint was written afresh, or is that champion.
     """
-    if handle["former"] is None:
+    if handle.former is None or handle.checkpoint is None:
         return None
-    skill = read_config(Path(handle["folder"]))["skill"]
+    skill = read_config(handle.checkpoint.folder)["skill"]
     for champion in read_champions():
         if not champion.proven or champion.corpus != corpus:
             continue
         with contextlib.suppress(CheckpointError, KeyError):  # gone, or of another kind
             if read_config(champion.folder)["skill"] == skill:
-                return None if champion.checkpoint_id == handle["checkpoint_id"] else _reference(champion.folder)
+                return None if champion.checkpoint_id == handle.checkpoint_id else _reference(champion.folder)
         break
-    return None if handle["former"]["checkpoint_id"] == handle["checkpoint_id"] else dict(handle["former"])
+    return None if handle.former.checkpoint_id == handle.checkpoint_id else handle.former
 
 
-def _reference(folder: Path) -> dict[str, str]:
+def _reference(folder: Path) -> CheckpointReference:
     config = read_config(folder)
-    version = config["corpus_version"]
-    return {"checkpoint_id": config["checkpoint_id"], "folder": str(folder), "corpus_version": version}
+    return CheckpointReference(config["checkpoint_id"], folder, config["corpus_version"])
 
 
 def _save(
@@ -260,8 +255,7 @@ def _save(
     )
     keys = stored.memory.title_width + stored.memory.text_width
     return WrittenMemory(
-        checkpoint_id,
-        folder,
+        CheckpointReference(checkpoint_id, folder, corpus_version(corpus.documents)),
         tuple(model.z.shape),
         stored.memory.slots * stored.memory.width + keys,
         checkpoint_digest(folder),

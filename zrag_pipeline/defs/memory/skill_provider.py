@@ -17,6 +17,7 @@ from zrag_core.model.store.skill_folder import load_skill, read_skill_config, sa
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import BackboneSettings, Settings
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import TrackedRun
 
 _POINTS = 200
@@ -27,9 +28,7 @@ _POINTS_PER_LINE = 5
 class MadeSkill:
     """A skill folder, new or old, and what is known of it."""
 
-    skill_id: str
-    folder: Path
-    digest: str
+    skill: SkillReference
     metrics: dict[str, float]
     curves: bytes | None
     line: str
@@ -89,7 +88,7 @@ def _known(folder: Path, why: str) -> MadeSkill:
 
     skill_id = read_skill_config(folder)["skill_id"]
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return MadeSkill(skill_id, folder, checkpoint_digest(folder), metrics, None, f"{skill_id}: {why}")
+    return MadeSkill(SkillReference(skill_id, folder, checkpoint_digest(folder)), metrics, None, f"{skill_id}: {why}")
 
 
 def _source(settings: Settings) -> Any:
@@ -158,9 +157,8 @@ def _make(
     save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
     curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
-    return MadeSkill(
-        skill_id, folder, checkpoint_digest(folder), metrics, curves, f"{skill_id}: made from {source.name}"
-    )
+    reference = SkillReference(skill_id, folder, checkpoint_digest(folder))
+    return MadeSkill(reference, metrics, curves, f"{skill_id}: made from {source.name}")
 
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:

@@ -1,13 +1,13 @@
-"""Whether the answer stands in the evidence, and whether the evidence stands in the corpus."""
+"""Whether and where an answer stands in a text."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from zrag_core.text import has_hangul, split_sentences
+from zrag_core.text import has_hangul
 
 # Words, where a number with its separators is one word: "3" is not covered by "3.5", and "1,000" is
 # "1000". A chain such as 2020.5.3 is a date, and stays three words.
@@ -102,25 +102,6 @@ def answer_spans(text: str, golden_answers: Sequence[str], language: str) -> lis
     return sorted(found)
 
 
-def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
-    """Share of the evidence's sentences that stand verbatim in the named documents.
-
-    White space is normalised. A sentence cut short by a budget counts, since its start stands there.
-
-    Args:
-        evidence: evidence text; each line is split into sentences.
-        documents: texts of the documents that the evidence is said to come from, by id.
-
-    Returns:
-        Share in [0, 1]; None for empty evidence.
-    """
-    pieces = [_one_space(span.text) for line in evidence.splitlines() for span in split_sentences(line)]
-    if not pieces:
-        return None
-    texts = [_one_space(text) for text in documents.values()]
-    return sum(any(piece in text for text in texts) for piece in pieces) / len(pieces)
-
-
 @lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[str, ...]:
     normal = unicodedata.normalize("NFKC", text).casefold()
@@ -130,11 +111,6 @@ def _tokens(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _without_articles(tokens: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(token for token in tokens if token not in _ARTICLES)
-
-
-@lru_cache(maxsize=4096)
-def _one_space(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _is_yes_no(answer: str) -> bool:

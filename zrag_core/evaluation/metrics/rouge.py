@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from rapidfuzz.distance import LCSseq
 
+from zrag_core.evaluation.metrics.metric import Metric, Outcome
 from zrag_core.text import words
 
 
@@ -30,3 +31,10 @@ def rouge_l(prediction: str, reference: str) -> float:
         return 0.0
     precision, recall = common / len(predicted), common / len(wanted)
     return 2 * precision * recall / (precision + recall)
+
+
+def _score(outcome: Outcome) -> float | None:
+    return None if outcome.target is None else rouge_l(outcome.evidence, outcome.target)
+
+
+METRICS = (Metric("rouge_l", "ROUGE-L", "evidence", _score, by_type=False),)

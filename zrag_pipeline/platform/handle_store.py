@@ -1,8 +1,7 @@
-"""The small values that assets hand each other: ids, versions and paths, as JSON files.
+"""Handles (see `handles`) as JSON files, by asset and run.
 
-Data itself lives in the warehouse and in checkpoint and index folders; a handle says which of it
-to use. Each run's handles are kept, so a run always reads what it wrote itself; a re-execution
-reads what the runs it goes on from wrote, and a run of a part of the lineage reads the newest ones.
+Each run's handles are kept, so a run always reads what it wrote itself; a re-execution reads what the runs it goes on
+from wrote, and a run of a part of the lineage reads the newest ones.
 """
 
 import contextlib
@@ -10,14 +9,14 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
 from zrag_core.errors import ZragError
 from zrag_core.files import write_json_atomic
-from zrag_pipeline.platform.paths import handles_dir
+from zrag_pipeline.platform import paths
 
 KEPT_RUNS = 50
 _LATEST = "latest.json"
@@ -37,12 +36,12 @@ class HandleIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write the value; raises ZragError if it is not JSON."""
-        value = dataclasses.asdict(obj) if dataclasses.is_dataclass(obj) else obj
         folder = self._folder(context)
         try:
+            value = TypeAdapter(type(obj)).dump_python(obj, mode="json") if dataclasses.is_dataclass(obj) else obj
             write_json_atomic(folder / f"{context.run_id}.json", value)
             write_json_atomic(folder / _LATEST, value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:  # pydantic's errors among them
             raise ZragError(
                 f"its value cannot be handed on ({error})",
                 where=_name(context),
@@ -78,8 +77,20 @@ class HandleIOManager(dg.IOManager):
             ) from error
 
     def _folder(self, context: dg.OutputContext | dg.InputContext) -> Path:
-        root = self._given_folder or handles_dir()
+        root = self._given_folder or paths.handles_dir()
         return root.joinpath(*_name(context).split("/"))
+
+
+T = TypeVar("T")
+
+
+def stored_handle(asset: str, kind: type[T], run_id: str | None = None) -> T | None:
+    """Return the handle that a run wrote for an asset, or the newest one; None where there is none of this form."""
+    path = paths.data_path().joinpath("handles", asset, _LATEST if run_id is None else f"{run_id}.json")
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # not made yet, pruned, or written by another version
+        return None
 
 
 @dg.io_manager(description=HandleIOManager.__doc__)
@@ -93,7 +104,7 @@ def _name(context: dg.OutputContext | dg.InputContext) -> str:
     if context.has_asset_key:
         return context.asset_key.to_user_string()
     output = context if isinstance(context, dg.OutputContext) else context.upstream_output
-    return f"ops/{output.step_key}/{output.name}"
+    return "ops" if output is None else f"ops/{output.step_key}/{output.name}"
 
 
 def _runs(context: dg.InputContext) -> Iterator[str]:
@@ -102,8 +113,8 @@ def _runs(context: dg.InputContext) -> Iterator[str]:
     A re-execution has an id of its own and repeats only some steps; what it leaves out was written by
     the run that Dagster names as the output's, or by an earlier ancestor.
     """
-    run = context.step_context.dagster_run
-    yield run.run_id
+    run: dg.DagsterRun | None = context.step_context.dagster_run
+    yield context.step_context.run_id
     if context.upstream_output is not None:
         yield context.upstream_output.run_id
     while run is not None and run.parent_run_id is not None:

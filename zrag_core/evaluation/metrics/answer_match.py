@@ -11,9 +11,11 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from zrag_core.answering.prompts import is_refusal as is_prompted_refusal
+from zrag_core.evaluation.metrics.metric import Metric, Outcome
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -86,3 +88,18 @@ def _f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
         return float(predicted == wanted)
     common = (Counter(predicted) & Counter(wanted)).total()
     return 2 * common / (len(predicted) + len(wanted))
+
+
+def _match(which: Literal[0, 1]) -> Callable[[Outcome], float | None]:
+    def score(outcome: Outcome) -> float | None:
+        if outcome.answer is None:
+            return None
+        return score_answer(outcome.answer, outcome.question.golden_answers, outcome.question.language)[which]
+
+    return score
+
+
+METRICS = (
+    Metric("em", "EM", "answer", _match(0), compared="yes"),
+    Metric("f1", "F1", "answer", _match(1), compared="main"),
+)
