@@ -23,8 +23,8 @@ CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
 READMES = sorted(CHECKOUT.glob("README*.md"))
 PAGES = [*READMES, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-# What these tell was so when it was written.
-RECORDS = {"CHANGELOG.md", "experiments.md"}
+# What this tells was so when it was written.
+RECORDS = {"CHANGELOG.md"}
 # What people put in, and where it is not a name of ours.
 PLACEHOLDERS = {"JOB", "FILE.yaml"}
 
