@@ -9,7 +9,8 @@ import pytest
 from zrag_core.settings import JointSettings, Settings, SkillSettings, load_settings
 from zrag_core.systems import SYSTEMS
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS, run_config
+from zrag_pipeline.defs.jobs import run_config
+from zrag_pipeline.platform.paths import CONFIGS
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 

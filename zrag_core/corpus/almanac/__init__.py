@@ -17,6 +17,7 @@ from zrag_core.corpus.almanac.documents import (
     two_hop_questions,
     vague_questions,
 )
+from zrag_core.corpus.almanac.lexicon import Phrasing
 from zrag_core.corpus.almanac.questions import generate_almanac
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "AskedVague",
     "GeneratedDocument",
     "GeneratedSentence",
+    "Phrasing",
     "corpus_name",
     "generate_almanac",
     "generate_documents",

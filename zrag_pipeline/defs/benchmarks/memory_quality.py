@@ -19,8 +19,9 @@ from zrag_core.corpus.types import Corpus, Question
 from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.evaluation.metrics.retrieval import recall_all_at, recall_at
 from zrag_core.evidence import EvidenceSystem, Retrieved
-from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.reconstruction import document_top1
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
@@ -81,7 +82,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
     yield from _writing(corpus, written)
     checkpoint = Checkpoint("", Path(), model, corpus.documents, settings, {})
     probe = Probe(checkpoint, corpus.questions)
-    for check in (*document_top1(confusion(probe)), *z_shuffle_coverage(probe)):
+    for check in (*document_top1(probe), *z_shuffle_coverage(probe)):
         yield "memory", check.check_name, check.value
     asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
     unanswerable = _sample(settings, corpus, None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zrag_core.corpus.overlay import apply_overlay, load_overlay
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
+from zrag_core.model.checks.catalog import threshold_of
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 MODEL = "zrag"
 ALIAS = "champion"
 NOTHING_COMPARED = "none"
-ONLY_WARN = ("new_documents_coverage", "new_documents_coverage_constrained")
-"""New documents that are read worse than the old ones harm nobody who asks; kept back, they are not read at all."""
 _QUESTIONS = 200
 
 
@@ -229,10 +228,11 @@ def failed_checks(warehouse: Warehouse, run_ids: Sequence[str], checkpoint_id: s
     """Names of the memory checks that a checkpoint fails in some runs, those left out that only warn."""
     frame = warehouse.query(
         "SELECT DISTINCT check_name FROM memory_checks WHERE list_contains(?, run_id) AND checkpoint_id = ? "
-        "AND NOT passed AND NOT list_contains(?, check_name) ORDER BY 1",
-        [list(run_ids), checkpoint_id, list(ONLY_WARN)],
+        "AND NOT passed ORDER BY 1",
+        [list(run_ids), checkpoint_id],
     )
-    return frame["check_name"].tolist()
+    names = frame["check_name"].tolist()
+    return [name for name in names if (threshold := threshold_of(name)) is None or threshold.gates]
 
 
 def decision_rows(decision: Decision, corpus_version: str, margin: float) -> list[dict[str, Any]]:

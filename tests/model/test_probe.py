@@ -15,7 +15,8 @@ from memory_fixtures import (
 from zrag_core.corpus.types import Question
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.checks import probe as probing
-from zrag_core.model.checks.probe import Probe, document_nll, never_empty_evidence
+from zrag_core.model.checks.document_likelihood import document_nll
+from zrag_core.model.checks.probe import Probe, never_empty_evidence
 from zrag_core.model.inference.decoder import generate
 
 
@@ -178,7 +179,7 @@ SENTENCES = [
 @torch.no_grad()
 def test_document_nll_is_that_of_each_span_written_from_its_own_slots(separated, monkeypatch):
     """Oracle: every token by a forward pass of its own. Documents with fewer spans give their last one for the rest."""
-    monkeypatch.setattr(probing, "_TOKENS", 40)  # several passes
+    monkeypatch.setattr("zrag_core.model.checks.document_likelihood._TOKENS", 40)  # several passes
     monkeypatch.setattr("zrag_core.model.architecture.backbone._POSITIONS", 7)  # and several chunks of positions
     model = louder(separated.model)
     documents = [[model.backbone.encode(sentence) for sentence in sentences] for sentences in SENTENCES]
