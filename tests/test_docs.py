@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from zrag_core.corpus.read import read_corpus
+from zrag_core.evaluation.metrics import METRICS
 from zrag_core.settings import CorpusSettings, Settings, load_settings
+from zrag_core.systems import SYSTEMS
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS, run_config
+from zrag_pipeline.defs.jobs import CONFIGS
+from zrag_pipeline.platform.warehouse import Warehouse
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
@@ -144,15 +147,11 @@ def test_every_configuration_and_job_is_on_its_page():
     assert {job.name for job in defs.jobs} <= set(quoted(DOCS / "operations.md"))
 
 
-def test_every_system_and_every_table_is_on_its_page():
-    runs = [run_config(path)["resources"]["settings"]["config"] for path in CONFIGS.glob("*.yaml")]
-    systems = {system for run in runs for system in run.get("evaluation", {}).get("systems", ())}
-    assert "zrag_full_prefix" in systems
-    assert systems <= set(quoted(DOCS / "systems-and-measures.md"))
-    migrations = "".join(path.read_text("utf-8") for path in (CHECKOUT / "zrag_pipeline").rglob("migrations/*.sql"))
-    tables = set(re.findall(r"^CREATE (?:TABLE|VIEW) (\w+)", migrations, flags=re.M))
-    assert "leaderboard_all" in tables
-    assert tables <= set(quoted(DOCS / "operations.md"))
+def test_every_system_metric_and_table_is_on_its_page(tmp_path):
+    assert {*SYSTEMS, *METRICS} <= set(quoted(DOCS / "systems-and-measures.md"))
+    tables = Warehouse(tmp_path / "warehouse.duckdb").query("SELECT table_name FROM information_schema.tables")
+    assert {"evidence", "leaderboard"} <= set(tables["table_name"]) - {"schema_migrations"}
+    assert set(tables["table_name"]) - {"schema_migrations"} <= set(quoted(DOCS / "operations.md"))
 
 
 # --- settings ----------------------------------------------------------------------------------------

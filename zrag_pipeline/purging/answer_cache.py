@@ -7,14 +7,14 @@ import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.erasure import Erasure
 from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.sqlite_files import delete_rows
+from zrag_pipeline.purging.redaction import delete_rows
 
 
 def purge_answer_cache(
     path: Path, patterns: Patterns, prompt_hashes: Collection[str], summaries: Iterable[Path]
-) -> Erased:
+) -> Erasure:
     """Delete answers.
 
     Args:
@@ -25,7 +25,7 @@ def purge_answer_cache(
         ZragError: the cache is in use.
     """
     if not path.exists():
-        return Erased("answer cache")
+        return Erasure("answer cache")
     texts = [text for file in summaries if (text := _summary(file))]
 
     def unwanted(row: dict) -> bool:
@@ -36,7 +36,7 @@ def purge_answer_cache(
             or any(text in answer for text in texts)
         )
 
-    return Erased("answer cache", {"answers": delete_rows(path, "answers", unwanted, patterns)})
+    return Erasure("answer cache", {"answers": delete_rows(path, "answers", unwanted, patterns)})
 
 
 def _summary(file: Path) -> str | None:

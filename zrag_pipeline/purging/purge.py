@@ -17,21 +17,13 @@ from zrag_pipeline.platform.champion_file import read_champions
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.answer_cache import purge_answer_cache
 from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.folders import (
-    holds,
-    purge_checkpoints,
-    purge_derived,
-    purge_leftovers,
-    redact_files,
-    summaries,
-)
+from zrag_pipeline.purging.erasure import Erasure
+from zrag_pipeline.purging.folders import holds, purge_checkpoints, purge_derived, purge_leftovers, summaries
 from zrag_pipeline.purging.mlflow_store import purge_mlflow
-from zrag_pipeline.purging.search import Searched, search, search_file
-from zrag_pipeline.purging.target import Target, find_target
+from zrag_pipeline.purging.redaction import redact
+from zrag_pipeline.purging.search import Findings, search, search_file
+from zrag_pipeline.purging.target import Target
 from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, sweep
-
-__all__ = ["erase", "find_target"]
 
 _OUT_OF_REACH = (
     "out of reach:  backups, freed blocks of the disk, copies made by hand, and what was sent to the provider of an "
@@ -58,14 +50,14 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     if not stays:
         former = read_champions()
         say(f"champion:      {former[0].checkpoint_id} again" if former else "champion:      none; run the job `full`")
-    searched = search(roots, target.patterns, leave_out=[warehouse.path])
-    if not searched.found:
+    findings = search(roots, target.patterns, leave_out=[warehouse.path])
+    if not findings.found:
         say(purge_warehouse(warehouse.path, target).line())
-        search_file(warehouse.path, target.patterns, searched)
-    return _proved(target, searched, say)
+        search_file(warehouse.path, target.patterns, findings)
+    return _proved(target, findings, say)
 
 
-def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erased]:
+def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erasure]:
     yield purge_leftovers(roots)
     cache, asked = paths.answer_cache_file(), prompt_hashes(warehouse, target)
     yield purge_answer_cache(cache, target.patterns, asked, summaries())
@@ -73,7 +65,7 @@ def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator
     known = warehouse.query("SELECT corpus_version FROM corpora")["corpus_version"]
     yield purge_derived(target, known)
     yield from purge_mlflow(target.patterns)
-    yield redact_files("reports", [paths.reports_dir(), paths.handles_dir()], target.patterns)
+    yield redact("reports", target.patterns, folders=[paths.reports_dir(), paths.handles_dir()])
     yield purge_dagster(target.patterns)
 
 
@@ -88,13 +80,10 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     champions = read_champions()
     if not champions or not holds(champions[0].folder, target):
         return True
-    from zrag_core.model.store.checkpoint import load_checkpoint
-
     champion = champions[0]
     try:
         change_corpus(
             champion,
-            load_checkpoint(champion.folder, device=champion.backbone_device),
             lambda overlay: overlay.with_removed(target.tombstones.get(champion.corpus, {})),
             reason=f"zrag remove --purge {' '.join(target.names)}",
         )
@@ -104,11 +93,11 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _proved(target: Target, searched: Searched, say: Callable[[str], None]) -> bool:
-    counted = f"searched {searched.files:,} files, {searched.tables:,} tables"
-    if searched.found:
-        say(f"NOT ERASED: {counted}, and something is left in {len(searched.found):,} places:")
-        for line in searched.found:
+def _proved(target: Target, findings: Findings, say: Callable[[str], None]) -> bool:
+    counted = f"searched {findings.files:,} files, {findings.tables:,} tables"
+    if findings.found:
+        say(f"NOT ERASED: {counted}, and something is left in {len(findings.found):,} places:")
+        for line in findings.found:
             say(f"  {line}")
         say("remove these by hand and repeat the command; the warehouse keeps its rows until then")
         return False

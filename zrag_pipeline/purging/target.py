@@ -7,7 +7,7 @@ it holds the text under another id (passages are numbered, files are renamed), i
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,10 @@ import duckdb
 
 from zrag_core.corpus.overlay import Overlay, load_overlay
 from zrag_core.corpus.types import Document
-from zrag_core.errors import CorpusError
+from zrag_core.errors import CheckpointError, CorpusError
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, read_champions
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.patterns import Patterns, letters, make_patterns
 
@@ -143,7 +144,7 @@ def _records(warehouse: Warehouse, champions: Sequence[Champion], overlays: Mapp
         document = Document(*row)
         records.append(_Record(name, version, newest and not overlays[name].removes(document), document))
     for place, champion in enumerate(champions):
-        held = read_rows(champion.folder / "documents.jsonl")
+        held = documents_in(champion.folder)
         records += [_Record(champion.corpus, champion.corpus_version, place == 0, document) for document in held]
     for name, overlay in overlays.items():
         records += [_Record(name, "", True, document) for document in overlay.added]
@@ -200,13 +201,11 @@ def _add_tombstone(tombstones: dict[str, dict[str, tuple[Document, ...]]], recor
     removed[name] = tuple(dict.fromkeys((*removed.get(name, ()), record.document)))
 
 
-def read_rows(file: Path) -> list[Document]:
-    """The documents of a checkpoint; none where the file is gone or is no such file."""
-    try:
-        with file.open(encoding="utf-8") as lines:
-            return [Document(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError):
-        return []
+def documents_in(folder: Path) -> tuple[Document, ...]:
+    """The documents of a checkpoint; none where it is gone or is no such folder."""
+    with contextlib.suppress(CheckpointError):
+        return checkpoint_documents(folder)
+    return ()
 
 
 def _asked(warehouse: Warehouse, held: Collection[tuple[str, str]]) -> list[str]:
