@@ -1,4 +1,4 @@
-"""What the sensor does about a changed corpus: a pure function of what is known at a tick.
+"""The sensor's policy about a changed corpus: a pure function of what is known at a tick.
 
 Nothing is remembered that the runs themselves tell. The cursor only says what the corpus held when it was
 last looked at, and since when; which content is in memory, what is going on, and how often a change has been
@@ -23,7 +23,7 @@ _PATIENCE = 20
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a tick needs to know about a run that writes the memory.
+    """A run that writes the memory, as far as a tick needs to know it.
 
     Attributes:
         run_id: Dagster's id.
@@ -117,7 +117,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Action:
-    """What a tick comes to.
+    """The outcome of a tick.
 
     Attributes:
         watch: the next cursor.
