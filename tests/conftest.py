@@ -12,6 +12,21 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DAGSTER_HOME", "ZRAG_DATA_DIR", "ZRAG_CORPUS", "ZRAG_CONFIG"):
     os.environ.pop(name, None)
 
+# Made once for the tests of several files; these, and folders, by how long they take.
+_SHARED_RUNS = ("lineage", "trained_skill")
+_LONGEST_FIRST = (*_SHARED_RUNS, "pipeline", "model")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep tests together that share what is made once, the others by file, and begin with the longest."""
+    places = {}
+    for item in items:
+        group = next((name for name in _SHARED_RUNS if name in item.fixturenames), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(group))
+        kind = group if group in _SHARED_RUNS else item.path.parent.name
+        places[item] = _LONGEST_FIRST.index(kind) if kind in _LONGEST_FIRST else len(_LONGEST_FIRST)
+    items.sort(key=places.get)
+
 
 @pytest.fixture(scope="session")
 def written_memory(tmp_path_factory):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zrag_core.evaluation.answer_scores import is_refusal, score_answer
+from zrag_core.evaluation.metrics.answer_match import is_refusal, score_answer
 
 
 def squad_normalize(text):

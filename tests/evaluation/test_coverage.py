@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zrag_core.answer_matching import answer_coverage, answer_spans
 from zrag_core.corpus.types import Document
-from zrag_core.evaluation.coverage import answer_coverage, answer_spans, grounded
+from zrag_core.evaluation.metrics.groundedness import grounded
 from zrag_core.evidence import Retrieved, Segment, fill_budget
 
 

@@ -11,23 +11,13 @@ from PIL import Image
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION, score_evidence
-from zrag_core.evaluation.leaderboard import COLUMNS, KEYS, aggregate
+from zrag_core.evaluation.leaderboard import KEYS, aggregate, leaderboard_columns
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_sections, leaderboard_text
+from zrag_core.evaluation.metrics import METRICS, Outcome, score
 from zrag_core.evaluation.plots import leaderboard_plots
-from zrag_core.evidence import Retrieved
 
 SYSTEMS = ("zrag_joint", "zrag_joint_free", "bm25", "bm25_sentence", "dense", "hybrid", "closed_book", "gold_evidence")
-MEASURES = (
-    "recall_at_1",
-    "recall_at_5",
-    "recall_at_10",
-    "recall_all_at_10",
-    "reciprocal_rank",
-    "rouge_l",
-    "answer_coverage",
-    "grounded",
-)
+MEASURES = [metric.name for metric in METRICS.values() if metric.of != "answer"]
 
 
 def rows(systems=SYSTEMS, budgets=(64, 128, 256, 512), n=40, split="test", version="a1b2c3", answered=256, seed=0):
@@ -62,14 +52,16 @@ def rows(systems=SYSTEMS, budgets=(64, 128, 256, 512), n=40, split="test", versi
 QUESTION = Question("q", "Who founded Tarn?", ("Ilse Maar",), ("town", "lake"))
 
 
+def scored(question=QUESTION, **outcome):
+    return score(Outcome(question, **outcome), "ranking", "evidence")
+
+
 def test_scores_of_one_question():
-    retrieved = Retrieved("q", document_ids=("x", "town", "y"))
+    ranked = ("x", "town", "y")
     documents = {"x": "Nothing.", "town": "Tarn was founded by Ilse Maar.", "y": "More.", "lake": "Deep."}
-    scores = score_evidence(QUESTION, retrieved, "Tarn was founded by Ilse Maar. So I say.", "Ilse Maar founded it.")
-    assert scores["grounded"] is None
-    scores = score_evidence(
-        QUESTION, retrieved, "Tarn was founded by Ilse Maar. So I say.", "founded by Ilse Maar", documents=documents
-    )
+    evidence = "Tarn was founded by Ilse Maar. So I say."
+    assert scored(document_ids=ranked, evidence=evidence)["grounded"] is None
+    scores = scored(document_ids=ranked, evidence=evidence, target="founded by Ilse Maar", documents=documents)
     assert scores == {
         "recall_at_1": 0.0,
         "recall_at_5": 1.0,
@@ -81,19 +73,18 @@ def test_scores_of_one_question():
         "grounded": 0.5,
     }
     # Only documents that the system named can ground its evidence.
-    assert score_evidence(QUESTION, retrieved, "Deep.", None, documents=documents)["grounded"] == 0.0
-    assert METRIC_VERSION >= 1
+    assert scored(document_ids=ranked, evidence="Deep.", documents=documents)["grounded"] == 0.0
 
 
 def test_an_unanswerable_question_has_no_scores():
-    scores = score_evidence(Question("q", "?"), Retrieved("q", ("x",)), "", None, documents={"x": "text"})
+    scores = scored(Question("q", "?"), document_ids=("x",), documents={"x": "text"})
     assert set(scores.values()) == {None}
 
 
 def test_aggregates_are_means_sums_and_percentiles():
     frame = rows()
     board = aggregate(frame, samples=200, seed=5)
-    assert tuple(board.columns) == COLUMNS
+    assert tuple(board.columns) == leaderboard_columns()
     assert not board.duplicated(list(KEYS)).any()
     assert set(board["question_type"]) == {"all", "single", "two_hop"}
     assert len(board) == 3 * len(SYSTEMS) * 4
@@ -161,7 +152,7 @@ def test_wrong_input_is_named():
 
 def test_no_rows_make_an_empty_leaderboard():
     board = aggregate(rows().head(0))
-    assert tuple(board.columns) == COLUMNS
+    assert tuple(board.columns) == leaderboard_columns()
     assert board.empty
     assert leaderboard_text(board) == leaderboard_markdown(board) == "No question was evaluated.\n"
 

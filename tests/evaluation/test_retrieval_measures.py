@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.evaluation.retrieval import recall_all_at, recall_at, reciprocal_rank
+from zrag_core.evaluation.metrics.retrieval import recall_all_at, recall_at, reciprocal_rank
 
 IDS = st.lists(st.sampled_from("abcdefgh"), unique=True)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from zrag_core.evaluation.rouge import rouge_l
+from zrag_core.evaluation.metrics.rouge import rouge_l
 
 ORACLE = RougeScorer(["rougeL"], use_stemmer=False)
 

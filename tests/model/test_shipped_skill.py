@@ -4,8 +4,9 @@ import pytest
 from safetensors.torch import load_file
 
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.reconstruction import document_top1
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
 from zrag_core.model.store.stored_settings import read_settings
@@ -42,4 +43,4 @@ def test_it_writes_routes_and_reads_documents_that_it_never_saw(language, tmp_pa
     coverage = {check.check_name: check.value for check in z_shuffle_coverage(probe)}
     assert coverage["free_coverage"] > 0.5
     assert coverage["z_shuffle_coverage"] < 0.2
-    assert document_top1(confusion(probe))[0].value > 0.95
+    assert document_top1(probe)[0].value > 0.95

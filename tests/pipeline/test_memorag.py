@@ -18,8 +18,10 @@ from zrag_core.errors import AnsweringError, SettingsError
 from zrag_core.memorag.memorag_system import MemoragTrace
 from zrag_core.memorag.memory import Spent
 from zrag_core.settings import AnswerSettings, Settings, load_settings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import system_spec
 from zrag_pipeline.defs.answers.answer_run import answer_evidence
-from zrag_pipeline.defs.evaluation.memorag import left_to_spend, make_memorag, memorag_params, sample_traces
+from zrag_pipeline.defs.evaluation.memorag import left_to_spend, sample_traces
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.tracking import Tracking
@@ -135,13 +137,14 @@ def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage,
         assert made.frame["error"].isna().all()
 
 
-def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch):
+def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch, tmp_path):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
     settings = load_settings({"memorag": {"memory": "summary"}})
     (version,) = Warehouse(own_lineage.data / "warehouse.duckdb").query("SELECT corpus_version FROM corpora").iloc[0]
     corpus = Warehouse(own_lineage.data / "warehouse.duckdb").load_corpus(version)
+    inputs = SystemInputs(settings, corpus, [], {}, {}, tmp_path, tmp_path / "cache", SpendingLedger(1.0), {})
     with pytest.raises(SettingsError, match=r"memorag\.memory: .*export OPENAI_API_KEY.*or set memorag.memory to z"):
-        make_memorag(settings, corpus, None, checkpoint=None, ledger=SpendingLedger(1.0), environ={})
+        inputs.make("memorag")
 
 
 def test_a_kv_memory_reads_the_corpus_once_for_each_version(own_lineage, qwen3):
@@ -191,7 +194,7 @@ def qwen3(tmp_path):
 
 def test_parameters_name_what_each_memory_depends_on():
     def params(**values):
-        return memorag_params(load_settings({"memorag": values}).memorag)
+        return system_spec("memorag", load_settings({"memorag": values})).params
 
     common = {"retriever": "dense", "passages_per_clue": 5}
     assert params(**common) == {"memorag_memory": "z", **common}

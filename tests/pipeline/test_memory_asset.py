@@ -19,7 +19,7 @@ from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError, CorpusError
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.evaluation.systems import make_systems, system_params
+from zrag_pipeline.defs.evaluation.systems import Artefacts, system_inputs, system_params
 from zrag_pipeline.defs.memory.separated_memory import write_memory
 from zrag_pipeline.platform.handles import CheckpointReference, IndexHandle, MemoryHandle
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -239,6 +239,11 @@ def handles(write):
     return SimpleNamespace(corpus=corpus, none=none, index=IndexHandle(version, {}, {}))
 
 
+def artefacts_of(handles, *, separated=None, joint=None, bm25=None):
+    memories = {"separated": separated or handles.none, "joint": joint or handles.none}
+    return Artefacts(memories, {"bm25": bm25 or handles.index, "dense": handles.index})
+
+
 def with_checkpoint(handle, checkpoint_id, **fields):
     reference = CheckpointReference(checkpoint_id, Path("somewhere"), handle.corpus_version)
     return replace(handle, checkpoint=reference, left_out=None, **fields)
@@ -258,37 +263,42 @@ def with_checkpoint(handle, checkpoint_id, **fields):
 )
 def test_a_system_without_its_checkpoint_is_one_clear_error(handles, system, policy):
     settings = load_settings({"evaluation": {"systems": ["gold_evidence", system]}})
-    memories = {"separated": handles.none, "joint": handles.none}
-    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
+    artefacts = artefacts_of(handles)
     with pytest.raises(CheckpointError) as caught:
-        make_systems(settings, handles.corpus, [], **options)
+        system_inputs(settings, handles.corpus, [], artefacts, SpendingLedger(0.0))
     assert f"there is no checkpoint of policy {policy}, which a system of this run reads" in str(caught.value)
     assert "\n" not in str(caught.value)
     others = load_settings({"evaluation": {"systems": ["gold_evidence"]}})
-    assert list(make_systems(others, handles.corpus, [], **options)) == ["gold_evidence"], (
+    assert system_inputs(others, handles.corpus, [], artefacts, SpendingLedger(0.0)).make("gold_evidence"), (
         "who does not read it may run"
     )
 
 
 def test_a_checkpoint_of_other_questions_is_refused_where_it_is_read(handles):
     other = with_checkpoint(handles.none, "memory-1", questions_version="another")
-    memories = {"separated": other, "joint": handles.none}
-    options = {"memories": memories, "bm25": handles.index, "dense": handles.index, "ledger": SpendingLedger(0.0)}
+    artefacts = artefacts_of(handles, separated=other)
+
+    def inputs(system):
+        settings = load_settings({"evaluation": {"systems": [system]}})
+        return system_inputs(settings, handles.corpus, [], artefacts, SpendingLedger(0.0))
+
     with pytest.raises(
         CheckpointError, match="checkpoint of policy separated was made under other questions or splits"
     ):
-        make_systems(load_settings({"evaluation": {"systems": ["zrag"]}}), handles.corpus, [], **options)
-    assert make_systems(load_settings({"evaluation": {"systems": ["closed_book"]}}), handles.corpus, [], **options)
+        inputs("zrag")
+    assert inputs("closed_book").make("closed_book")
 
 
 def test_each_system_is_told_by_its_own_checkpoint(handles):
     bm25 = replace(handles.index, params={"k1": 1})
-    memories = {
-        "separated": with_checkpoint(handles.none, "memory-1", params={"m": 32, "skill": "s"}),
-        "joint": with_checkpoint(handles.none, "joint-1", params={"m": 4}),
-    }
+    artefacts = artefacts_of(
+        handles,
+        separated=with_checkpoint(handles.none, "memory-1", params={"m": 32, "skill": "s"}),
+        joint=with_checkpoint(handles.none, "joint-1", params={"m": 4}),
+        bm25=bm25,
+    )
     settings = load_settings({"evaluation": {"systems": ["zrag_joint_free", "zrag", "bm25"]}})
-    params = system_params(settings, memories=memories, bm25=bm25, dense=handles.index)
+    params = system_params(settings, artefacts)
     assert params == {
         "zrag_joint_free": {"m": 4, "checkpoint_id": "joint-1", "k": 4, "decode": "free"},
         "zrag": {"m": 32, "skill": "s", "checkpoint_id": "memory-1", "k": 4, "decode": "constrained"},

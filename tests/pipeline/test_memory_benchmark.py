@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from pipeline_runs import config, execute
 
+from zrag_core.answer_matching import answer_coverage
 from zrag_core.corpus.almanac import generate_almanac
-from zrag_core.evaluation.coverage import answer_coverage
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.benchmarks import memory_quality as memory_benchmark

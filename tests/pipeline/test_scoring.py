@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
@@ -21,7 +22,6 @@ from zrag_pipeline.defs.evaluation.scores import (
     score_rows,
     system_metrics,
 )
-from zrag_pipeline.defs.evaluation.systems import evaluated_questions
 from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 

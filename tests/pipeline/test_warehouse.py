@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS, Corpus, Document, EvidenceTarget, Question
 from zrag_core.errors import WarehouseError
+from zrag_core.evaluation.metrics import METRICS, Metric
 from zrag_pipeline.platform.provenance import ZRAG_VERSION, git_sha
 from zrag_pipeline.platform.warehouse import Warehouse, replace_rows
 from zrag_pipeline.platform.warehouse.schema import migrations
@@ -358,6 +359,69 @@ def test_benchmarks_written_before_they_named_their_corpus_are_kept(tmp_path):
     Warehouse(path).replace_rows("benchmarks", [row], {"run_id": "new"})
     found = Warehouse(path).query("SELECT run_id, corpus_version, value FROM benchmarks ORDER BY run_id")
     assert found.astype(object).where(found.notna(), None).values.tolist() == [["new", "c1", 0.7], ["old", None, 0.5]]
+
+
+# The views of schema version 7, as migrations made them before they were made from the columns.
+FORMER_VIEW = """
+SELECT corpus_version, split, question_type, system, reader, budget, n_questions,
+    recall_at_1, recall_at_1_low, recall_at_1_high, recall_at_5, recall_at_5_low, recall_at_5_high,
+    recall_at_10, recall_at_10_low, recall_at_10_high, mrr, mrr_low, mrr_high, rouge_l, rouge_l_low, rouge_l_high,
+    answer_coverage, answer_coverage_low, answer_coverage_high, evidence_tokens, em, em_low, em_high,
+    f1, f1_low, f1_high, latency_p50_ms, latency_p95_ms, cost_usd, run_id, created_at,
+    recall_all_at_10, grounded, notes, metric_version, git_sha, zrag_version,
+    judged_correct, judged_correct_low, judged_correct_high, judge_cost_usd
+FROM leaderboard_entries
+"""
+
+
+def former_warehouse(path):
+    """A warehouse as version 7 of the schema left it, with one evaluation."""
+    with duckdb.connect(path) as con:
+        con.execute("CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, created_at TIMESTAMP)")
+        for step in migrations()[:7]:
+            con.execute(step.sql)
+            con.execute("INSERT INTO schema_migrations VALUES (?, ?, now()::TIMESTAMP)", [step.version, step.name])
+        con.execute(f"CREATE VIEW leaderboard_all AS {FORMER_VIEW}")
+        con.execute("CREATE VIEW leaderboard AS SELECT * FROM leaderboard_all WHERE reader <> 'none'")
+    return Warehouse(path)
+
+
+def schema_of(warehouse):
+    """Table or view -> its columns with their types, in order."""
+    columns = warehouse.query("SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY column_index")
+    return {name: own.values.tolist() for name, own in columns.groupby("table_name")}
+
+
+def test_a_former_warehouse_and_a_new_one_are_alike(tmp_path, warehouse):
+    former = former_warehouse(tmp_path / "former.duckdb")
+    assert schema_of(former) == schema_of(warehouse)
+    assert len(schema_of(former)["leaderboard"]) == len(schema_of(former)["leaderboard_entries"])
+
+
+@pytest.fixture
+def new_metric(monkeypatch):
+    """Register a metric for the length of a test."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    return METRICS.add(Metric("brevity", "brevity", "evidence", lambda outcome: 1.0, column="short"))
+
+
+def test_a_new_metric_gets_its_columns_and_stands_in_the_views(tmp_path, new_metric):
+    former = former_warehouse(tmp_path / "former.duckdb")
+    before = schema_of(former)
+    assert before["scores"][-1] == ["scores", "brevity", "DOUBLE"]
+    added = [column for _, column, _ in before["leaderboard"][-3:]]
+    assert added == ["short", "short_low", "short_high"]
+    put(former, entry("r1", 1) | {"short": 0.5}, entry("r1", 1, reader="offline") | {"short": 0.5})
+    assert former.query("SELECT reader, short FROM leaderboard").values.tolist() == [["offline", 0.5]]
+    assert schema_of(former) == before == schema_of(Warehouse(tmp_path / "new.duckdb"))
+
+
+def test_columns_of_a_metric_that_is_gone_stay(tmp_path, warehouse, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(METRICS, "_entries", dict(METRICS._entries))
+        METRICS.add(Metric("brevity", "brevity", "evidence", lambda outcome: 1.0))
+        put(warehouse, entry("r1", 1) | {"brevity": 0.5})
+    assert warehouse.query("SELECT brevity FROM leaderboard")["brevity"].tolist() == [0.5]
 
 
 def test_foreign_and_broken_files_are_not_touched(tmp_path):

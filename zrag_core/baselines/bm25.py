@@ -25,6 +25,8 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import BaselineSettings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import SystemSpec
 from zrag_core.text import search_terms, split_sentences
 
 Unit = Literal["passage", "sentence"]
@@ -246,3 +248,13 @@ def _positive_idf(pieces: Sequence[IndexedPiece]) -> dict[str, float]:
 def _require_unit(index: Bm25Index, unit: Unit) -> None:
     if index.unit != unit:
         raise ValueError(f"an index over {unit}s is needed, this one is over {index.unit}s")
+
+
+def make_bm25(_spec: SystemSpec, inputs: SystemInputs) -> Bm25System:
+    """BM25 over the indexed passages."""
+    return Bm25System(Bm25Index.load(inputs.indexes["bm25"]["passage"]), inputs.corpus.documents)
+
+
+def make_bm25_sentence(_spec: SystemSpec, inputs: SystemInputs) -> Bm25SentenceSystem:
+    """BM25 over the indexed sentences."""
+    return Bm25SentenceSystem(Bm25Index.load(inputs.indexes["bm25"]["sentence"]), inputs.corpus.documents)

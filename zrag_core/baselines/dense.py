@@ -17,6 +17,8 @@ from zrag_core.baselines.ranking import DEPTH, documents_by_id, retrieved_passag
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.settings import BaselineSettings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import SystemSpec
 
 _VECTORS = "vectors.safetensors"
 # Questions scored at once: bounds the score matrix to 100 MB at 100,000 documents.
@@ -130,3 +132,8 @@ class DenseSystem:
             retrieved_passages(question.id, [(self._documents[i], row[i]) for i in rows], latency)
             for question, row, rows in zip(batch, scores, best, strict=True)
         ]
+
+
+def make_dense(_spec: SystemSpec, inputs: SystemInputs) -> DenseSystem:
+    """Exact search over the indexed vectors."""
+    return DenseSystem(DenseIndex.load(inputs.indexes["dense"]["passage"]), inputs.corpus.documents)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from zrag_core.baselines.ranking import DEPTH, retrieved_passages
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import EvidenceSystem, Retrieved
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import SystemSpec
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], k: int) -> list[tuple[str, float]]:
@@ -45,3 +47,9 @@ class HybridSystem:
         fused = reciprocal_rank_fusion([part.document_ids for part in parts], self._k)[:DEPTH]
         ranked = [(self._documents[document_id], score) for document_id, score in fused]
         return retrieved_passages(question.id, ranked, sum(part.latency_ms for part in parts))
+
+
+def make_hybrid(_spec: SystemSpec, inputs: SystemInputs) -> HybridSystem:
+    """Fusion of BM25 over passages and dense search."""
+    systems = [inputs.make("bm25"), inputs.make("dense")]
+    return HybridSystem(systems, inputs.corpus.documents, rrf_k=inputs.settings.baselines.rrf_k)

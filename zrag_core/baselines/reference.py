@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from zrag_core.corpus.types import Document, EvidenceTarget, Question
 from zrag_core.evidence import Retrieved, Segment
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import SystemSpec
 from zrag_core.text import split_sentences
 
 
@@ -61,3 +63,13 @@ class GoldEvidenceSystem:
             if start >= 0:
                 return Segment(document_id, start, start + len(text), text, 1.0)
         return None
+
+
+def make_closed_book(_spec: SystemSpec, _inputs: SystemInputs) -> ClosedBookSystem:
+    """No evidence."""
+    return ClosedBookSystem()
+
+
+def make_gold_evidence(_spec: SystemSpec, inputs: SystemInputs) -> GoldEvidenceSystem:
+    """The targets of the questions."""
+    return GoldEvidenceSystem({target.id: target for target in inputs.targets}, inputs.corpus.documents)

@@ -6,17 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from zrag_core.evaluation.headline import ANSWERS, COVERAGE, RANKING
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.leaderboard_report import MISSING, markdown_table
-
-_LABELS = {"recall_at_1": "recall@1", "recall_at_10": "recall@10", COVERAGE: "coverage", "f1": "F1", "em": "EM"}
-_LABELS |= {"judged_correct": "judged correct"}
-# Told in whole sentences too, and what a terminal has room for.
-_TOLD = (COVERAGE, "f1")
-_SHORT = ("recall_at_1", COVERAGE, "f1")
-# Floor and ceiling, whose differences surprise nobody.
-_BOUNDS = ("closed_book", "gold_evidence")
+from zrag_core.evaluation.metrics import METRICS, compared_metrics
+from zrag_core.systems import in_family
 
 
 def comparisons_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str:
@@ -41,7 +34,7 @@ def comparisons_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = ()) ->
             f"- {label}: {own.loc[name, 'verdict']}"
             for label, own in columns.items()
             for name in named
-            if name in own.index and own.loc[name, "measure"] in _TOLD
+            if name in own.index and _is_main(own) and METRICS[own["measure"].iloc[0]].of != "ranking"
         ]
         blocks.append("\n".join(verdicts))
     return "\n\n".join(block for block in blocks if block) + "\n" if blocks else "There was nothing to compare.\n"
@@ -55,7 +48,7 @@ def comparisons_text(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str
         systems: their order; left out, the order of appearance.
 
     Returns:
-        A block of lines for each split, at most 110 characters wide, without closed_book and gold_evidence; empty
+        A block of lines for each split, at most 110 characters wide, without floor and ceiling; empty
         where nothing was compared.
     """
     blocks: dict[tuple[str, str], str] = {}
@@ -87,11 +80,11 @@ def comparison_sections(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.Data
 def measure_columns(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Label -> rows with the system as index, for each measure, budget and reader of one section."""
     columns = {}
-    for measure, label in _LABELS.items():
-        for (budget, reader), own in rows[rows["measure"] == measure].groupby(["budget", "reader"]):
-            at = "" if measure in RANKING else f" at {budget}"
-            by = f", {reader}" if measure in ANSWERS else ""
-            columns[f"{label}{at}{by}"] = own.set_index("system")
+    for metric in compared_metrics("ranking", "evidence", "answer"):
+        for (budget, reader), own in rows[rows["measure"] == metric.name].groupby(["budget", "reader"]):
+            at = "" if metric.of == "ranking" else f" at {budget}"
+            by = f", {reader}" if metric.of == "answer" else ""
+            columns[f"{metric.label}{at}{by}"] = own.set_index("system")
     return columns
 
 
@@ -100,13 +93,17 @@ def is_shown(row: pd.Series) -> bool:
     return bool(row["p_adjusted"] < 1 - row["confidence"])
 
 
+def _is_main(own: pd.DataFrame) -> bool:
+    return METRICS[own["measure"].iloc[0]].compared == "main"
+
+
 def _text_block(title: str, reference: str, rows: pd.DataFrame, systems: Sequence[str]) -> str:
     answered = rows[rows["budget"] == rows["budget"].max()]
-    columns = {label: own for label, own in measure_columns(answered).items() if own["measure"].iloc[0] in _SHORT}
+    columns = {label: own for label, own in measure_columns(answered).items() if _is_main(own)}
     table = [
         [name, *(_text_cell(own, name) for own in columns.values())]
         for name in _in_order(rows["system"].unique(), systems)
-        if name not in _BOUNDS
+        if not in_family(name, "bound")
     ]
     table = [["system", *columns], *table]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]

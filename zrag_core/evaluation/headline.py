@@ -9,16 +9,12 @@ import pandas as pd
 
 from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.leaderboard import ALL_TYPES
+from zrag_core.evaluation.metrics import compared_metrics
+from zrag_core.systems import MEMORY_SYSTEM, REFERENCE_SYSTEM, in_family
 
-MEMORY = "zrag"
-SENTENCES = "bm25_sentence"
-BASELINES = (SENTENCES, "bm25", "hybrid", "dense")
 # Splits whose facts nobody trained on, and the types of question that a result is quoted for.
 SPLITS = ("test", "new_documents")
 TYPES = (ALL_TYPES, "single", "two_hop", "vague")
-RANKING = ("recall_at_1", "recall_at_10")
-COVERAGE = "answer_coverage"
-ANSWERS = ("f1", "em", "judged_correct")
 COLUMNS = (
     "corpus_version",
     "split",
@@ -47,15 +43,15 @@ def references(systems: Sequence[str], chosen: str | None = None) -> tuple[str, 
 
     Args:
         systems: those evaluated, in their order.
-        chosen: the main reference; left out, `bm25_sentence`, which fills a budget sentence by sentence as the memory
-            does, else the first retrieval baseline.
+        chosen: the main reference; left out, `REFERENCE_SYSTEM`, which fills a budget sentence by sentence as the
+            memory does, else the first retrieval baseline.
 
     Returns:
-        The main reference and, beside it, `zrag`; the first system where neither a baseline nor `zrag` was evaluated.
+        The main reference and, beside it, `MEMORY_SYSTEM`; the first system where neither was evaluated.
     """
-    baselines = [system for system in systems if system in BASELINES]
-    main = chosen or (SENTENCES if SENTENCES in baselines else next(iter(baselines), None))
-    memory = MEMORY if MEMORY in systems else None
+    baselines = [system for system in systems if in_family(system, "retrieval")]
+    main = chosen or (REFERENCE_SYSTEM if REFERENCE_SYSTEM in baselines else next(iter(baselines), None))
+    memory = MEMORY_SYSTEM if MEMORY_SYSTEM in systems else None
     found = tuple(dict.fromkeys(system for system in (main, memory) if system))
     return found or tuple(systems[:1])
 
@@ -70,10 +66,10 @@ def headline_comparisons(
 ) -> pd.DataFrame:
     """Compare every system with the references, on the held-out questions.
 
-    Evidence (reader `none`) is compared by what is found at ranks 1 and 10, which no budget changes, so once, under
-    the answered budget; and by answer coverage at the answered and the smallest budget. Answers are compared at the
-    answered budget by F1, exact match and, where a judge was asked, what it found correct. Systems that were not
-    asked there, or share no question with a reference, are left out.
+    Evidence (reader `none`) is compared by the registered metrics that are compared: those of the ranking, which no
+    budget changes, once, under the answered budget; those of the evidence (answer coverage) at the answered and the
+    smallest budget. Answers are compared at the answered budget by the metrics of the answer that have values. Systems
+    that were not asked there, or share no question with a reference, are left out.
 
     Args:
         scores: rows of the table `scores`.
@@ -108,11 +104,12 @@ def _families(scores: pd.DataFrame, answer_budget: int) -> Iterator[tuple[dict[s
     """What is compared together: constant columns, the rows, their budget and the measure."""
     rows = scores[scores["split"].isin(SPLITS)]
     for (version, split, reader), group in rows.groupby(["corpus_version", "split", "reader"], sort=False):
-        answered = [measure for measure in ANSWERS if measure in group and group[measure].notna().any()]
-        smallest = int(group["budget"].min())
-        wanted = [(answer_budget, measure) for measure in (answered or RANKING)]
+        ranking, evidence, answer = ([m.name for m in compared_metrics(of)] for of in ("ranking", "evidence", "answer"))
+        answered = [name for name in answer if name in group and group[name].notna().any()]
+        wanted = [(answer_budget, name) for name in answered or ranking]
         if not answered:
-            wanted += [(budget, COVERAGE) for budget in sorted({smallest, answer_budget})]
+            budgets = sorted({int(group["budget"].min()), answer_budget})
+            wanted += [(budget, name) for name in evidence for budget in budgets]
         for kind in TYPES:
             of_type = group if kind == ALL_TYPES else group[group["question_type"] == kind]
             key = {"corpus_version": version, "split": split, "question_type": kind, "reader": reader}

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from zrag_core.evaluation.leaderboard import ALL_TYPES, MEANS
+from zrag_core.evaluation.leaderboard import ALL_TYPES
+from zrag_core.evaluation.metrics import METRICS, Metric, Subject, metrics_of
 
 READER_LABELS = {"offline": "offline (extractive stand-in)"}
 MISSING = "-"
 _TEXT_BUDGETS = 4
+# What a terminal has room for, beside coverage.
+_TEXT_RANKING = {"@1": "recall_at_1", "@5": "recall_at_5", "@10": "recall_at_10", "MRR": "mrr"}
+_TEXT_ANSWERS = {"EM": "em", "F1": "f1"}
+COVERAGE = "answer_coverage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,14 @@ class LeaderboardSection:
         """Split, question type and number of questions."""
         kind = "" if self.question_type == ALL_TYPES else f", {self.question_type}"
         return f"{self.split}{kind}, {self.n_questions:,} question{'s' if self.n_questions != 1 else ''}"
+
+    def metrics(self, subject: Subject) -> list[Metric]:
+        """The metrics that reports show of these questions; those of the answer only where they have values."""
+        shown = {"always", "two_hop"} if self.two_hop else {"always"}
+        metrics = [metric for metric in metrics_of(subject) if metric.shown in shown]
+        if subject != "answer":
+            return metrics
+        return [m for m in metrics if m.column in self.answered and self.answered[m.column].notna().any()]
 
 
 def leaderboard_sections(frame: pd.DataFrame, systems: Sequence[str] = ()) -> Iterator[LeaderboardSection]:
@@ -114,15 +127,12 @@ def leaderboard_text(
 
 
 def _retrieval_table(section: LeaderboardSection) -> tuple[list[str], list[list[str]]]:
-    """Recall of any gold document; for two-hop questions also of both, which is what answering takes."""
-    both = ["both @10"] if section.two_hop else []
-    header = ["system", "recall@1", "recall@5", "recall@10", *both, "MRR", "latency p50 / p95, ms"]
+    metrics = section.metrics("ranking")
+    header = ["system", *(metric.label for metric in metrics), "latency p50 / p95, ms"]
     rows = [
         [
             f"`{row['system']}`",
-            *(_with_interval(row, measure) for measure in ("recall_at_1", "recall_at_5", "recall_at_10")),
-            *(_percent(row["recall_all_at_10"]) for _ in both),
-            _with_interval(row, "mrr"),
+            *(_with_interval(row, metric) for metric in metrics),
             f"{_milliseconds(row['latency_p50_ms'])} / {_milliseconds(row['latency_p95_ms'])}",
         ]
         for _, row in section.by_system.iterrows()
@@ -131,36 +141,34 @@ def _retrieval_table(section: LeaderboardSection) -> tuple[list[str], list[list[
 
 
 def _coverage_table(section: LeaderboardSection) -> tuple[list[str], list[list[str]]]:
-    """Coverage at every budget; ROUGE-L at the smallest, whose length is nearest to the targets'."""
-    budgets = section.budgets
-    header = ["system", *(str(budget) for budget in budgets), f"ROUGE-L, {budgets[0]} tokens"]
+    """Coverage at every budget; the other metrics at the smallest, whose length is nearest to the targets'."""
+    budgets, coverage = section.budgets, METRICS[COVERAGE]
+    others = [metric for metric in section.metrics("evidence") if metric is not coverage]
+    header = ["system", *map(str, budgets), *(f"{metric.label}, {budgets[0]} tokens" for metric in others)]
     rows = []
     for system, group in section.by_budget.groupby("system", sort=False):
         by_budget = {row["budget"]: row for _, row in group.iterrows()}
-        coverage = [_with_interval(by_budget.get(budget), "answer_coverage") for budget in budgets]
-        rows.append([f"`{system}`", *coverage, _with_interval(by_budget.get(budgets[0]), "rouge_l")])
+        cells = [_with_interval(by_budget.get(budget), coverage) for budget in budgets]
+        rows.append([f"`{system}`", *cells, *(_with_interval(by_budget.get(budgets[0]), other) for other in others)])
     return header, rows
 
 
 def _answer_table(section: LeaderboardSection) -> tuple[list[str], list[list[str]]]:
-    """Answers by system and reader; the judge's columns only where one was asked."""
-    judged = "judged_correct" in section.answered and section.answered["judged_correct"].notna().any()
-    header = ["system", "reader", "budget", "questions", "EM", "F1"]
-    header += ["judged correct"] if judged else []
-    header += ["evidence tokens", "cost, USD"]
-    header += ["judge, USD"] if judged else []
+    """Answers by system and reader; what the judge cost only where one was asked."""
+    metrics = section.metrics("answer")
+    costs = {"cost, USD": "cost_usd"}
+    if any(metric.name == "judged_correct" for metric in metrics):
+        costs["judge, USD"] = "judge_cost_usd"
+    header = ["system", "reader", "budget", "questions", *(m.label for m in metrics), "evidence tokens", *costs]
     rows = [
         [
             f"`{row['system']}`",
             reader_label(row["reader"]),
             str(row["budget"]),
             f"{row['n_questions']:,}",
-            _with_interval(row, "em"),
-            _with_interval(row, "f1"),
-            *([_with_interval(row, "judged_correct")] if judged else []),
+            *(_with_interval(row, metric) for metric in metrics),
             _number(row["evidence_tokens"], "{:.0f}"),
-            _number(row["cost_usd"], "{:.4f}"),
-            *([_number(row["judge_cost_usd"], "{:.4f}")] if judged else []),
+            *(_number(row[column], "{:.4f}") for column in costs.values()),
         ]
         for _, row in section.answered.iterrows()
     ]
@@ -174,21 +182,29 @@ def _text_table(section: LeaderboardSection, confidence: float, answer_budget: i
     shown = ranked.sort_values(["wanted", "budget"]).drop_duplicates(["system", "reader"], keep="last")
     readers = list(dict.fromkeys(section.answered["reader"]))
     answers = shown.set_index(["system", "reader"])
-    coverage = section.by_budget.set_index(["system", "budget"])["answer_coverage"]
-    rouge = section.by_budget.set_index(["system", "budget"])["rouge_l"]
+    evidence = section.by_budget.set_index(["system", "budget"])
+    coverage, rouge = evidence[COVERAGE], evidence["rouge_l"]
 
     coverage_label = {1: "cov.", 2: "coverage"}.get(len(budgets), "coverage at tokens")
-    groups = [("recall", 4), (coverage_label, len(budgets)), ("ROUGE", 1), *((r, 2) for r in readers)]
-    header = ["system", "@1", "@5", "@10", "MRR", *map(str, budgets), f"-L@{budgets[0]}", *["EM", "F1"] * len(readers)]
+    groups = [
+        ("recall", len(_TEXT_RANKING)),
+        (coverage_label, len(budgets)),
+        ("ROUGE", 1),
+        *((r, len(_TEXT_ANSWERS)) for r in readers),
+    ]
+    header = ["system", *_TEXT_RANKING, *map(str, budgets), f"-L@{budgets[0]}", *[*_TEXT_ANSWERS] * len(readers)]
     rows = []
     for _, row in section.by_system.iterrows():
         system = row["system"]
-        cells = [_percent(row[measure]) for measure in ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")]
+        cells = [_percent(row[column]) for column in _TEXT_RANKING.values()]
         cells += [_percent(coverage.get((system, budget))) for budget in budgets]
         cells.append(_percent(rouge.get((system, budgets[0]))))
         for reader in readers:
             found = (system, reader) in answers.index
-            cells += [_percent(answers.loc[(system, reader), m]) if found else MISSING for m in ("em", "f1")]
+            cells += [
+                _percent(answers.loc[(system, reader), column]) if found else MISSING
+                for column in _TEXT_ANSWERS.values()
+            ]
         rows.append([system, *cells, _milliseconds(row["latency_p50_ms"])])
     header.append("ms")
 
@@ -230,7 +246,7 @@ def _spread(values: Sequence[int], n: int) -> list[int]:
 
 def _widest_half_interval(section: LeaderboardSection) -> float | None:
     """Half the widest interval of the shown percentages, in points; None without intervals."""
-    shown = [m for m in MEANS if m not in ("evidence_tokens", "judged_correct")]
+    shown = [*_TEXT_RANKING.values(), COVERAGE, "rouge_l", *_TEXT_ANSWERS.values()]
     rows = pd.concat([section.by_budget, section.answered])
     widths = [(rows[f"{measure}_high"] - rows[f"{measure}_low"]).max() for measure in shown]
     known = [float(width) for width in widths if pd.notna(width)]
@@ -256,13 +272,13 @@ def _rank(order: dict[str, int]):
     return lambda column: column.map(order) if column.name == "system" else column
 
 
-def _with_interval(row: pd.Series | None, measure: str) -> str:
+def _with_interval(row: pd.Series | None, metric: Metric) -> str:
     """`92.1 (88.0-95.4)`, without brackets where there is no interval."""
-    if row is None or pd.isna(row[measure]):
+    if row is None or pd.isna(row[metric.column]):
         return MISSING
-    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
-    interval = "" if pd.isna(low) else f" ({_percent(low)}-{_percent(high)})"
-    return _percent(row[measure]) + interval
+    low, high = row.get(f"{metric.column}_low"), row.get(f"{metric.column}_high")
+    interval = "" if pd.isna(low) else f" ({metric.text(low)}-{metric.text(high)})"
+    return metric.text(row[metric.column]) + interval
 
 
 def _percent(value: float | None) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from zrag_core.corpus_formats import FORMATS
+from zrag_core.errors import ZragError
 from zrag_core.settings.section import Positive, Section, Share, from_environment
 
 
@@ -44,8 +46,8 @@ class SplitSettings(Section):
 class CorpusSettings(Section):
     """Where documents and questions come from."""
 
-    format: Literal["auto", "almanac", "native", "squad", "hotpotqa", "texts", "huggingface"] = Field(
-        "almanac", description="`auto` recognises what `location` holds"
+    format: str = Field(
+        "almanac", description="`auto` recognises what `location` holds", json_schema_extra={"enum": [*FORMATS]}
     )
     location: str | None = Field(
         None,
@@ -65,6 +67,14 @@ class CorpusSettings(Section):
     almanac: AlmanacSettings = AlmanacSettings()
     huggingface: HuggingFaceSettings = HuggingFaceSettings()
 
+    @field_validator("format")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        try:
+            return FORMATS[value].name
+        except ZragError as error:
+            raise ValueError(str(error)) from None
+
     @field_validator("location", mode="before")
     @classmethod
     def _from_environment(cls, value: Any) -> Any:
@@ -72,6 +82,6 @@ class CorpusSettings(Section):
 
     @model_validator(mode="after")
     def _has_location(self) -> CorpusSettings:
-        if self.format != "almanac" and not self.location:
+        if FORMATS[self.format].summary and not self.location:
             raise ValueError(f"format '{self.format}' needs a location (a path or a dataset name)")
         return self

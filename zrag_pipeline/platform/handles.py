@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zrag_core.corpus.types import Corpus
+from zrag_core.corpus.version import questions_version
 from zrag_core.errors import CheckpointError
 
 Params = dict[str, Any]
@@ -197,3 +199,18 @@ class AnswersHandle:
     reader: str
     model: str
     judge_model: str | None = None
+
+
+def refuse_other_questions(corpus: Corpus, handle: MemoryHandle | EvidenceHandle, what: str) -> None:
+    """Refuse an artefact that was made under other questions or splits of the same documents.
+
+    What one set of splits trains on, another may test; such figures would not be held out.
+
+    Raises:
+        CheckpointError: the artefact's questions version is not the corpus' present one.
+    """
+    if handle.questions_version != questions_version(corpus.questions):
+        raise CheckpointError(
+            f"the {what} was made under other questions or splits of this corpus, so nothing would be held out",
+            remedy="run the job `full` with one configuration",
+        )

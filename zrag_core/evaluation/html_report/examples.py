@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from zrag_core.answer_matching import answer_spans
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.evaluation.coverage import answer_spans
 from zrag_core.evaluation.html_report.marks import Piece, mark, shorten
 
 ROUTED = 5

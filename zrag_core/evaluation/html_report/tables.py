@@ -11,9 +11,9 @@ import pandas as pd
 
 from zrag_core.evaluation.comparison_report import comparison_sections, is_shown, measure_columns
 from zrag_core.evaluation.leaderboard import ALL_TYPES
-from zrag_core.evaluation.leaderboard_report import MISSING, LeaderboardSection, reader_label
-
-REFERENCES = frozenset({"closed_book", "gold_evidence"})
+from zrag_core.evaluation.leaderboard_report import COVERAGE, MISSING, LeaderboardSection, reader_label
+from zrag_core.evaluation.metrics import METRICS, Metric
+from zrag_core.systems import in_family
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,10 @@ def leaderboard_tables(section: LeaderboardSection, answer_budget: int) -> Table
     answered = section.answered
     at = answered[answered["budget"] == answer_budget]
     if not answered.empty:
-        tables.append(_answers(answered if at.empty else at))
+        tables.append(_answers(replace(section, answered=answered if at.empty else at)))
     if answered["budget"].nunique() > 1 and not at.empty:
-        tables += [_by_budget(f"F1 by evidence budget, {reader_label(r)}", own, "f1") for r, own in _readers(answered)]
+        titled = [(f"F1 by evidence budget, {reader_label(reader)}", own) for reader, own in _readers(answered)]
+        tables += [_by_budget(title, own, METRICS["f1"]) for title, own in titled]
     return TableGroup(section.title, section.question_type == ALL_TYPES, tuple(tables))
 
 
@@ -114,40 +115,34 @@ def _pairs(reference: str, columns: Mapping[str, pd.DataFrame]) -> Table:
 
 
 def _ranking(section: LeaderboardSection) -> Table:
-    both = [("both @10", "recall_all_at_10")] if section.two_hop else []
-    measures = [("recall@1", "recall_at_1"), ("recall@5", "recall_at_5"), ("recall@10", "recall_at_10"), *both]
-    measures.append(("MRR", "mrr"))
-    columns = ("system", *(name for name, _ in measures), "latency p50, ms", "latency p95, ms")
+    metrics = section.metrics("ranking")
+    columns = ("system", *(metric.label for metric in metrics), "latency p50, ms", "latency p95, ms")
     rows = [
         [
             _word(row["system"]),
-            *(_share(row, column) for _, column in measures),
+            *(_figure(row, metric) for metric in metrics),
             *(_milliseconds(row[column]) for column in ("latency_p50_ms", "latency_p95_ms")),
         ]
         for _, row in section.by_system.iterrows()
     ]
-    return Table("Finding a gold document", columns, _with_best(rows, range(1, len(measures) + 1)))
+    return Table("Finding a gold document", columns, _with_best(rows, range(1, len(metrics) + 1)))
 
 
 def _coverage(section: LeaderboardSection) -> Table:
-    smallest = section.budgets[0]
-    at = section.by_budget[section.by_budget["budget"] == smallest].set_index("system")
-    rouge = {system: _share(row, "rouge_l") for system, row in at.iterrows()}
-    extra = {f"ROUGE-L, {smallest} tokens": rouge}
-    return _by_budget("Answer coverage by evidence budget", section.by_budget, "answer_coverage", extra)
+    others = [metric for metric in section.metrics("evidence") if metric.name != COVERAGE]
+    return _by_budget("Answer coverage by evidence budget", section.by_budget, METRICS[COVERAGE], others)
 
 
-def _by_budget(
-    title: str, frame: pd.DataFrame, measure: str, extra: Mapping[str, Mapping[str, Cell]] | None = None
-) -> Table:
-    """A line per system, a column per budget; `extra`: further columns, their cells by system."""
-    budgets, further = sorted(frame["budget"].unique()), extra or {}
+def _by_budget(title: str, frame: pd.DataFrame, metric: Metric, others: Sequence[Metric] = ()) -> Table:
+    """A line per system, a column per budget; of the other metrics one at the smallest."""
+    budgets = sorted(frame["budget"].unique())
+    further = [f"{other.label}, {budgets[0]} tokens" for other in others]
     columns = ("system", *(f"{budget} tokens" for budget in budgets), *further)
     rows = []
     for system, group in frame.groupby("system", sort=False):
         at = {row["budget"]: row for _, row in group.iterrows()}
-        shares = [_share(at.get(budget), measure) for budget in budgets]
-        rows.append([_word(system), *shares, *(cells.get(system, Cell(MISSING)) for cells in further.values())])
+        figures = [_figure(at.get(budget), metric) for budget in budgets]
+        rows.append([_word(system), *figures, *(_figure(at.get(budgets[0]), other) for other in others)])
     return Table(title, columns, _with_best(rows, range(1, len(columns))))
 
 
@@ -158,31 +153,31 @@ def _readers(answered: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield reader, own
 
 
-def _answers(answered: pd.DataFrame) -> Table:
-    judged = "judged_correct" in answered and answered["judged_correct"].notna().any()
-    shares = {"EM": "em", "F1": "f1"} | ({"judged correct": "judged_correct"} if judged else {})
+def _answers(section: LeaderboardSection) -> Table:
+    metrics = section.metrics("answer")
+    judged = any(metric.name == "judged_correct" for metric in metrics)
     costs = {"cost, USD": "cost_usd"} | ({"judge, USD": "judge_cost_usd"} if judged else {})
-    columns = ("system", "reader", "budget", "questions", *shares, "evidence tokens", *costs)
+    columns = ("system", "reader", "budget", "questions", *(m.label for m in metrics), "evidence tokens", *costs)
     rows = [
         [
             _word(row["system"]),
             _word(reader_label(row["reader"])),
             _count(row["budget"]),
             _count(row["n_questions"]),
-            *(_share(row, column) for column in shares.values()),
+            *(_figure(row, metric) for metric in metrics),
             _number(row["evidence_tokens"], "{:.0f}".format),
             *(_number(row[column], "{:.4f}".format) for column in costs.values()),
         ]
-        for _, row in answered.iterrows()
+        for _, row in section.answered.iterrows()
     ]
-    return Table("Answers", columns, _with_best(rows, range(4, 4 + len(shares))), text_columns=2)
+    return Table("Answers", columns, _with_best(rows, range(4, 4 + len(metrics))), text_columns=2)
 
 
 def _with_best(rows: Sequence[Sequence[Cell]], columns: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
-    """Mark the highest value of each of these columns among the systems that are not references."""
+    """Mark the highest value of each of these columns among the systems, floor and ceiling left out."""
     marked = [list(row) for row in rows]
     for column in columns:
-        rivals = [row for row in marked if row[0].value not in REFERENCES and row[column].value is not None]
+        rivals = [row for row in marked if not in_family(row[0].text, "bound") and row[column].value is not None]
         highest = max((row[column].value for row in rivals), default=None)
         for row in rivals:
             row[column] = replace(row[column], best=row[column].value == highest)
@@ -209,13 +204,13 @@ def _p_value(value: float | None) -> Cell:
     return _number(value, lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
-def _share(row: pd.Series | None, measure: str) -> Cell:
-    """A percentage with its interval."""
-    if row is None or pd.isna(row[measure]):
+def _figure(row: pd.Series | None, metric: Metric) -> Cell:
+    """A metric's mean with its interval."""
+    if row is None or pd.isna(row[metric.column]):
         return Cell(MISSING)
-    low, high = row.get(f"{measure}_low"), row.get(f"{measure}_high")
-    interval = "" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
-    return Cell(f"{100 * row[measure]:.1f}", interval, float(row[measure]))
+    low, high = row.get(f"{metric.column}_low"), row.get(f"{metric.column}_high")
+    interval = "" if pd.isna(low) else f"{metric.text(low)}–{metric.text(high)}"
+    return Cell(metric.text(row[metric.column]), interval, float(row[metric.column]))
 
 
 def _points(row: pd.Series) -> Cell:

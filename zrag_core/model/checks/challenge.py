@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.comparison import Comparison, compare
-from zrag_core.evaluation.coverage import answer_coverage
+from zrag_core.evaluation.metrics.coverage import question_coverage
 from zrag_core.evidence import evidence_within
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.inference.policies import create_system
@@ -67,7 +67,7 @@ def shared_questions(
         if question.split == "test"
         and question.document_ids
         and shared.issuperset(question.document_ids)
-        and answer_coverage("", question.golden_answers, question.language) is not None
+        and question_coverage(question, "") is not None
     }
     return [usable[key] for key in hash_order(usable, 0, "champion")][:limit]
 
@@ -114,6 +114,5 @@ def _coverage(system: MemorySystem, questions: Sequence[Question], budget: int) 
     covered: dict[str, float | None] = {}
     for item in system.retrieve(questions):
         question = by_id[item.question_id]
-        text = evidence_within(system, item, budget).text
-        covered[question.id] = answer_coverage(text, question.golden_answers, question.language)
+        covered[question.id] = question_coverage(question, evidence_within(system, item, budget).text)
     return covered

@@ -1,4 +1,4 @@
-"""Held-out questions put to a memory, with a free hand over which document is read: what memory checks are made of.
+"""A memory with its held-out questions, and a free hand over which document is read: what memory checks ask.
 
 Evidence is decoded freely and never empty: the end-of-text token is forbidden as the first one, so that a model that
 refuses whenever something is odd cannot pass a check by refusing.
@@ -10,22 +10,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.model.architecture.encoder import Sentences
+from zrag_core.evaluation.metrics.coverage import question_coverage
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.checks.document_likelihood import document_nll, opening
 from zrag_core.model.inference.decoder import generate
 from zrag_core.model.store.checkpoint import Checkpoint
 
-_TOKENS = 8192  # in one forward pass of `document_nll`
+_SAMPLED_DOCUMENTS = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProbeQuestion:
     """A question with its token ids and the rows of its gold documents (one or more)."""
 
     question: Question
@@ -55,6 +56,7 @@ class Probe:
         batch_size: int = 32,
         as_given: bool = False,
     ):
+        self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.documents = checkpoint.documents
         self.batch_size = batch_size
@@ -62,7 +64,7 @@ class Probe:
         rows = {document.id: row for row, document in enumerate(self.documents)}
         encode, longest = self.model.backbone.encode, self.model.query_tokens
         asked = [
-            Asked(
+            ProbeQuestion(
                 question,
                 encode(question.question, longest),
                 tuple(rows[identifier] for identifier in question.document_ids if identifier in rows),
@@ -76,6 +78,22 @@ class Probe:
         """All rows in a random order that depends on the documents' ids and on `purpose` alone."""
         rows = {document.id: row for row, document in enumerate(self.documents)}
         return [rows[identifier] for identifier in hash_order(rows, 0, purpose)]
+
+    @property
+    def sample(self) -> list[int]:
+        """A fixed sample of rows."""
+        return self.rows_in_hash_order("confusion")[:_SAMPLED_DOCUMENTS]
+
+    def confusion(self) -> np.ndarray:
+        """NLL [n, n], nats per token, of each sampled document i written from each z_j of the sample."""
+        rows = self.sample
+        documents = [opening(self.model, self.documents[row].text) for row in rows]
+        return document_nll(self.model, self.model.z[rows], self.model.spans[rows], documents).numpy()
+
+    @cached_property
+    def nll(self) -> np.ndarray:
+        """`confusion` of the model as it was when this was first asked for."""
+        return self.confusion()
 
     @cached_property
     def routed(self) -> list[int]:
@@ -119,16 +137,23 @@ class Probe:
 
     def covered(self, number: int, text: str) -> bool:
         """Whether an answer of the question stands in `text`."""
-        question = self.asked[number].question
-        return bool(answer_coverage(text, question.golden_answers, question.language))
+        return bool(question_coverage(self.asked[number].question, text))
 
     def coverage(self, numbers: Sequence[int], texts: Sequence[str]) -> float:
         """Share of the questions whose answer stands in the text beside it."""
         return sum(map(self.covered, numbers, texts)) / len(numbers)
 
+    def free_coverage(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """Coverage of the free evidence of (question number, row read) pairs."""
+        return self.coverage([number for number, _ in pairs], self.free_texts(pairs))
+
     def states_answer(self, number: int, row: int) -> bool:
         """Whether a document is one of the question's gold ones, or says the answer in its own text."""
         return row in self.asked[number].gold or self.covered(number, self.documents[row].contents)
+
+    def first_silent(self, number: int, ranked: Iterable[int]) -> int | None:
+        """The first of some ranked rows whose document does not state the question's answer; None where all do."""
+        return next((row for row in ranked if not self.states_answer(number, row)), None)
 
 
 def held_out(questions: Sequence[Question]) -> list[Question]:
@@ -148,7 +173,7 @@ def fixed_order(questions: Iterable[Question]) -> list[Question]:
 
 def has_answer(question: Question) -> bool:
     """Whether the question has an answer that can stand in a text."""
-    return answer_coverage("", question.golden_answers, question.language) is not None
+    return question_coverage(question, "") is not None
 
 
 def never_empty_evidence(
@@ -161,30 +186,3 @@ def never_empty_evidence(
     """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
     best = model.best_spans(queries, z, spans)
     return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)
-
-
-@torch.no_grad()
-def document_nll(
-    model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, documents: Sequence[Sentences]
-) -> torch.Tensor:
-    """Mean NLL per token, [I, J] nats, of documents given as sentences, each written from each of z [J, m, d].
-
-    A document's spans are written from those of the same number; what goes beyond the last one, from the last.
-    """
-    counts = (spans.max(1).values.long() + 1).clamp(min=1)
-    result = torch.zeros(len(documents), len(z))
-    for i, document in enumerate(documents):
-        run = model.sentences_per_span(len(document))
-        parts = [[t for ids in document[at : at + run] for t in ids] for at in range(0, len(document), run)]
-        total = torch.zeros(len(z))
-        for number, part in enumerate(parts):
-            step = max(1, _TOKENS // (len(part) + 1 + z.shape[1]))
-            for start in range(0, len(z), step):
-                rows = slice(start, start + step)
-                wanted = counts[rows].sub(1).clamp(max=number)
-                prefix = span_slots(z[rows], spans[rows], wanted)
-                targets = [part] * len(wanted)
-                nll, owner = model.write_nll(*prefix, targets, targets)
-                total[rows] += torch.zeros(len(wanted), device=nll.device).index_add(0, owner, nll).cpu()
-        result[i] = total / max(1, sum(map(len, parts)))
-    return result

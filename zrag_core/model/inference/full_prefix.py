@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,8 +14,10 @@ from zrag_core.errors import SettingsError
 from zrag_core.evidence import Retrieved
 from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.spans import span_slots
-from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.settings import DecodingSettings
+from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
+from zrag_core.settings import DecodingSettings, Settings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import SystemSpec
 
 MOST_SLOTS = 32_768
 """Slots in a prefix, at most: every generated token attends to all of them, and each question holds a copy."""
@@ -170,3 +172,15 @@ def _read(model: MemoryModel, prompt: Prompt, cache: Any | None) -> Any:
 def _flat(part: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     """[heads, P, width] of the used slots of [S, heads, p, width], span by span."""
     return part.transpose(1, 2)[used].transpose(0, 1)
+
+
+def configure(spec: SystemSpec, settings: Settings) -> SystemSpec:
+    """Reads the memory of the policy that the settings name."""
+    return replace(spec, policy=settings.memory.policy, params={"k": "all"})
+
+
+def make_full_prefix(spec: SystemSpec, inputs: SystemInputs) -> FullPrefixSystem:
+    """All of the memory as one prefix."""
+    settings = inputs.settings
+    checkpoint = load_checkpoint(inputs.checkpoints[str(spec.policy)], device=settings.backbone.device)
+    return FullPrefixSystem(spec.name, checkpoint, settings.decoding, threads=settings.backbone.threads)

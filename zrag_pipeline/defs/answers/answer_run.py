@@ -20,8 +20,7 @@ from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend
 from zrag_pipeline.defs.evaluation.scores import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
-from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
-from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle
+from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle, refuse_other_questions
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _PROGRESS_SECONDS = 10.0

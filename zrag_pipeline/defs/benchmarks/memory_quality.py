@@ -16,11 +16,12 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evaluation.retrieval import recall_all_at, recall_at
-from zrag_core.evidence import EvidenceSystem, Retrieved, fill_budget
-from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.evaluation.metrics.coverage import coverage_at
+from zrag_core.evaluation.metrics.retrieval import recall_all_at, recall_at
+from zrag_core.evidence import EvidenceSystem, Retrieved
+from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.reconstruction import document_top1
 from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
@@ -81,7 +82,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
     yield from _writing(corpus, written)
     checkpoint = Checkpoint("", Path(), model, corpus.documents, settings, {})
     probe = Probe(checkpoint, corpus.questions)
-    for check in (*document_top1(confusion(probe)), *z_shuffle_coverage(probe)):
+    for check in (*document_top1(probe), *z_shuffle_coverage(probe)):
         yield "memory", check.check_name, check.value
     asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
     unanswerable = _sample(settings, corpus, None)
@@ -130,8 +131,7 @@ def _quality(
     yield "recall_at_1", _mean([recall_at(1, ids, gold) for ids, gold in ranked])
     yield "recall_all_at_10", _mean([recall_all_at(10, ids, gold) for ids, gold in ranked])
     for budget in settings.evaluation.budgets:
-        covered = [answer_coverage(fill_budget(r, budget).text, q.golden_answers, q.language) for q, r in pairs]
-        yield f"coverage_at_{budget}", _mean(covered)
+        yield f"coverage_at_{budget}", _mean([coverage_at(question, item, budget) for question, item in pairs])
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from zrag_core.baselines.bm25 import Bm25Index, Bm25System
+from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
-from zrag_core.evaluation.retrieval import recall_at, reciprocal_rank
+from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.routing import route
 from zrag_core.model.training.joint import initialise, train_joint
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
-from zrag_pipeline.defs.evaluation.systems import evaluated_questions
 from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
 from zrag_pipeline.platform.warehouse import Warehouse
 

@@ -16,10 +16,14 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.evaluation.coverage import answer_coverage
-from zrag_core.evidence import fill_budget
+from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.model.checks.probe import held_out
-from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
+from zrag_core.model.checks.update_checks import (
+    UpdateProbe,
+    deleted_text_absent,
+    old_documents_delta,
+    updated_leak_coverage,
+)
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
@@ -80,13 +84,9 @@ class _Almanac:
         self._update("grown", "shrunk", without=gone)
         shrunk = load_checkpoint(self.folder / "shrunk", device=self.settings.backbone.device)
         before, after = (self._questions(checkpoint.documents) for checkpoint in (grown, shrunk))
-        limit = self.settings.benchmark.questions
-        for checks in (
-            old_documents_delta(grown, shrunk, after, limit=limit),
-            updated_leak_coverage(grown, shrunk, before, after, limit=limit),
-            deleted_text_absent(grown, shrunk),
-        ):
-            for check in checks:
+        update = UpdateProbe(grown, shrunk, before, after, limit=self.settings.benchmark.questions)
+        for function in (old_documents_delta, updated_leak_coverage, deleted_text_absent):
+            for check in function(update):
                 name = f"{check.check_name}_count" if check.check_name == "deleted_text_absent" else check.check_name
                 yield "memory", name, check.value
 
@@ -154,5 +154,5 @@ class _Almanac:
 
 def _covered(system: MemorySystem, questions: Sequence[Question]) -> float:
     pairs = zip(questions, system.retrieve(questions), strict=True)
-    found = [answer_coverage(fill_budget(r, _BUDGET).text, q.golden_answers, q.language) for q, r in pairs]
+    found = [coverage_at(question, retrieved, _BUDGET) for question, retrieved in pairs]
     return sum(map(bool, found)) / len(found)

@@ -13,7 +13,14 @@ from zrag_pipeline.platform.asset_helpers import (
     table_metadata,
     tracked,
 )
-from zrag_pipeline.platform.handles import CorpusHandle, EvidenceHandle, IndexHandle, MemoryHandle, ScoresHandle
+from zrag_pipeline.platform.handles import (
+    CorpusHandle,
+    EvidenceHandle,
+    IndexHandle,
+    MemoryHandle,
+    ScoresHandle,
+    refuse_other_questions,
+)
 
 GROUP = "evaluation"
 
@@ -48,11 +55,12 @@ def system_evidence(
     import pandas as pd
 
     from zrag_core.answering.ledger import SpendingLedger
+    from zrag_core.corpus.samples import evaluated_questions
     from zrag_core.errors import CorpusError
     from zrag_core.memorag.memorag_system import MemoragSystem
     from zrag_pipeline.defs.evaluation.memorag import store_traces
     from zrag_pipeline.defs.evaluation.scores import evidence_rows
-    from zrag_pipeline.defs.evaluation.systems import evaluated_questions, make_systems, policy_of, system_params
+    from zrag_pipeline.defs.evaluation.systems import Artefacts, system_inputs, system_params
 
     loaded = settings.load()
     version, run_id = evidence_targets.corpus_version, context.run.run_id
@@ -65,19 +73,21 @@ def system_evidence(
             where="evaluation.splits",
             remedy="evaluate another split or type, raise corpus.limit_documents, or raise corpus.splits.test",
         )
-    memories = {"separated": memory, "joint": joint_memory}
+    memories, indexes = {"separated": memory, "joint": joint_memory}, {"bm25": bm25_index, "dense": dense_index}
+    artefacts = Artefacts(memories, indexes)
     ledger = SpendingLedger(loaded.answers.max_cost_usd)
-    makers = make_systems(loaded, corpus, targets, memories=memories, bm25=bm25_index, dense=dense_index, ledger=ledger)
+    inputs = system_inputs(loaded, corpus, targets, artefacts, ledger)
+    n_systems = len(loaded.evaluation.systems)
     budgets = loaded.evaluation.budgets
     extra: dict[str, Any] = {}
     speed: dict[str, float] = {}
     with tracked(
         context, tracking, loaded, sections=["decoding", "baselines", "evaluation", "memorag"], corpus_version=version
     ) as run:
-        for number, (name, make) in enumerate(makers.items(), 1):
-            policy = policy_of(name, loaded)
+        for number, name in enumerate(loaded.evaluation.systems, 1):
+            policy = inputs.spec(name).policy
             checkpoint_id = memories[policy].checkpoint_id if policy else None
-            system = make()
+            system = inputs.make(name)
             rows, seconds = evidence_rows(
                 system, questions, budgets, run_id=run_id, corpus_version=version, checkpoint_id=checkpoint_id
             )
@@ -88,7 +98,7 @@ def system_evidence(
             del system  # before the next one is made
             speed[name] = len(questions) / max(seconds, 1e-9)
             context.log.info(
-                f"{number} of {len(makers)}  {name}: {len(questions):,} questions in {seconds:.1f} s "
+                f"{number} of {n_systems}  {name}: {len(questions):,} questions in {seconds:.1f} s "
                 f"({speed[name]:,.0f} per second)"
             )
         run.log_metrics({f"questions_per_s_{name}": value for name, value in speed.items()})
@@ -96,7 +106,7 @@ def system_evidence(
         "SELECT system, budget, count(*) AS questions FROM evidence WHERE run_id = ? GROUP BY ALL ORDER BY ALL",
         [run_id],
     )
-    complete = len(counts) == len(makers) * len(budgets) and bool((counts["questions"] == len(questions)).all())
+    complete = len(counts) == n_systems * len(budgets) and bool((counts["questions"] == len(questions)).all())
     sample = warehouse.query(
         "SELECT system, question_id, evidence, document_ids, latency_ms FROM evidence "
         "WHERE run_id = ? AND budget = ? QUALIFY row_number() OVER (PARTITION BY system ORDER BY question_id) = 1",
@@ -107,8 +117,8 @@ def system_evidence(
             version,
             evidence_targets.questions_version,
             run_id,
-            checkpoint_ids={policy: handle.checkpoint_id for policy, handle in memories.items()},
-            params=system_params(loaded, memories=memories, bm25=bm25_index, dense=dense_index),
+            checkpoint_ids=artefacts.checkpoint_ids,
+            params=system_params(loaded, artefacts),
             spent_usd=ledger.counted_usd,
         ),
         metadata={
@@ -126,7 +136,7 @@ def system_evidence(
             dg.AssetCheckResult(
                 check_name="complete",
                 passed=complete,
-                metadata={"systems": len(makers), "budgets": len(budgets), "questions": len(questions)},
+                metadata={"systems": n_systems, "budgets": len(budgets), "questions": len(questions)},
             )
         ],
     )
@@ -153,7 +163,6 @@ def evidence_scores(
     from zrag_pipeline.defs.evaluation.comparisons import store_comparisons
     from zrag_pipeline.defs.evaluation.publication import log_systems, store_leaderboard
     from zrag_pipeline.defs.evaluation.scores import NO_READER, leaderboard_rows, load_evidence, score_rows
-    from zrag_pipeline.defs.evaluation.systems import refuse_other_questions
 
     loaded = settings.load()
     version, run_id = system_evidence.corpus_version, context.run.run_id

@@ -9,11 +9,12 @@ import dagster as dg
 import pandas as pd
 
 from zrag_core.evaluation.comparison_report import comparisons_markdown
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.headline import COLUMNS
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
+from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.settings import EvaluationSettings
+from zrag_core.systems import SYSTEMS
 from zrag_pipeline.defs.evaluation.scores import system_metrics
 from zrag_pipeline.platform.asset_helpers import image
 from zrag_pipeline.platform.mlflow_links import compare_url
@@ -21,28 +22,12 @@ from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _TOLERANCE = 0.05
-EVIDENCE_FROM: dict[str, str] = {
-    "zrag": "sentences",
-    "zrag_free": "the model's own words",
-    "zrag_joint": "sentences",
-    "zrag_joint_free": "the model's own words",
-    "zrag_hybrid": "sentences",
-    "zrag_full_prefix": "the model's own words",
-    "bm25": "passages",
-    "bm25_sentence": "sentences",
-    "dense": "passages",
-    "hybrid": "passages",
-    "memorag": "passages",
-    "closed_book": "nothing",
-    "gold_evidence": "the targets",
-}
-"""What a system fills the evidence budget with: beside its other parameters, what tells it from the others."""
 
 
 def store_leaderboard(warehouse: Warehouse, frame: pd.DataFrame, *, run_id: str, readers: Sequence[str]) -> None:
     """Replace the leaderboard rows of this run and these readers."""
     stored = frame.drop(columns=[c for c in ("evidence_tokens_low", "evidence_tokens_high") if c in frame])
-    stored = stored.assign(run_id=run_id, metric_version=str(METRIC_VERSION))
+    stored = stored.assign(run_id=run_id, metric_version=metric_version())
     for reader in readers:
         rows = stored[stored["reader"] == reader]
         warehouse.replace_rows("leaderboard_entries", rows, {"run_id": run_id, "reader": reader})
@@ -104,7 +89,7 @@ def log_systems(
     """
     children: list[str] = []
     for system in frame["system"].unique():
-        params = {"system": system, "evidence_from": EVIDENCE_FROM[system], **params_of[system], **extra}
+        params = {"system": system, "evidence_from": SYSTEMS[system].evidence, **params_of[system], **extra}
         with tracking.child(parent, system, context_tags={"zrag.system": system}, params=params) as child:
             children.append(child.run_id)
             single, curves = system_metrics(frame, system)

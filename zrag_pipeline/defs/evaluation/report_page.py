@@ -12,13 +12,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION
 from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
-from zrag_core.evaluation.memory_plots import memory_plots
+from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
+from zrag_core.model.checks.memory_plots import memory_plots
 from zrag_core.settings import Settings
+from zrag_core.systems import in_family
 from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
 from zrag_pipeline.defs.evaluation.comparisons import load_comparisons
 from zrag_pipeline.defs.evaluation.scores import NO_READER
@@ -67,7 +68,7 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
             "the answers come from the offline extractive reader, not from an LLM; EM and F1 rank the evidence and say "
             "nothing about ChatGPT"
         )
-    if settings.backbone.name == TINY and any(name.startswith("zrag") for name in systems):
+    if settings.backbone.name == TINY and any(in_family(name, "memory") for name in systems):
         lines.append("the memory's backbone is the embedded zrag-tiny, a model of about a million parameters")
     if settings.baselines.dense_encoder == "lsa" and {"dense", "hybrid"}.intersection(systems):
         lines.append("dense retrieval uses LSA vectors, not a neural encoder")
@@ -191,7 +192,7 @@ def _facts(settings: Settings, evidence_run: str) -> dict[str, str]:
         "policy": settings.memory.policy,
         "backbone": settings.backbone.name,
         "commit": git_sha() or "not run from a git checkout",
-        "metric version": str(METRIC_VERSION),
+        "metric version": metric_version(),
         "Dagster run of the evidence": evidence_run,
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }

@@ -9,20 +9,17 @@ from typing import Any
 import pandas as pd
 
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
-from zrag_core.evaluation.answer_scores import score_answer
-from zrag_core.evaluation.evidence_scores import METRIC_VERSION, score_evidence
 from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST, aggregate
-from zrag_core.evidence import EvidenceSystem, Retrieved, evidence_within
+from zrag_core.evaluation.metrics import METRICS, Outcome, metric_version, metrics_of, score
+from zrag_core.evidence import EvidenceSystem, evidence_within
 from zrag_core.settings import EvaluationSettings
 from zrag_pipeline.platform.warehouse import Warehouse
 
 NO_READER = "none"
-# What MLflow holds of a system: single figures, and figures by evidence budget.
-_FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "latency_p50_ms", "latency_p95_ms")
-_FIGURES_BY_TYPE = ("recall_at_1", "recall_at_10", "mrr")
-_CURVES = ("answer_coverage", "rouge_l", "evidence_tokens", "em", "f1", "judged_correct", LIST_COST, ESTIMATED_COST)
-_CURVES_BY_TYPE = ("answer_coverage", "em", "f1", "judged_correct")
-# Sums over the answered budgets.
+# What MLflow holds of a system beside the metrics: single figures, figures by evidence budget, and sums over the
+# answered budgets.
+_LATENCIES = ["latency_p50_ms", "latency_p95_ms"]
+_BY_BUDGET = ["evidence_tokens", LIST_COST, ESTIMATED_COST]
 _COSTS = ("cost_usd", "judge_cost_usd")
 
 
@@ -80,8 +77,8 @@ def score_rows(
     rows = []
     for row in evidence.to_dict("records"):
         question = questions[row["question_id"]]
-        retrieved = Retrieved(question.id, document_ids=tuple(row["document_ids"]))
-        scores = score_evidence(question, retrieved, row["evidence"], wanted.get(question.id), documents=texts)
+        target = wanted.get(question.id)
+        outcome = Outcome(question, tuple(row["document_ids"]), row["evidence"], target, documents=texts)
         rows.append(
             {
                 "run_id": run_id,
@@ -94,10 +91,9 @@ def score_rows(
                 "question_id": question.id,
                 "reader": NO_READER,
                 "cluster": question.document_ids[0] if question.document_ids else question.id,
-                **scores,
-                "em": None,
-                "f1": None,
-                "metric_version": str(METRIC_VERSION),
+                **score(outcome, "ranking", "evidence"),
+                **{metric.name: None for metric in metrics_of("answer")},
+                "metric_version": metric_version(),
             }
         )
     return rows
@@ -111,7 +107,7 @@ def answer_score_rows(
     run_id: str,
     judgements: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
-    """Add EM, F1 and the judge's verdict to the evidence scores of the answers; failed answers stay unscored.
+    """Add the metrics of the answer to the evidence scores of what was answered; failed answers stay unscored.
 
     Args:
         scores: rows of the table `scores` with reader `none`, at the answered budgets.
@@ -128,14 +124,13 @@ def answer_score_rows(
         answer = by_key.get(key)
         if answer is None:
             continue
-        question = questions[row["question_id"]]
-        em = f1 = None
-        if not isinstance(answer["error"], str):
-            em, f1 = score_answer(answer["answer"], question.golden_answers, question.language)
-        verdict = verdicts.get(key)
-        correct = float(verdict == "correct") if isinstance(verdict, str) else None
-        added = {"run_id": run_id, "reader": answer["reader"], "em": em, "f1": f1, "judged_correct": correct}
-        rows.append({**row, **added})
+        failed, verdict = isinstance(answer["error"], str), verdicts.get(key)
+        outcome = Outcome(
+            questions[row["question_id"]],
+            answer=None if failed else answer["answer"],
+            verdict=verdict if isinstance(verdict, str) else None,
+        )
+        rows.append({**row, "run_id": run_id, "reader": answer["reader"], **score(outcome, "answer")})
     return rows
 
 
@@ -186,9 +181,11 @@ def system_metrics(frame: pd.DataFrame, system: str) -> tuple[dict[str, float], 
         if not total:
             prefix += f"{row['question_type']}/"
         budget = row["budget"]
-        for name in _FIGURES if total else _FIGURES_BY_TYPE:
+        kept = [metric for metric in METRICS.values() if metric.interval and (total or metric.by_type)]
+        for name in [metric.column for metric in kept if metric.of == "ranking"] + (_LATENCIES if total else []):
             single[prefix + name] = row[name]
-        for name in _CURVES if total else _CURVES_BY_TYPE:
+        by_budget = [metric.column for metric in kept if metric.of != "ranking"] + (_BY_BUDGET if total else [])
+        for name in by_budget:
             if pd.isna(row.get(name)):
                 continue
             single[f"{prefix}{name}_{budget}"] = row[name]

@@ -1,0 +1,139 @@
+"""MemoRAG with the memory that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from zrag_core.corpus.version import corpus_version
+from zrag_core.errors import SettingsError
+from zrag_core.memorag.memorag_system import MemoragSystem
+from zrag_core.memorag.memory import ClueMemory
+from zrag_core.settings import Settings
+from zrag_core.system_factory import SystemInputs
+from zrag_core.systems import OWN_WORDS, SYSTEMS, SystemSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryChoice:
+    """One kind of memory model: how it is made, and which settings of `memorag` tell it from others of its kind."""
+
+    make: Callable[[SystemInputs], ClueMemory]
+    settings: tuple[str, ...] = ()
+
+
+def configure(spec: SystemSpec, settings: Settings) -> SystemSpec:
+    """Reads the indexes of its retriever, and the memory Z where that drafts."""
+    own = settings.memorag
+    choice = MEMORIES[own.memory]
+    names = ("retriever", "passages_per_clue", *choice.settings)
+    return replace(
+        spec,
+        policy="separated" if own.memory == "z" else None,
+        indexes=SYSTEMS[own.retriever].indexes,
+        params={"memorag_memory": own.memory, **{name: getattr(own, name) for name in names}},
+    )
+
+
+def make_memorag_system(spec: SystemSpec, inputs: SystemInputs) -> MemoragSystem:
+    """MemoRAG with its memory and its retriever.
+
+    Summaries and KV caches are kept in the folder of the inputs. A summary is a file named by what it is made of, so
+    that all corpus versions share one folder and an updated corpus pays for what changed; a KV cache has a folder per
+    corpus version, and goes on from the one that begins like it.
+
+    Raises:
+        SettingsError: no model can be asked, or a local one cannot be loaded.
+        AnsweringError: a summary could not be made; what was made so far is kept.
+    """
+    settings = inputs.settings
+    own = settings.memorag
+    memory = MEMORIES[own.memory].make(inputs)
+    retriever, documents = inputs.make(own.retriever), inputs.corpus.documents
+    rrf_k = settings.baselines.rrf_k
+    return MemoragSystem(spec.name, memory, retriever, documents, own.passages_per_clue, rrf_k=rrf_k)
+
+
+def _z_memory(inputs: SystemInputs) -> ClueMemory:
+    from zrag_core.memorag.z_memory import ZMemory
+    from zrag_core.model.inference.policies import make_memory_system
+
+    spec = replace(inputs.spec("memorag"), evidence=OWN_WORDS, indexes=())
+    return ZMemory(make_memory_system(spec, inputs))
+
+
+def _summary_memory(inputs: SystemInputs) -> ClueMemory:
+    from zrag_core.answering.choice import choose_reader
+    from zrag_core.answering.client import OpenAIReader
+    from zrag_core.memorag.summaries import build_summaries
+    from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
+
+    own, answers = inputs.settings.memorag, inputs.settings.answers
+    light = light_settings(answers, own.light_model, own.light_temperature)
+    reader = choose_reader(light, inputs.environ, inputs.answer_cache, ledger=inputs.ledger)
+    if not isinstance(reader, OpenAIReader):
+        raise SettingsError(
+            "a summary memory asks a light LLM, and the offline reader is none",
+            where="memorag.memory",
+            remedy=f"export {answers.api_key_env} (with answers.reader auto or openai), give answers.base_url with "
+            "reader openai, or set memorag.memory to z",
+        )
+    memory = build_summaries(
+        inputs.corpus.documents,
+        reader,
+        inputs.folder / "summaries",
+        group_tokens=own.group_tokens,
+        summary_tokens=own.summary_tokens,
+        page_tokens=own.page_tokens,
+    )
+    return SummaryMemory(
+        reader,
+        memory,
+        memory_tokens=own.memory_tokens,
+        draft_tokens=own.draft_tokens,
+        clue_tokens=own.clue_tokens,
+    )
+
+
+def _kv_memory(inputs: SystemInputs) -> ClueMemory:
+    import torch
+
+    from zrag_core.memorag.kv_memory import KvMemory
+    from zrag_core.memorag.kv_reader import load_causal_lm
+
+    settings, documents = inputs.settings, inputs.corpus.documents
+    own = settings.memorag
+    assert own.kv_model is not None, "the settings demand it"
+    torch.set_num_threads(settings.backbone.threads)
+    folder = inputs.folder / "kv"
+    lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
+    return KvMemory.build(
+        lm,
+        tokenizer,
+        documents,
+        folder / corpus_version(documents),
+        earlier=sorted(path for path in folder.glob("*") if path.is_dir()),
+        window=own.kv_window,
+        draft_tokens=own.draft_tokens,
+        clue_tokens=own.clue_tokens,
+        batch_size=own.kv_batch_size,
+    )
+
+
+MEMORIES = {
+    "z": MemoryChoice(_z_memory),
+    "summary": MemoryChoice(
+        _summary_memory,
+        (
+            "light_model",
+            "light_temperature",
+            "group_tokens",
+            "summary_tokens",
+            "page_tokens",
+            "memory_tokens",
+            "draft_tokens",
+            "clue_tokens",
+        ),
+    ),
+    "kv": MemoryChoice(_kv_memory, ("kv_model", "kv_window", "kv_dtype", "draft_tokens", "clue_tokens")),
+}
