@@ -19,7 +19,7 @@ from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import TINY, create_backbone, load_backbone
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.training.joint import train_joint, training_fingerprint
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_core.settings import Settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import image
@@ -153,10 +153,7 @@ def train_checkpoint(
         targets,
         backbone,
         settings,
-        state_folder=state,
-        on_resume=lambda step: log(f"resumed from step {step:,}"),
-        on_progress=on_progress,
-        progress_times=_POINTS,
+        hooks=TrainingHooks(state, lambda step: log(f"resumed from step {step:,}"), on_progress, _POINTS),
     )
     if result.unplaced:
         log(f"{result.unplaced:,} targets were left out: their evidence stands in none of their documents")

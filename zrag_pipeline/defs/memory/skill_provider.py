@@ -15,7 +15,7 @@ from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
 from zrag_core.model.store.stored_settings import read_settings
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_core.settings import Settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
@@ -146,10 +146,7 @@ def _make(
         source,
         settings.skill,
         fingerprint=fingerprint,
-        state_folder=state,
-        on_resume=lambda step: log(f"resumed from step {step:,}"),
-        on_progress=on_progress,
-        progress_times=_POINTS,
+        hooks=TrainingHooks(state, lambda step: log(f"resumed from step {step:,}"), on_progress, _POINTS),
     )
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
     alone = Settings(backbone=settings.backbone, separated=settings.separated, skill=settings.skill)
