@@ -126,8 +126,8 @@ def parse_verdict(reply: str) -> Verdict | None:
     found = _VERDICT.fullmatch(reply)
     if found is None:
         return None
-    word = found.group(1).lower()
-    return word if word in ("correct", "incorrect") else "not_attempted"
+    verdicts: dict[str, Verdict] = {"correct": "correct", "incorrect": "incorrect"}
+    return verdicts.get(found.group(1).lower(), "not_attempted")
 
 
 def _prompt(request: JudgeRequest) -> Prompt:

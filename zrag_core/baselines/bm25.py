@@ -117,7 +117,8 @@ class Bm25Index:
 
     def scores(self, query: str) -> np.ndarray:
         """BM25 scores of all pieces, float64 [pieces]; a term asked twice counts twice."""
-        return self._scorer.get_scores(search_terms(query))
+        scores: np.ndarray = self._scorer.get_scores(search_terms(query))
+        return scores
 
     def save(self, folder: Path) -> None:
         """Write the index as a folder: `config.json` and one JSON line of terms per piece."""

@@ -163,7 +163,9 @@ class SentenceTransformerEncoder:
                 f"cannot load '{name}': {reason}", where=_FIELD, remedy="check name, path and network"
             ) from error
         self.name = name
-        self._query_prompt, self._document_prompt = e5_prefixes(name) or (None, None)
+        prefixes = e5_prefixes(name)
+        self._query_prompt: str | None = prefixes[0] if prefixes else None
+        self._document_prompt: str | None = prefixes[1] if prefixes else None
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the model is found again by its name."""
