@@ -1,6 +1,4 @@
 import json
-import sys
-import types
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -142,10 +140,8 @@ def test_formats_refuse_the_wrong_kind_of_place(tmp_path):
 
 @pytest.fixture
 def generator(monkeypatch):
-    """Stands in for the generator, so that what it is called with and what it makes can be chosen."""
-    module = types.ModuleType("zrag_core.corpus.almanac")
-    monkeypatch.setitem(sys.modules, "zrag_core.corpus.almanac", module)
-    return module
+    """Replaces the generator, so that what it is called with and what it makes can be chosen."""
+    return lambda generate: monkeypatch.setattr("zrag_core.corpus.loaders.almanac.generate_almanac", generate)
 
 
 def test_the_almanac_is_generated_as_its_settings_say(generator):
@@ -153,7 +149,7 @@ def test_the_almanac_is_generated_as_its_settings_say(generator):
         rows = tuple(Document(f"d{n}", f"제목{n}", f"{language} {seed}.") for n in range(n_documents))
         return Corpus("almanac", rows, (Question("q", "?", ("x",), ("d0",), split="test"),))
 
-    generator.generate_almanac = generate_almanac
+    generator(generate_almanac)
     corpus = read_corpus(CorpusSettings(almanac={"documents": 3, "language": "ko", "seed": 9}))
     assert [d.text for d in corpus.documents] == ["ko 9."] * 3
     assert corpus.questions[0].split == "test"
@@ -161,7 +157,7 @@ def test_the_almanac_is_generated_as_its_settings_say(generator):
 
 def test_a_corpus_that_contradicts_itself_is_refused(generator):
     rows = (Document("d", "", "x"), Document("d", "", "y"))
-    generator.generate_almanac = lambda **_: Corpus("a", rows, (Question("q", "?", ("x",), ("e",)),))
+    generator(lambda **_: Corpus("a", rows, (Question("q", "?", ("x",), ("e",)),)))
     with pytest.raises(ProblemList) as raised:
         read_corpus(CorpusSettings())
     assert raised.value.problems == [

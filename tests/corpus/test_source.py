@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from zrag_core.corpus.source import corpus_key, names_dataset, source_fingerprint
+from zrag_core.corpus.loaders.huggingface import names_dataset
+from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.errors import CorpusError
 from zrag_core.settings import AlmanacSettings, CorpusSettings
 

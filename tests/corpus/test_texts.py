@@ -1,6 +1,7 @@
 import pytest
 
-from zrag_core.corpus.loaders.texts import read_texts
+from zrag_core.corpus.loaders.base import Source
+from zrag_core.corpus.loaders.texts import TextsLoader
 from zrag_core.corpus.read import read_corpus
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import CorpusSettings
@@ -29,6 +30,11 @@ Cut in February.
 
 Sell late.
 """
+
+
+def read_texts(folder, passage_tokens):
+    settings = CorpusSettings(format="texts", location=str(folder), passage_tokens=passage_tokens)
+    return TextsLoader().load(Source(settings))
 
 
 def write(folder, files):
@@ -93,7 +99,11 @@ def test_files_that_are_not_utf8_are_all_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "message"),
-    [({}, "is empty"), ({"x.pdf": b"%PDF"}, "holds neither"), ({"x.txt": "\n"}, "holds 1 empty text files")],
+    [
+        ({}, "is empty"),
+        ({"x.pdf": b"%PDF"}, "holds no corpus of a known format"),
+        ({"x.txt": "\n"}, "holds 1 empty text files"),
+    ],
 )
 def test_a_folder_without_text_is_a_clear_error(tmp_path, files, message):
     write(tmp_path, files)

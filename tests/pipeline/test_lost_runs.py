@@ -15,8 +15,8 @@ from dagster._core.test_utils import create_run_for_test
 from pipeline_runs import CHECKOUT, command_line, config, execute
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.defs.automation import runs
-from zrag_pipeline.defs.automation.runs import PROCESS_TAG, fail_lost_runs, process_tags
+from zrag_pipeline.platform import run_processes
+from zrag_pipeline.platform.run_processes import PROCESS_TAG, fail_lost_runs, process_tags
 from zrag_pipeline.purging.dagster_history import refuse_running
 
 LOCAL = {".dagster/grpc_info": '{"host": "localhost", "socket": "/tmp/server"}'}
@@ -56,7 +56,7 @@ def test_a_run_whose_process_is_gone_has_failed(instance, ended_process, status)
 def test_a_later_process_of_the_same_id_is_not_the_run(instance, monkeypatch):
     run = made_run(instance, os.getpid())
     assert fail_lost_runs(instance) == []
-    monkeypatch.setattr(runs, "_CLOCK_S", -1e6)  # as if the run had been seen long before this process began
+    monkeypatch.setattr(run_processes, "_CLOCK_S", -1e6)  # as if the run had been seen long before this process began
     assert [lost.run_id for lost in fail_lost_runs(instance)] == [run.run_id]
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_ends_well_while_it_is_looked_at_stays_as_it_is(instance, end
         )
         return False
 
-    monkeypatch.setattr(runs, "_lives", ending)
+    monkeypatch.setattr(run_processes, "_lives", ending)
     assert fail_lost_runs(instance) == []
     assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.SUCCESS
 

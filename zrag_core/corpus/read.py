@@ -6,28 +6,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from zrag_core.corpus.loaders.hotpotqa import is_hotpotqa, parse_hotpotqa
-from zrag_core.corpus.loaders.huggingface import read_hub
-from zrag_core.corpus.loaders.native import find_file, read_native, read_rows
-from zrag_core.corpus.loaders.rows import Problems, read_json, unique
-from zrag_core.corpus.loaders.squad import is_squad, parse_squad
-from zrag_core.corpus.loaders.texts import SUFFIXES, read_texts, text_files
-from zrag_core.corpus.offsets import EvidenceFinder
+from zrag_core.corpus.loaders.base import Source, loader_of
+from zrag_core.corpus.loaders.native import read_rows
+from zrag_core.corpus.loaders.rows import Problems, unique
 from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
-from zrag_core.corpus.source import names_dataset
+from zrag_core.corpus.source import is_there
 from zrag_core.corpus.splits import assign_splits
+from zrag_core.corpus.targets import EvidenceFinder
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
-
-_KNOWN = (
-    "a folder with corpus.jsonl, a SQuAD/KorQuAD or HotpotQA .json (.gz) file, a folder of .md/.txt files, "
-    "or the name of a Hugging Face dataset"
-)
 
 
 def read_corpus(settings: CorpusSettings) -> Corpus:
@@ -42,9 +33,7 @@ def read_corpus(settings: CorpusSettings) -> Corpus:
         CorpusError: the source cannot be read or recognised.
         ProblemList: bad rows, all of them, each with its place and reason.
     """
-    corpus = _read(settings)
-    if settings.name:
-        corpus = replace(corpus, name=settings.name)
+    corpus = _load(settings)
     _check(corpus)
     corpus = split_long_documents(corpus, settings.passage_tokens)
     corpus = _with_splits(corpus, settings)
@@ -78,67 +67,17 @@ def read_documents(path: Path) -> tuple[Document, ...]:
         problems.raise_if_any(str(path))
         corpus = Corpus(path.name, tuple(documents), ())
     else:
-        corpus = replace(_read(settings), questions=())
+        corpus = replace(_load(settings), questions=())
     _check(corpus)
     return split_long_documents(corpus, settings.passage_tokens).documents
 
 
-def _read(settings: CorpusSettings) -> Corpus:
-    if settings.format == "almanac":
-        from zrag_core.corpus.almanac import generate_almanac
-
-        almanac = settings.almanac
-        return generate_almanac(n_documents=almanac.documents, language=almanac.language, seed=almanac.seed)
-    location = settings.location or ""
-    path = Path(location).expanduser()
-    chosen = _detect(path, location) if settings.format == "auto" else settings.format
-    if chosen == "huggingface":
-        return read_hub(location, settings.huggingface)
-    if not path.exists():
-        raise CorpusError("no such file or folder", where=location, remedy="correct corpus.location")
-    if chosen == "native":
-        if not path.is_dir():
-            raise CorpusError("not a folder", where=location, remedy="name the folder that holds corpus.jsonl")
-        return read_native(path)
-    if chosen == "texts":
-        return read_texts(path, settings.passage_tokens)
-    if not path.is_file():
-        raise CorpusError(
-            f"not a file, and format '{chosen}' is one JSON file", where=location, remedy="name that file"
-        )
-    return _parse(read_json(path), chosen, path)
-
-
-def _parse(data: Any, chosen: str, path: Path) -> Corpus:
-    """Turn parsed JSON into a corpus; "json" stands for whichever format it looks like."""
-    name = path.name.removesuffix(".gz").removesuffix(".json")
-    if chosen == "squad" or (chosen == "json" and is_squad(data)):
-        return parse_squad(data, name, str(path))
-    if chosen == "hotpotqa" or (chosen == "json" and is_hotpotqa(data)):
-        return parse_hotpotqa(data, name, str(path))
-    raise CorpusError(
-        "neither SQuAD/KorQuAD nor HotpotQA JSON", where=str(path), remedy=f"corpus.location takes {_KNOWN}"
-    )
-
-
-def _detect(path: Path, location: str) -> str:
-    """Recognise what `location` holds: a format, or "json" for a JSON file that has to be looked into."""
-    if path.is_dir():
-        if find_file(path, "corpus.jsonl") is not None:
-            return "native"
-        if text_files(path):
-            return "texts"
-        held = "is empty" if not any(path.iterdir()) else "holds neither corpus.jsonl nor .md/.txt files"
-        raise CorpusError(f"the folder {held}", where=location, remedy=f"corpus.location takes {_KNOWN}")
-    if path.is_file():
-        if path.name.endswith((".json", ".json.gz")):
-            return "json"
-        if path.suffix.lower() in SUFFIXES:
-            return "texts"
-        raise CorpusError("not a kind of file that is known", where=location, remedy=f"corpus.location takes {_KNOWN}")
-    if names_dataset(location):
-        return "huggingface"
-    raise CorpusError("no such file or folder", where=location, remedy=f"corpus.location takes {_KNOWN}")
+def _load(settings: CorpusSettings) -> Corpus:
+    source, loader = Source(settings), loader_of(settings.format)
+    if settings.format != "auto" and not is_there(settings):
+        raise CorpusError("no such file or folder", where=source.location, remedy="correct corpus.location")
+    corpus = loader.load(source)
+    return replace(corpus, name=settings.name) if settings.name else corpus
 
 
 def _check(corpus: Corpus) -> None:
@@ -174,8 +113,8 @@ def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
     for question in corpus.questions:
         found = finder.find(question)
         if found:
-            evidence, holders, _ = found
-            question = replace(question, evidence=evidence, document_ids=unique((*question.document_ids, *holders)))
+            document_ids = unique((*question.document_ids, *found.document_ids))
+            question = replace(question, evidence=found.evidence, document_ids=document_ids)
         located.append(question)
     assigned = assign_splits(located, settings.splits, settings.seed)
     questions = tuple(replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True))

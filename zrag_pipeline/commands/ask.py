@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.settings import AnswerSettings, load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
+from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory
 from zrag_pipeline.commands.reply_text import reply_text
 from zrag_pipeline.platform import paths
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = None if words == [_STDIN] else " ".join(words).strip()
     if asked is not None:
         _refuse_unreadable(asked)
-    chosen = chosen_memory(arguments.checkpoint)
+    chosen = choose_memory(arguments.checkpoint)
     reader = _reader(arguments)
     decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 
@@ -113,10 +114,11 @@ def _reader(arguments: argparse.Namespace) -> Reader:
 
 def _batches(size: int) -> Iterator[list[str]]:
     """Questions from standard input as they come: what is there already is asked together, at most `size` at once."""
+    standard_input = cast(io.BufferedReader, sys.stdin.buffer)
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest = ""
     while True:
-        chunk = sys.stdin.buffer.read1(_CHUNK)
+        chunk = standard_input.read1(_CHUNK)
         try:
             rest += decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:

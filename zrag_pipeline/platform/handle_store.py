@@ -104,7 +104,7 @@ def _name(context: dg.OutputContext | dg.InputContext) -> str:
     if context.has_asset_key:
         return context.asset_key.to_user_string()
     output = context if isinstance(context, dg.OutputContext) else context.upstream_output
-    return f"ops/{output.step_key}/{output.name}"
+    return "ops" if output is None else f"ops/{output.step_key}/{output.name}"
 
 
 def _runs(context: dg.InputContext) -> Iterator[str]:
@@ -113,8 +113,8 @@ def _runs(context: dg.InputContext) -> Iterator[str]:
     A re-execution has an id of its own and repeats only some steps; what it leaves out was written by
     the run that Dagster names as the output's, or by an earlier ancestor.
     """
-    run = context.step_context.dagster_run
-    yield run.run_id
+    run: dg.DagsterRun | None = context.step_context.dagster_run
+    yield context.step_context.run_id
     if context.upstream_output is not None:
         yield context.upstream_output.run_id
     while run is not None and run.parent_run_id is not None:

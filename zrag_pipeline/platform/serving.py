@@ -1,7 +1,7 @@
 """The registered model: a memory behind MLflow's Responses interface.
 
 This is model code: MLflow copies the file into the model and runs it there (`mlflow models serve`), beside a copy of
-`zrag_core` (see `registered_model`). So it imports `zrag_core` and MLflow, and nothing else of this package.
+`zrag_core` (see `packaged_model`). So it imports `zrag_core` and MLflow, and nothing else of this package.
 
 The last user message is the question; the answer is the output text. `custom_outputs` is the whole reply: evidence,
 its sources with offsets, routing, confidence, whether it was answerable, and who answered (see `zrag_core.memory`).
@@ -33,7 +33,7 @@ from zrag_core.memory import Memory
 from zrag_core.settings import load_settings
 
 _BUDGET = 256
-# A file in the folder that MLflow is shown while it saves the model (see `registered_model`).
+# A file in the folder that MLflow is shown while it saves the model (see `packaged_model`).
 _UNFINISHED = ".unfinished"
 _DECODING = "decoding.json"
 
@@ -50,7 +50,7 @@ class MemoryAgent(ResponsesAgent):
         folder = Path(context.artifacts["checkpoint"])
         self._memory = None if (folder / _UNFINISHED).exists() else _open(folder, os.environ)
 
-    def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
+    def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:  # type: ignore[override]
         """Answer the last user message.
 
         Raises:
@@ -70,16 +70,15 @@ class MemoryAgent(ResponsesAgent):
             custom_outputs=reply,
         )
 
-    def predict_stream(self, request: ResponsesAgentRequest) -> Generator[ResponsesAgentStreamEvent, None, None]:
+    def predict_stream(  # type: ignore[override]
+        self, request: ResponsesAgentRequest
+    ) -> Generator[ResponsesAgentStreamEvent, None, None]:
         """Answer as a stream: the text, then the finished message with the whole reply."""
         answer, reply = self._answer(request)
         message = _new_id("msg")
         yield ResponsesAgentStreamEvent(**self.create_text_delta(answer, message))
-        yield ResponsesAgentStreamEvent(
-            type="response.output_item.done",
-            item=self._message(answer, message),
-            custom_outputs=reply,
-        )
+        done = {"type": "response.output_item.done", "item": self._message(answer, message), "custom_outputs": reply}
+        yield ResponsesAgentStreamEvent.model_validate(done)
 
     def _message(self, answer: str, name: str) -> dict[str, Any]:
         return {**self.create_text_output_item(answer, name), "status": "completed"}  # OpenAI's client wants it
@@ -106,7 +105,7 @@ def _new_id(kind: str) -> str:
 def _question(request: ResponsesAgentRequest) -> str:
     for item in reversed(request.input):
         if getattr(item, "role", None) == "user":
-            content = item.content
+            content: Any = getattr(item, "content", "")
             if not isinstance(content, str):
                 parts = (part if isinstance(part, dict) else part.model_dump() for part in content)
                 content = "\n".join(part["text"] for part in parts if part["type"] == "input_text")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zrag_core.corpus.loaders.base import JsonLoader
 from zrag_core.corpus.loaders.rows import (
     BadField,
     Problems,
@@ -22,52 +23,46 @@ from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.text import detect_language
 
 
-def is_hotpotqa(data: Any) -> bool:
-    """Whether parsed JSON looks like HotpotQA: [{"supporting_facts": ..., "context": ...}]."""
-    match data:
-        case [{"supporting_facts": _, "context": _}, *_]:
-            return True
-    return False
-
-
-def parse_hotpotqa(data: Any, name: str, source: str) -> Corpus:
-    """Turn parsed HotpotQA JSON into a corpus of two-hop questions.
+class HotpotQaLoader(JsonLoader):
+    """Reads HotpotQA as a corpus of two-hop questions.
 
     Paragraphs that several questions share are kept once (same title and text). The evidence is the supporting
     sentences joined by spaces; `metadata.supporting_facts` is [[document id, title, sentence number], ...].
     Questions without a supporting sentence in one of the paragraphs they need (as in the fullwiki setting) are left
     out; they are counted in the notes, like supporting facts that name a sentence that does not exist.
-
-    Args:
-        data: the parsed file.
-        name: name of the corpus.
-        source: file name for messages.
-
-    Raises:
-        ProblemList: every bad question, with its place in the file.
     """
-    problems = Problems()
-    documents: dict[str, Document] = {}
-    questions: list[Question] = []
-    counts: Counter[str] = Counter()
-    rows = data if isinstance(data, list) else []
-    if not rows:
-        problems.add(source, 'no HotpotQA data: the file must be a list of {"_id", "question", "context", ...}')
-    for position, row in enumerate(rows):
-        try:
-            context = _context(expect(row, dict, "the question"), counts)
-            question = _question(row, context, counts)
-        except BadField as problem:
-            problems.add(f"{source}: [{position}]", str(problem))
-            continue
-        documents.update({document.id: document for document, _ in context.values()})
-        if question.document_ids:
-            questions.append(question)
-        else:
-            counts["questions left out: a paragraph they need is not in their context"] += 1
-    problems.raise_if_any(source)
-    notes = tuple(f"{count} {what}" for what, count in counts.items())
-    return Corpus(name, tuple(documents.values()), tuple(questions), notes)
+
+    def matches(self, data: Any) -> bool:
+        """Whether parsed JSON is [{"supporting_facts": ..., "context": ...}]."""
+        match data:
+            case [{"supporting_facts": _, "context": _}, *_]:
+                return True
+        return False
+
+    def parse(self, data: Any, name: str, source: str) -> Corpus:
+        """Turn parsed questions, each with its paragraphs, into documents and questions."""
+        problems = Problems()
+        documents: dict[str, Document] = {}
+        questions: list[Question] = []
+        counts: Counter[str] = Counter()
+        rows = data if isinstance(data, list) else []
+        if not rows:
+            problems.add(source, 'no HotpotQA data: the file must be a list of {"_id", "question", "context", ...}')
+        for position, row in enumerate(rows):
+            try:
+                context = _context(expect(row, dict, "the question"), counts)
+                question = _question(row, context, counts)
+            except BadField as problem:
+                problems.add(f"{source}: [{position}]", str(problem))
+                continue
+            documents.update({document.id: document for document, _ in context.values()})
+            if question.document_ids:
+                questions.append(question)
+            else:
+                counts["questions left out: a paragraph they need is not in their context"] += 1
+        problems.raise_if_any(source)
+        notes = tuple(f"{count} {what}" for what, count in counts.items())
+        return Corpus(name, tuple(documents.values()), tuple(questions), notes)
 
 
 def _context(row: Mapping[str, Any], counts: Counter[str]) -> dict[str, tuple[Document, list[str]]]:

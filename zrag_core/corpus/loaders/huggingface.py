@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import BadField, Problems, expect, one_line, required, string, strings
 from zrag_core.corpus.loaders.squad import evidence_at, slugify
 from zrag_core.corpus.types import Corpus, Document, Question
@@ -13,39 +15,61 @@ from zrag_core.errors import CorpusError
 from zrag_core.settings import HuggingFaceSettings
 from zrag_core.text import detect_language
 
+_DATASET_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_FILE_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv", ".zip", ".md", ".txt")
 
-def read_hub(name: str, settings: HuggingFaceSettings) -> Corpus:
-    """Load one split of a dataset and map its columns to documents and questions.
+
+class HubLoader(CorpusLoader):
+    """Reads one split of a dataset, its columns mapped to documents and questions.
 
     Rows that repeat a passage (one row per question) share one document, whose id is made from title and text.
     Answers are SQuAD's {"text", "answer_start"}, a list or a string; a row whose answers are empty is an
     unanswerable question. Question ids come from a column `id` where its values differ, else from row numbers.
-
-    Raises:
-        CorpusError: the dataset cannot be loaded, or a mapped column is missing.
-        ProblemList: every bad row.
     """
-    rows = _load(name, settings)
-    columns = _columns(name, settings, rows.column_names)
-    ids = _question_ids(rows, columns)
-    problems = Problems()
-    documents: dict[str, Document] = {}
-    questions: list[Question] = []
-    for number, row in enumerate(rows):
-        try:
-            document = _document(row, columns)
-            question = _question(row, columns, ids[number], document) if "question" in columns else None
-        except BadField as problem:
-            problems.add(f"{name} [{settings.split}]: row {number}", str(problem))
-            continue
-        documents[document.id] = document
-        if question is not None:
-            questions.append(question)
-    problems.raise_if_any(name)
-    if not documents:
-        raise CorpusError(f"split '{settings.split}' holds no rows", where=name, remedy="set huggingface.split")
-    short = name.rstrip("/").rsplit("/", 1)[-1]
-    return Corpus(short, tuple(documents.values()), tuple(questions), _notes(settings, columns))
+
+    def detects(self, source: Source) -> bool:
+        """Whether nothing lies at the location, and it can be the name of a dataset."""
+        return not source.path.exists() and names_dataset(source.location)
+
+    def remote(self, source: Source) -> bool:
+        """Whether the location can be the name of a dataset, or is a folder whose files the hub's library may know."""
+        return (source.path.is_dir() and any(source.path.iterdir())) or self.detects(source)
+
+    def is_path(self, source: Source) -> bool:
+        """Never: a dataset is known by its name, be it that of a folder."""
+        return False
+
+    def load(self, source: Source) -> Corpus:
+        """Load the split and map its rows."""
+        name, settings = source.location, source.settings.huggingface
+        rows = _load(name, settings)
+        columns = _columns(name, settings, rows.column_names)
+        ids = _question_ids(rows, columns)
+        problems = Problems()
+        documents: dict[str, Document] = {}
+        questions: list[Question] = []
+        for number, row in enumerate(rows):
+            try:
+                document = _document(row, columns)
+                question = _question(row, columns, ids[number], document) if "question" in columns else None
+            except BadField as problem:
+                problems.add(f"{name} [{settings.split}]: row {number}", str(problem))
+                continue
+            documents[document.id] = document
+            if question is not None:
+                questions.append(question)
+        problems.raise_if_any(name)
+        if not documents:
+            raise CorpusError(f"split '{settings.split}' holds no rows", where=name, remedy="set huggingface.split")
+        return Corpus(self.name(source), tuple(documents.values()), tuple(questions), _notes(settings, columns))
+
+
+def names_dataset(location: str) -> bool:
+    """Whether a location where nothing exists can be the name of a Hugging Face dataset ("squad", "KorQuAD/v1").
+
+    Anything else is a path: absolute, starting with "." or "~", of several folders, or with a file's ending.
+    """
+    return bool(_DATASET_NAME.fullmatch(location)) and not location.endswith(_FILE_SUFFIXES)
 
 
 def _load(name: str, settings: HuggingFaceSettings) -> Any:
@@ -127,7 +151,7 @@ def _answers(value: Any, field: str) -> tuple[tuple[str, ...], list[tuple[str, A
             return (), []
         case str():
             return strings([value] if value.strip() else [], field), []
-        case {"text": texts, **rest}:
-            starts = rest.get("answer_start") or []
+        case {"text": texts}:
+            starts = value.get("answer_start") or []
             return strings(texts, field), list(zip(texts, starts, strict=False))
     return strings(expect(value, list, field), field), []

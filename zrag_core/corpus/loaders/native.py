@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import (
     BadField,
     Problems,
@@ -26,38 +27,49 @@ from zrag_core.text import detect_language, split_sentences
 _MULTI_HOP = ("bridge", "comparison")  # HotpotQA's kinds of questions, as FlashRAG keeps them
 
 
-def read_native(folder: Path) -> Corpus:
-    """Read a folder that holds `corpus.jsonl` and, usually, `questions.jsonl` (.gz too).
+class NativeLoader(CorpusLoader):
+    """Reads a folder that holds `corpus.jsonl` and, usually, `questions.jsonl` (.gz too).
 
     Documents are rows `{"id", "title", "text"}` or `{"id", "contents"}` (title, line end, text); questions are
     rows `{"id", "question", "golden_answers"}` with optional `doc_ids`, `evidence` and `metadata`, of which
     `type`, `question_type`, `split` and `fact_id` are understood and everything is kept. Without `evidence`, the
     sentences that `metadata.supporting_facts` ([document id, title, sentence number] each) names are the evidence.
-
-    Raises:
-        ProblemList: every bad row, each with file, line and reason.
-        CorpusError: the folder has no corpus file, or a file cannot be read.
     """
-    corpus_file = find_file(folder, "corpus.jsonl")
-    if corpus_file is None:
-        raise CorpusError(
-            "no corpus.jsonl (or corpus.jsonl.gz) in this folder",
-            where=str(folder),
-            remedy='put one there with a row {"id", "title", "text"} for each document',
-        )
-    problems = Problems()
-    documents, known = read_rows(corpus_file, problems)
-    questions_file = find_file(folder, "questions.jsonl")
-    notes: tuple[str, ...] = ()
-    questions: list[Question] = []
-    if questions_file is None:
-        notes = (f"no questions.jsonl in {folder}",)
-    else:
-        questions = _read_questions(questions_file, known, problems)
-        texts = {document.id: document.text for document in documents}
-        questions = [_with_supporting_facts(question, texts) for question in questions]
-    problems.raise_if_any(str(folder))
-    return Corpus(folder.resolve().name, tuple(documents), tuple(questions), notes)
+
+    def detects(self, source: Source) -> bool:
+        """Whether the source is a folder with a corpus file."""
+        return source.path.is_dir() and find_file(source.path, "corpus.jsonl") is not None
+
+    def files(self, source: Source) -> list[Path]:
+        """The corpus file, and that of the questions."""
+        corpus, questions = find_file(source.path, "corpus.jsonl"), find_file(source.path, "questions.jsonl")
+        return [path for path in (corpus, questions) if path] if corpus else super().files(source)
+
+    def load(self, source: Source) -> Corpus:
+        """Read both files."""
+        folder = source.path
+        if not folder.is_dir():
+            raise CorpusError("not a folder", where=source.location, remedy="name the folder that holds corpus.jsonl")
+        corpus_file = find_file(folder, "corpus.jsonl")
+        if corpus_file is None:
+            raise CorpusError(
+                "no corpus.jsonl (or corpus.jsonl.gz) in this folder",
+                where=str(folder),
+                remedy='put one there with a row {"id", "title", "text"} for each document',
+            )
+        problems = Problems()
+        documents, known = read_rows(corpus_file, problems)
+        questions_file = find_file(folder, "questions.jsonl")
+        notes: tuple[str, ...] = ()
+        questions: list[Question] = []
+        if questions_file is None:
+            notes = (f"no questions.jsonl in {folder}",)
+        else:
+            questions = _read_questions(questions_file, known, problems)
+            texts = {document.id: document.text for document in documents}
+            questions = [_with_supporting_facts(question, texts) for question in questions]
+        problems.raise_if_any(str(folder))
+        return Corpus(self.name(source), tuple(documents), tuple(questions), notes)
 
 
 def find_file(folder: Path, name: str) -> Path | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zrag_core.corpus.loaders.base import JsonLoader
 from zrag_core.corpus.loaders.rows import (
     BadField,
     Problems,
@@ -21,57 +22,51 @@ from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.text import detect_language, split_sentences
 
 
-def is_squad(data: Any) -> bool:
-    """Whether parsed JSON looks like SQuAD: {"data": [{"paragraphs": ...}]}."""
-    match data:
-        case {"data": [{"paragraphs": _}, *_]}:
-            return True
-    return False
-
-
-def parse_squad(data: Any, name: str, source: str) -> Corpus:
-    """Turn parsed SQuAD or KorQuAD JSON into a corpus.
+class SquadLoader(JsonLoader):
+    """Reads SQuAD and KorQuAD.
 
     Each paragraph is a document called `<title-slug>-000` and so on; the evidence of a question is the sentence
     that holds its answer. Questions marked `is_impossible` become unanswerable ones: no answers, no documents.
-
-    Args:
-        data: the parsed file.
-        name: name of the corpus.
-        source: file name for messages.
-
-    Raises:
-        ProblemList: every bad article, paragraph and question, with its place in the file.
     """
-    problems = Problems()
-    documents: list[Document] = []
-    questions: list[Question] = []
-    numbers: Counter[str] = Counter()
-    misplaced = 0
-    for where, title, paragraph in _paragraphs(data, source, problems):
-        try:
-            if not string(paragraph.get("context"), "context"):
-                raise BadField("context is empty")
-            context = paragraph["context"]  # as it stands in the file: answer offsets count in it
-            qas = expect(paragraph.get("qas", []), list, "qas")
-        except BadField as problem:
-            problems.add(where, str(problem))
-            continue
-        slug = slugify(title) or "untitled"
-        document_id = f"{slug}-{numbers[slug]:03d}"
-        numbers[slug] += 1
-        documents.append(Document(document_id, title, clean(context).strip(), source_id=document_id))
-        for position, qa in enumerate(qas):
+
+    def matches(self, data: Any) -> bool:
+        """Whether parsed JSON is {"data": [{"paragraphs": ...}]}."""
+        match data:
+            case {"data": [{"paragraphs": _}, *_]}:
+                return True
+        return False
+
+    def parse(self, data: Any, name: str, source: str) -> Corpus:
+        """Turn parsed articles into documents and questions."""
+        problems = Problems()
+        documents: list[Document] = []
+        questions: list[Question] = []
+        numbers: Counter[str] = Counter()
+        misplaced = 0
+        for where, title, paragraph in _paragraphs(data, source, problems):
             try:
-                question = _question(expect(qa, dict, "the question"), document_id, context)
+                if not string(paragraph.get("context"), "context"):
+                    raise BadField("context is empty")
+                context = paragraph["context"]  # as it stands in the file: answer offsets count in it
+                qas = expect(paragraph.get("qas", []), list, "qas")
             except BadField as problem:
-                problems.add(f"{where}.qas[{position}]", str(problem))
-            else:
-                questions.append(question)
-                misplaced += bool(question.golden_answers) and question.evidence is None
-    problems.raise_if_any(source)
-    notes = (f"{misplaced} answers do not stand in their paragraph; their questions have no evidence",)
-    return Corpus(name, tuple(documents), tuple(questions), notes if misplaced else ())
+                problems.add(where, str(problem))
+                continue
+            slug = slugify(title) or "untitled"
+            document_id = f"{slug}-{numbers[slug]:03d}"
+            numbers[slug] += 1
+            documents.append(Document(document_id, title, clean(context).strip(), source_id=document_id))
+            for position, qa in enumerate(qas):
+                try:
+                    question = _question(expect(qa, dict, "the question"), document_id, context)
+                except BadField as problem:
+                    problems.add(f"{where}.qas[{position}]", str(problem))
+                else:
+                    questions.append(question)
+                    misplaced += bool(question.golden_answers) and question.evidence is None
+        problems.raise_if_any(source)
+        notes = (f"{misplaced} answers do not stand in their paragraph; their questions have no evidence",)
+        return Corpus(name, tuple(documents), tuple(questions), notes if misplaced else ())
 
 
 def slugify(title: str) -> str:

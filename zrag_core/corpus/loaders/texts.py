@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import Problems, clean, not_utf8, unreadable
 from zrag_core.corpus.passages import cut
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError
-
-SUFFIXES = (".md", ".txt")
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
@@ -27,54 +26,65 @@ class _Section:
     end: int
 
 
-def read_texts(location: Path, passage_tokens: int) -> Corpus:
-    """Read every .md and .txt file below a folder (or one such file); hidden files and folders are skipped.
+class TextsLoader(CorpusLoader):
+    """Reads every .md and .txt file below a folder (or one such file); hidden files and folders are skipped.
 
     A Markdown file is divided at its `#` headings, and every section, like every plain text, into passages of at
     most `passage_tokens` evidence tokens. Passage n of a file is called `relative/path.md#n`; its title is the
     file's name and the path of its headings (a first-level heading takes the place of the name), and `source_start`
     counts in the file's cleaned text.
-
-    Raises:
-        CorpusError: there is no such file, or none holds text.
-        ProblemList: files that are not UTF-8, all of them.
     """
-    root = location if location.is_dir() else location.parent
-    paths = text_files(location) if location.is_dir() else [location]
-    problems = Problems()
-    documents: list[Document] = []
-    empty, bare_headings = 0, 0
-    for path in paths:
-        try:
-            text = clean(path.read_bytes().decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            problems.add(str(path), f"{not_utf8(error)}; save it as UTF-8 (iconv -f CP949 -t UTF-8 for older Korean)")
-            continue
-        except OSError as error:
-            raise unreadable(path, error) from error
-        relative = clean(path.relative_to(root).as_posix())
-        passages, bare = _passages(text, relative, path.suffix.lower() == ".md", passage_tokens)
-        documents += passages
-        empty += not passages
-        bare_headings += bare
-    problems.raise_if_any(str(location))
-    if not documents:
-        held = f"{len(paths)} empty text files" if paths else "no .md or .txt file"
-        raise CorpusError(f"the folder holds {held}", where=str(location), remedy="put texts there, or name another")
-    notes = [f"{len(paths)} text files read as {len(documents)} passages"]
-    if empty:
-        notes.append(f"{empty} files without text left out")
-    if bare_headings:
-        notes.append(f"{bare_headings} headings without text or headings below them left out")
-    name = location.resolve().name if location.is_dir() else location.stem
-    return Corpus(name, tuple(documents), (), tuple(notes))
 
+    suffixes = (".md", ".txt")
 
-def text_files(folder: Path) -> list[Path]:
-    """The .md and .txt files below a folder in a fixed order, hidden ones left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+    def detects(self, source: Source) -> bool:
+        """Whether the source is a text file, or a folder that holds some."""
+        path = source.path
+        return bool(self.files(source)) and (path.is_dir() or path.suffix.lower() in self.suffixes)
+
+    def files(self, source: Source) -> list[Path]:
+        """The text files in a fixed order."""
+        folder = source.path
+        if not folder.is_dir():
+            return super().files(source)
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in self.suffixes and path.is_file())
+        visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+
+    def load(self, source: Source) -> Corpus:
+        """Read and divide the files."""
+        location, paths = source.path, self.files(source)
+        root = location if location.is_dir() else location.parent
+        problems = Problems()
+        documents: list[Document] = []
+        empty, bare_headings = 0, 0
+        for path in paths:
+            try:
+                text = clean(path.read_bytes().decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                remedy = "save it as UTF-8 (iconv -f CP949 -t UTF-8 for older Korean)"
+                problems.add(str(path), f"{not_utf8(error)}; {remedy}")
+                continue
+            except OSError as error:
+                raise unreadable(path, error) from error
+            name = clean(path.relative_to(root).as_posix())
+            markdown = path.suffix.lower() == ".md"
+            passages, bare = _passages(text, name, markdown, source.settings.passage_tokens)
+            documents += passages
+            empty += not passages
+            bare_headings += bare
+        problems.raise_if_any(str(location))
+        if not documents:
+            held = f"{len(paths)} empty text files" if paths else "no .md or .txt file"
+            raise CorpusError(
+                f"the folder holds {held}", where=str(location), remedy="put texts there, or name another"
+            )
+        notes = [f"{len(paths)} text files read as {len(documents)} passages"]
+        if empty:
+            notes.append(f"{empty} files without text left out")
+        if bare_headings:
+            notes.append(f"{bare_headings} headings without text or headings below them left out")
+        return Corpus(self.name(source), tuple(documents), (), tuple(notes))
 
 
 def _passages(text: str, name: str, markdown: bool, limit: int) -> tuple[list[Document], int]:

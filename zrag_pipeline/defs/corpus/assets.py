@@ -34,9 +34,9 @@ def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> Non
     import os
 
     from zrag_core.errors import ProblemList
-    from zrag_pipeline.defs.automation.runs import process_tags
     from zrag_pipeline.defs.corpus.preflight import find_problems
     from zrag_pipeline.defs.corpus.state import observation, readable_fingerprint
+    from zrag_pipeline.platform.run_processes import process_tags
 
     # Should the process be killed, the sensor and `zrag remove --purge` can tell.
     context.instance.add_run_tags(context.run_id, process_tags(context.run_id))

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zrag_core.answering.choice import judge_settings
-from zrag_core.corpus.source import names_dataset
+from zrag_core.corpus.loaders.base import Source
+from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
-from zrag_core.settings import Settings, TinySettings
+from zrag_core.settings import CorpusSettings, Settings, TinySettings
 from zrag_core.systems import system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.settings_resource import SettingsHandle
@@ -68,13 +69,11 @@ def _disk(folder: Path) -> Iterator[str]:
 
 
 def _corpus(settings: Settings) -> Iterator[str]:
-    corpus = settings.corpus
-    if corpus.format == "almanac":
-        return
-    location = str(corpus.location)
-    may_be_dataset = corpus.format in ("auto", "huggingface") and names_dataset(location)
-    if not Path(location).expanduser().exists() and not may_be_dataset:
-        yield f"corpus.location: no such file or folder: {location} -> check the path (ZRAG_CORPUS where it is used)"
+    if not is_there(settings.corpus):
+        yield (
+            f"corpus.location: no such file or folder: {settings.corpus.location} "
+            "-> check the path (ZRAG_CORPUS where it is used)"
+        )
 
 
 def _memory(settings: Settings) -> Iterator[str]:
@@ -95,9 +94,9 @@ def _skill_corpus(settings: Settings) -> Iterator[str]:
     location = settings.skill.corpus
     if location is None or settings.memory.policy == "joint":
         return
-    if location == settings.corpus.location and settings.corpus.format != "almanac":
+    if location == Source(settings.corpus).location:
         yield "skill.corpus: theta would learn what Z is to hold -> give another corpus than corpus.location"
-    elif not Path(location).expanduser().exists() and not names_dataset(location):
+    elif not is_there(CorpusSettings(format="auto", location=location)):
         yield f"skill.corpus: no such file or folder: {location} -> check the path (ZRAG_SKILL_CORPUS where it is used)"
 
 

@@ -73,8 +73,8 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         [corpus_version],
     ).fetchall()
     questions = con.execute(
-        """SELECT question_id, question, golden_answers, document_ids, evidence, split, question_type, language,
-            fact_id, metadata
+        """SELECT question_id, question, golden_answers, document_ids, evidence, split, question_type,
+            language, fact_id, metadata
         FROM questions WHERE corpus_version = ? ORDER BY position""",
         [corpus_version],
     ).fetchall()
@@ -82,7 +82,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         name=summary[0],
         documents=tuple(Document(*row) for row in documents),
         questions=tuple(
-            Question(id_, text, tuple(answers), tuple(ids), *rest, metadata=json.loads(metadata))
+            Question(id_, text, tuple(answers), tuple(ids), *(*rest, json.loads(metadata)))
             for id_, text, answers, ids, *rest, metadata in questions
         ),
         notes=tuple(summary[1]),

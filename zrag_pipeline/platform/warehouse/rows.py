@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import duckdb
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    Rows = pandas.DataFrame | Sequence[Mapping[str, Any]]
+    Rows: TypeAlias = pandas.DataFrame | Sequence[Mapping[str, Any]]
 
 
 def replace_rows(

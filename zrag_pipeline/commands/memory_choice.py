@@ -1,0 +1,57 @@
+"""Which memory a command is about: the champion, or the checkpoint that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zrag_core.errors import CheckpointError
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import read_champion
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class MemoryChoice:
+    """A checkpoint folder, and how it is to be read.
+
+    Attributes:
+        decoding: fields of the settings section `decoding`; None: the checkpoint's own.
+        device: where the model runs.
+    """
+
+    folder: Path
+    decoding: dict[str, Any] | None
+    device: str
+
+
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--checkpoint` to a command."""
+    parser.add_argument(
+        "--checkpoint", metavar="ID|FOLDER", help="another memory than the champion (`zrag where` says where they are)"
+    )
+
+
+def choose_memory(checkpoint: str | None) -> MemoryChoice:
+    """Return the checkpoint with this id or folder, or the champion for None.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or no champion yet.
+    """
+    if checkpoint is None:
+        champion = read_champion()
+        if champion is None:
+            raise CheckpointError("there is no memory to ask yet", remedy="`make demo` builds one in a few minutes")
+        return MemoryChoice(champion.folder, champion.decoding, champion.backbone_device)
+    known = paths.data_path() / "checkpoints"
+    for folder in (known / checkpoint, Path(checkpoint).expanduser()):
+        if (folder / "config.json").is_file():
+            return MemoryChoice(folder, None, "auto")
+    ids = sorted(folder.parent.name for folder in known.glob("*/config.json"))
+    shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more in {known}" if len(ids) > _SHOWN else "")
+    raise CheckpointError(
+        f"there is no checkpoint '{checkpoint}'", remedy=f"known: {shown}" if ids else "`make demo` builds one"
+    )
