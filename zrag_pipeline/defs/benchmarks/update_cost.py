@@ -25,6 +25,7 @@ from zrag_core.model.checks.update_checks import (
     updated_leak_coverage,
 )
 from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
@@ -134,7 +135,7 @@ class _Almanac:
         if not all(groups.values()):
             return
         for system in ("zrag", "zrag_free"):
-            reader = MemorySystem(
+            reader = create_system(
                 system,
                 grown,
                 self.settings.decoding,
