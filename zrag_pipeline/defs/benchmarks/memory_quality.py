@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
@@ -90,7 +90,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
     systems: list[EvidenceSystem] = [
         create_system("zrag", checkpoint, settings.decoding, threads=threads),
         create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),
-        Bm25SentenceSystem(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
+        Bm25System(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
     ]
     for system in systems:
         for kind, questions in asked.items():
