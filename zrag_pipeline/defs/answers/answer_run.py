@@ -70,10 +70,10 @@ def answer_evidence(
         AnsweringError: nothing can be answered or judged at all (wrong key, unreachable server).
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
-    answers = left_to_spend(settings.answers, evidence, run_id)
-    ledger = SpendingLedger(answers.max_cost_usd)
-    reader = choose_reader(answers, environ, cache_path, ledger=ledger, observe=observe)
-    judge = choose_judge(answers, environ, cache_path, ledger=ledger, observe=observe)
+    left = left_to_spend(settings.answers, evidence, run_id)
+    ledger = SpendingLedger(left.max_cost_usd)
+    reader = choose_reader(left, environ, cache_path, ledger=ledger, observe=observe)
+    judge = choose_judge(left, environ, cache_path, ledger=ledger, observe=observe)
     version = evidence.corpus_version
     corpus = warehouse.load_corpus(version)
     refuse_other_questions(corpus, evidence, "evidence")

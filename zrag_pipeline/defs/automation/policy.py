@@ -18,6 +18,7 @@ FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
 MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
 MAX_ATTEMPTS = 3
+State = Literal["going", "succeeded", "failed", "cancelled"]
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
@@ -38,7 +39,7 @@ class RunFacts:
 
     run_id: str
     job: str
-    state: Literal["going", "succeeded", "failed", "cancelled"]
+    state: State
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
@@ -165,7 +166,7 @@ def decide(
     """
     held = _held(runs, corpus)
     first = watch is None
-    noticed = first or watch.content != content
+    noticed = watch is None or watch.content != content
     watch = _look(watch, corpus, content, held, now)
     known = held or watch.known
     changed = content != known
@@ -191,7 +192,7 @@ def decide(
     if not changed and retrain is None:
         return wait(f"the corpus of {name} is unchanged ({content})")
     quiet = now - watch.since
-    if changed and quiet < settle_seconds and now - watch.waiting < _PATIENCE * settle_seconds:
+    if changed and quiet < settle_seconds and now - (watch.waiting or now) < _PATIENCE * settle_seconds:
         return wait(
             f"the corpus of {name} changed {quiet:.0f} s ago; waiting until it has been quiet for {settle_seconds:g} s"
         )

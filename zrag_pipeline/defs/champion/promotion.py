@@ -193,9 +193,10 @@ def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
     with one_at_a_time():
-        present, *former = read_champions() or [None]
-        if present is None:
+        champions = read_champions()
+        if not champions:
             raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
+        present, *former = champions
         kept = [entry for entry in former if (entry.folder / "config.json").is_file()]
         if not kept:
             raise CheckpointError(
@@ -288,13 +289,15 @@ def _challenge(
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
-    memories = [load_checkpoint(folder, device=device) for folder in (made.folder, champion.folder)]
+    challenger = load_checkpoint(made.folder, device=device)
+    present = load_checkpoint(champion.folder, device=device)
     limit = min(_QUESTIONS, settings.evaluation.limit_questions or _QUESTIONS)
-    questions = shared_questions(*memories, corpus.questions, limit)
+    questions = shared_questions(challenger, present, corpus.questions, limit)
     if not questions:
         return []
     return challenge(
-        *memories,
+        challenger,
+        present,
         questions,
         settings.decoding,
         budget=min(settings.evaluation.budgets),
