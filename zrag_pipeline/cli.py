@@ -8,10 +8,23 @@ import sys
 from collections.abc import Sequence
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.commands import add, ask, champion, config, documents, leaderboard, remove, ui, where
+from zrag_pipeline.commands import (
+    add,
+    ask,
+    champion,
+    config,
+    documents,
+    leaderboard,
+    promote,
+    remove,
+    rollback,
+    ui,
+    where,
+)
 from zrag_pipeline.platform import paths
 
-_COMMANDS = (ask, documents, add, remove, champion, leaderboard, where, config, ui)  # in the order of the help
+# In the order of the help.
+_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where, config, ui)
 _FIRST = "make demo" if paths.CHECKOUT else "dagster job execute -m zrag_pipeline.definitions -j demo"
 
 

@@ -4,10 +4,10 @@ import re
 import unicodedata
 
 import pytest
+from generated import generate_documents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.corpus.almanac import generate_documents
 from zrag_core.corpus.almanac.grammar import PARTICLES, EnglishForm, KoreanForm, final_consonant, particle
 from zrag_core.corpus.almanac.lexicon import load_lexicon
 from zrag_core.corpus.almanac.questions import generate_almanac

@@ -4,10 +4,11 @@ import random
 import re
 
 import pytest
+from generated import generate_documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.corpus.almanac import generate_almanac, generate_documents, skill_batch, two_hop_questions
+from zrag_core.corpus.almanac import generate_almanac, skill_batch, two_hop_questions
 from zrag_core.corpus.almanac.lexicon import expand, load_lexicon
 from zrag_core.corpus.almanac.names import POOLS, name_words, pool_of
 from zrag_core.errors import CorpusError

@@ -1,5 +1,5 @@
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -222,7 +222,7 @@ def test_the_audit_counts_what_was_planted():
     assert audit.self_study_targets == sum(len(distinct_sentences(document)) for document in asked.documents)
     found = {
         name: value["examples"]
-        for name, value in audit.as_dict().items()
+        for name, value in asdict(audit).items()
         if isinstance(value, dict) and "examples" in value
     }
     assert found == {

@@ -24,12 +24,6 @@ def register(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the leaderboard."""
-    print_leaderboard(arguments.corpus_version, markdown=arguments.markdown)
-    return 0
-
-
-def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     """Print the view `leaderboard` for one corpus version, and which differences are shown.
 
     Raises:
@@ -41,7 +35,7 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
 
-    warehouse = Warehouse(paths.warehouse_file())
+    warehouse, corpus_version = Warehouse(paths.warehouse_file()), arguments.corpus_version
     if corpus_version is None:
         newest = warehouse.query("SELECT corpus_version FROM leaderboard_all ORDER BY created_at DESC LIMIT 1")
         if newest.empty:
@@ -61,11 +55,12 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         )
     order = list(SYSTEMS)
     compared = newest_comparisons(warehouse, corpus_version)
-    if markdown:
+    if arguments.markdown:
         print(leaderboard_markdown(frame, systems=order))
         print(comparisons_markdown(compared, systems=order))
-        return
+        return 0
     # Answers are compared at the budget that the run was configured to be judged by.
     budgets = compared.loc[compared["measure"] == "f1", "budget"]
     print(leaderboard_text(frame, systems=order, answer_budget=None if budgets.empty else int(budgets.iloc[-1])))
     print(comparisons_text(compared, systems=order), end="")
+    return 0

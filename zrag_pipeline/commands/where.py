@@ -22,13 +22,7 @@ def register(commands: Commands) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the places."""
-    print_places()
-    return 0
-
-
-def print_places() -> None:
+def run(_arguments: argparse.Namespace) -> int:
     """Print where things are and which commands show them."""
     home = os.environ.get("DAGSTER_HOME") or str(paths.dagster_home_dir())
     print(f"data:         {paths.data_dir()}")
@@ -42,3 +36,4 @@ def print_places() -> None:
     print(f"serve:        MLFLOW_TRACKING_URI={store} \\")
     print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")
+    return 0

@@ -6,13 +6,8 @@ from the second is known of the first.
 """
 
 from zrag_core.corpus.almanac.documents import (
-    Asked,
-    AskedTwoHop,
-    AskedVague,
     GeneratedDocument,
-    GeneratedSentence,
     corpus_name,
-    generate_documents,
     skill_batch,
     two_hop_questions,
     vague_questions,
@@ -21,15 +16,10 @@ from zrag_core.corpus.almanac.lexicon import Phrasing
 from zrag_core.corpus.almanac.questions import generate_almanac
 
 __all__ = [
-    "Asked",
-    "AskedTwoHop",
-    "AskedVague",
     "GeneratedDocument",
-    "GeneratedSentence",
     "Phrasing",
     "corpus_name",
     "generate_almanac",
-    "generate_documents",
     "skill_batch",
     "two_hop_questions",
     "vague_questions",

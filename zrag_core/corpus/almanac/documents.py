@@ -152,22 +152,6 @@ def generate_blocks(
         yield block, [write_document(rng, lexicon, block, entity, name) for entity in block.entities]
 
 
-def generate_documents(
-    n_documents: int, language: Language = "en", seed: int = 0, pool: Pool = "evaluation"
-) -> Iterator[GeneratedDocument]:
-    """The documents of an almanac one by one, without the questions of a corpus.
-
-    Document i is the same whatever `n_documents` is.
-
-    Raises:
-        CorpusError: a negative number, or an unknown language or pool.
-    """
-    for _, documents in generate_blocks(n_documents, language, seed, pool):
-        for document in documents:
-            if document.index < n_documents:
-                yield document
-
-
 def skill_batch(rng: random.Random, n: int, language: Language = "en") -> list[GeneratedDocument]:
     """`n` fresh documents of the skill pool from a world that exists for this call only.
 

@@ -46,7 +46,8 @@ def champion(
     import pandas as pd
 
     from zrag_core.errors import CheckpointError
-    from zrag_pipeline.defs.champion.promotion import carry_out, decide, decision_rows, failed_checks
+    from zrag_pipeline.defs.champion.decision import decide, failed_checks
+    from zrag_pipeline.defs.champion.promotion import carry_out
 
     loaded, version, run_id = settings.load(), memory.corpus_version, context.run.run_id
     if memory.checkpoint is None:
@@ -68,7 +69,7 @@ def champion(
         failed = failed_checks(warehouse, runs, checkpoint_id)
         decision = decide(memory.checkpoint, failed, corpus, loaded, context.log.info)
         decision = carry_out(decision, memory.checkpoint, corpus, loaded, tracking)
-        rows = decision_rows(decision, version, loaded.updates.non_inferiority)
+        rows = decision.rows(version, loaded.updates.non_inferiority)
         warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
         for result in decision.results:
             compared = result.comparison

@@ -15,6 +15,7 @@ from zrag_pipeline.platform.asset_helpers import (
     tracked,
 )
 from zrag_pipeline.platform.handles import BackboneHandle, CorpusHandle, MemoryHandle, SkillHandle
+from zrag_pipeline.platform.model_registry import JOINT_MODEL, MODEL, ModelRegistry
 
 GROUP = "model"
 _NO_SKILL = "policy joint alone: no skill is needed"
@@ -126,7 +127,7 @@ def memory(
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="writing")
         made = write_memory(loaded, warehouse, version, skill.skill, context.log.info, update=is_update(context))
         run.log_metrics(made.metrics)
-        registered = tracking.register(run, "zrag", made.checkpoint.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, MODEL, made.checkpoint)
     return dg.MaterializeResult(
         value=MemoryHandle(*made_under, made.checkpoint, made.params, made.former),
         metadata={
@@ -135,7 +136,7 @@ def memory(
             "folder": dg.MetadataValue.path(str(made.checkpoint.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.numbers_per_document,
-            "registered_model": f"zrag version {registered}",
+            "registered_model": f"{MODEL} version {registered}",
             **made.metrics,
             **link(run),
         },
@@ -176,7 +177,7 @@ def joint_memory(
         made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
         run.log_metrics(made.metrics)
         run.log_figure(made.curves, "training_curves.png")
-        registered = tracking.register(run, "zrag-joint", made.checkpoint.folder, tags={"corpus_version": version})
+        registered = ModelRegistry(tracking).register(run, JOINT_MODEL, made.checkpoint)
     return dg.MaterializeResult(
         value=MemoryHandle(*made_under, made.checkpoint, made.params),
         metadata={
@@ -184,7 +185,7 @@ def joint_memory(
             "folder": dg.MetadataValue.path(str(made.checkpoint.folder)),
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.shape[1] * made.shape[2],
-            "registered_model": f"zrag-joint version {registered}",
+            "registered_model": f"{JOINT_MODEL} version {registered}",
             "training_curves": made.curves_markdown,
             **made.metrics,
             **link(run),
