@@ -17,6 +17,7 @@ FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
 MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
 MAX_ATTEMPTS = 3
+State = Literal["going", "succeeded", "failed", "cancelled"]
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
@@ -37,7 +38,7 @@ class RunFacts:
 
     run_id: str
     job: str
-    state: Literal["going", "succeeded", "failed", "cancelled"]
+    state: State
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
