@@ -133,6 +133,11 @@ for _spec in (
     SYSTEMS.add(_spec)
 
 
+def in_family(name: str, family: Family) -> bool:
+    """Whether a system is of a family; False for one that is not registered, which a former run may have measured."""
+    return name in SYSTEMS and SYSTEMS[name].family == family
+
+
 def system_spec(name: str, settings: Any) -> SystemSpec:
     """The spec of a system under some settings (`zrag_core.settings.Settings`)."""
     spec = SYSTEMS[name]

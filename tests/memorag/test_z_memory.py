@@ -86,13 +86,14 @@ def test_what_a_real_memory_writes_becomes_draft_and_clues(tmp_path):
     settings = load_settings(
         {
             "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
+            "memory": {"policy": "joint"},
+            "joint": {"slots": 2, "width": 64},
             "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
         }
     )
     torch.manual_seed(0)
     texts = [document.contents for document in documents] + [question.question for question in QUESTIONS]
-    model = initialise(create_backbone(settings.backbone, texts, seed=0), settings.memory, documents, seed=0).eval()
+    model = initialise(create_backbone(settings.backbone, texts, seed=0), settings.joint, documents, seed=0).eval()
     checkpoint = Checkpoint("c", tmp_path, model, documents, settings, {})
     system = MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=1)
     memory = ZMemory(system)

@@ -83,13 +83,21 @@ def louder(model):
 
 def checkpoint_of(policy, folder):
     """An untrained model that holds `DOCUMENTS` in random slots."""
-    memory = {"policy": policy, "slots": 4, "width": 16, "key_width": 8, "title_width": 64, "text_width": 64}
+    slots = {"slots": 4, "width": 16}
     settings = load_settings(
-        {"backbone": TINY, "training": {"threads": 1}, "decoding": {"max_new_tokens": 12}, "memory": memory}
+        {
+            "backbone": TINY,
+            "memory": {"policy": policy},
+            "separated": {**slots, "key_width": 8, "title_width": 64, "text_width": 64},
+            "joint": slots,
+            "decoding": {"max_new_tokens": 12},
+        }
     )
     torch.manual_seed(0)
     texts = [document.contents for document in DOCUMENTS] + [question.question for question in QUESTIONS]
-    model = MemoryModel(create_backbone(settings.backbone, texts, seed=0), settings.memory, len(DOCUMENTS)).eval()
+    model = MemoryModel(
+        create_backbone(settings.backbone, texts, seed=0), getattr(settings, policy), len(DOCUMENTS)
+    ).eval()
     torch.nn.init.normal_(model.z)
     if policy == "separated":
         with torch.no_grad():

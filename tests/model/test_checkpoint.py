@@ -23,7 +23,7 @@ QUESTIONS = [
 @pytest.fixture
 def folder(tmp_path, documents, targets, backbone, settings):
     longer = settings.model_copy(
-        update={"training": settings.training.model_copy(update={"steps": 80, "batch_size": 8, "lr_theta": 5e-3})}
+        update={"joint": settings.joint.model_copy(update={"steps": 80, "batch_size": 8, "lr_theta": 5e-3})}
     )
     result = train_joint(documents, targets, backbone, longer)
     path = tmp_path / "checkpoint"
@@ -57,7 +57,7 @@ def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
 def test_a_written_memory_routes_and_reads_as_it_did(remembering, documents, skill_settings, tmp_path):
     save_checkpoint(tmp_path / "c", remembering, documents, skill_settings, checkpoint_id="w", metrics={})
     loaded = load_checkpoint(tmp_path / "c")
-    assert loaded.settings.memory == skill_settings.memory
+    assert loaded.settings.separated == skill_settings.separated
     expected, got = remembering.state_dict(), loaded.model.state_dict()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     texts = [question.question for question in QUESTIONS]
@@ -67,10 +67,11 @@ def test_a_written_memory_routes_and_reads_as_it_did(remembering, documents, ski
 
 def test_a_joint_checkpoint_keeps_its_policy(model, documents, skill_settings, settings, tmp_path):
     # `zrag_joint` is trained beside a separated memory too: the settings of the run name the other policy.
-    run = settings.model_copy(update={"memory": skill_settings.memory})
+    run = settings.model_copy(update={"memory": skill_settings.memory, "separated": skill_settings.separated})
     save_checkpoint(tmp_path / "c", model, documents, run, checkpoint_id="j", metrics={})
     loaded = load_checkpoint(tmp_path / "c")
     assert loaded.settings.memory == settings.memory
+    assert loaded.settings.joint == settings.joint
     assert torch.equal(loaded.model.z, model.z)
 
 

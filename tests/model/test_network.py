@@ -434,8 +434,8 @@ def test_a_new_separated_model_reads_back_along_the_directions_it_writes(writer)
 
 
 def test_both_policies_of_one_backbone(backbone, settings, skill_settings):
-    joint = MemoryModel(backbone, settings.memory, 3)
-    separated = MemoryModel(backbone, skill_settings.memory, 3)
+    joint = MemoryModel(backbone, settings.joint, 3)
+    separated = MemoryModel(backbone, skill_settings.separated, 3)
     assert joint.encoder is None
     assert separated.encoder is not None
     assert joint.z.shape == (3, 2, 64)

@@ -33,11 +33,11 @@ QUESTIONS = [Question("a", "Where was Elard Treenver born?"), Question("b", "Who
 def _settings(backbone, **memory):
     return load_settings(
         {
-            "backbone": backbone,
-            "memory": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64}
+            "backbone": {**backbone, "threads": 1},
+            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64}
             | memory,
-            "skill": {"steps": 2, "documents": 3, "questions": 1, "threads": 1, "languages": ["en"]},
-            "writing": {"steps": 2, "threads": 1, "queries": 2},
+            "skill": {"steps": 2, "documents": 3, "questions": 1, "languages": ["en"]},
+            "writing": {"steps": 2, "queries": 2},
             "decoding": {"routed_documents": 2, "max_new_tokens": 8},
         }
     )
@@ -60,7 +60,7 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
     assert {"encoder.memory_token", "encoder.down.weight", "projection.weight", "router.query.weight"} <= moved
 
     save_skill(tmp_path / "skill", model, settings, skill_id="s", metrics={}, card="# s")
-    loaded, _ = load_skill(tmp_path / "skill", 0)
+    loaded = load_skill(tmp_path / "skill").model
     theta = {name: value.clone() for name, value in loaded.head_state().items()}
     written = write_documents(loaded, documents, targets, settings.writing)
     loaded.remember(documents, written.z, written.spans)

@@ -10,19 +10,22 @@ from memory_fixtures import by_name
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.types import Document
 from zrag_core.model.checks import update_checks
+from zrag_core.model.checks.catalog import UPDATE_CHECKS
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.runner import run_checks
 from zrag_core.model.checks.update_checks import (
+    UpdateProbe,
     deleted_text_absent,
     drift_figures,
     new_documents_coverage,
     old_documents_delta,
-    run_update_checks,
     updated_leak_coverage,
 )
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
-from zrag_core.settings import load_settings
+from zrag_core.settings import DecodingSettings, WritingSettings
 
 WRITTEN, REMOVED, ADDED = 22, 6, 8
 CORPUS = generate_almanac(WRITTEN + ADDED, "en", seed=11)
@@ -48,9 +51,10 @@ def edited(checkpoint, ids, change):
 @pytest.fixture(scope="module")
 def former():
     torch.set_num_threads(1)
-    model, config = load_skill(shipped_skill(), 0, device="cpu")
-    settings = load_settings(config["settings"] | {"writing": {"steps": 0, "threads": 1}})
-    settings = settings.model_copy(update={"decoding": settings.decoding.model_copy(update={"max_new_tokens": 40})})
+    skill = load_skill(shipped_skill(), device="cpu")
+    model = skill.model
+    changes = {"writing": WritingSettings(steps=0), "decoding": DecodingSettings(max_new_tokens=40)}
+    settings = skill.settings.model_copy(update=changes)
     written = write_documents(model, OLD, (), settings.writing)
     model.remember(OLD, written.z, written.spans)
     origin = Origin("s", "d", settings.writing, hash_rows(written.studied))
@@ -70,9 +74,8 @@ def now(former):
 def test_a_sound_update_passes_every_check(former, now, tmp_path):
     save_checkpoint(tmp_path / "c", now.model, NEW, now.settings, checkpoint_id="now", metrics={}, origin=now.origin)
     lines = []
-    found = run_update_checks(
-        former, replace(now, folder=tmp_path / "c"), about(OLD), about(NEW), limit=24, on_check=lines.append
-    )
+    update = UpdateProbe(former, replace(now, folder=tmp_path / "c"), about(OLD), about(NEW), limit=24)
+    found = run_checks(UPDATE_CHECKS, update, lines.append)
     figures = by_name(found)
     assert list(figures) == [
         "old_documents_delta",
@@ -97,18 +100,20 @@ def test_a_sound_update_passes_every_check(former, now, tmp_path):
     assert figures["new_documents_coverage"].value > 0.6
     assert figures["kept_documents_coverage_constrained"].value > 0.8
     assert len(lines) == 5
-    assert lines[0].startswith("1 of 5  old_documents_delta: old_documents_delta 0.000")
+    assert lines[0].startswith(
+        "1 of 5  old_documents_delta 0.000 (passed)  old_documents_delta_constrained 0.000 (passed)"
+    )
 
 
 def test_touched_rows_and_touched_theta_change_old_documents(former, now):
     damaged = edited(now, [document.id for document in OLD[REMOVED:]], lambda z: z.flip(1) * 0.5)
-    figures = by_name(old_documents_delta(former, damaged, about(NEW), limit=24))
+    figures = by_name(old_documents_delta(UpdateProbe(former, damaged, (), about(NEW), limit=24)))
     for name in ("old_documents_delta", "old_documents_delta_constrained"):
         assert figures[name].value < -0.1
         assert figures[name].passed is False
     model = now.model.with_same_theta()
     model._modules = {**model._modules, "projection": torch.nn.Linear(model.z.shape[2], model.backbone.hidden_size)}
-    other_theta = old_documents_delta(former, replace(now, model=model), about(NEW), limit=24)
+    other_theta = old_documents_delta(UpdateProbe(former, replace(now, model=model), (), about(NEW), limit=24))
     assert by_name(other_theta)["old_documents_delta"].passed is False
 
 
@@ -134,17 +139,17 @@ def test_only_questions_about_untouched_documents_count_as_old(former, monkeypat
     asked = []
     original = update_checks._constrained
     monkeypatch.setattr(update_checks, "_constrained", lambda c, qs: asked.extend(qs) or original(c, qs))
-    old_documents_delta(former, after, about(after.documents), limit=12)
+    old_documents_delta(UpdateProbe(former, after, (), about(after.documents), limit=12))
     ids = {identifier for question in asked for identifier in question.document_ids}
     assert ids
     assert not ids & {OLD[0].id, OLD[10].id}
     assert len(asked) == 3 * 12
     asked.clear()
-    assert old_documents_delta(former, after, [], limit=12) == []
+    assert old_documents_delta(UpdateProbe(former, after, (), [], limit=12)) == []
 
 
 def test_a_memory_that_still_tells_what_was_removed_leaks(former, now):
-    sound = by_name(updated_leak_coverage(former, now, about(OLD), about(NEW), limit=24))
+    sound = by_name(updated_leak_coverage(UpdateProbe(former, now, about(OLD), about(NEW), limit=24)))
     assert sound["updated_leak_coverage"].passed
     # Each removed document's row goes on under another document's name, whose own text is not what it holds.
     removed = {document.id: row for row, document in enumerate(former.documents[:REMOVED])}
@@ -156,7 +161,7 @@ def test_a_memory_that_still_tells_what_was_removed_leaks(former, now):
     for name in ("z", "spans", "lexical"):
         with torch.no_grad():
             getattr(model, name)[-REMOVED:] = getattr(former.model, name)[:REMOVED]
-    leaking = by_name(updated_leak_coverage(former, after, about(OLD), about(NEW), limit=24))
+    leaking = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(NEW), limit=24)))
     assert leaking["updated_leak_coverage"].value > sound["updated_leak_coverage"].value + 0.3
     assert leaking["updated_leak_coverage"].passed is False
 
@@ -164,32 +169,32 @@ def test_a_memory_that_still_tells_what_was_removed_leaks(former, now):
 def test_the_stale_row_of_a_changed_document_leaks(former):
     changed = [replace(document, text=f"{document.title} was forgotten.") for document in OLD[:REMOVED]]
     after = updated(former, [*changed, *OLD[REMOVED:]])
-    sound = by_name(updated_leak_coverage(former, after, about(OLD), about(OLD[REMOVED:]), limit=24))
+    sound = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(OLD[REMOVED:]), limit=24)))
     assert sound["updated_leak_coverage"].passed
     for name in ("z", "spans"):
         with torch.no_grad():
             getattr(after.model, name)[:REMOVED] = getattr(former.model, name)[:REMOVED]
-    stale = by_name(updated_leak_coverage(former, after, about(OLD), about(OLD[REMOVED:]), limit=24))
+    stale = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(OLD[REMOVED:]), limit=24)))
     assert stale["updated_leak_coverage"].passed is False
 
 
 def test_what_is_still_said_is_no_leak(former):
     renamed = [replace(document, id=f"again-{document.id}") for document in OLD[:REMOVED]]
     moved = updated(former, [*renamed, *OLD[REMOVED:]])
-    found = by_name(updated_leak_coverage(former, moved, about(OLD), about(OLD[REMOVED:]), limit=24))
+    found = by_name(updated_leak_coverage(UpdateProbe(former, moved, about(OLD), about(OLD[REMOVED:]), limit=24)))
     assert found["updated_leak_coverage"].value < 0.2
     longer = [replace(document, text=f"{document.text} More follows.") for document in OLD[:REMOVED]]
     added_to = updated(former, [*longer, *OLD[REMOVED:]])
-    assert updated_leak_coverage(former, added_to, about(OLD), about(OLD), limit=24) == []
+    assert updated_leak_coverage(UpdateProbe(former, added_to, about(OLD), about(OLD), limit=24)) == []
 
 
 def test_a_leak_is_found_with_a_few_questions_too(former, now, monkeypatch):
     """One answer of three is a leak: what so few questions cannot tell is no excuse."""
     few = [q for q in about(OLD[:REMOVED]) if q.question_type == "single" and q.document_ids == (OLD[0].id,)][:3]
-    sound = by_name(updated_leak_coverage(former, now, few, about(NEW), limit=24))
+    sound = by_name(updated_leak_coverage(UpdateProbe(former, now, few, about(NEW), limit=24)))
     assert sound["updated_leak_coverage"].value == 0
     assert sound["updated_leak_coverage"].passed
-    original = update_checks.Probe.free_texts
+    original = Probe.free_texts
     answer = next(iter(few[0].golden_answers))
 
     def leaking(probe, pairs):
@@ -197,8 +202,8 @@ def test_a_leak_is_found_with_a_few_questions_too(former, now, monkeypatch):
         place = next(place for place, (number, _) in enumerate(pairs) if probe.asked[number].question.id == few[0].id)
         return [*told[:place], answer, *told[place + 1 :]]
 
-    monkeypatch.setattr(update_checks.Probe, "free_texts", leaking)
-    found = by_name(updated_leak_coverage(former, now, few, about(NEW), limit=24))
+    monkeypatch.setattr(Probe, "free_texts", leaking)
+    found = by_name(updated_leak_coverage(UpdateProbe(former, now, few, about(NEW), limit=24)))
     leak, floor = found["updated_leak_coverage"], found["updated_floor_coverage"]
     assert leak.value == pytest.approx(1 / 3)
     assert leak.threshold == floor.value + 0.02
@@ -208,12 +213,12 @@ def test_a_leak_is_found_with_a_few_questions_too(former, now, monkeypatch):
 def test_texts_in_the_folder_are_counted(former, now, tmp_path):
     after = replace(now, folder=tmp_path)
     (tmp_path / "documents.jsonl").write_text(NEW[0].text)
-    assert deleted_text_absent(former, after)[0].passed
+    assert deleted_text_absent(UpdateProbe(former, after, (), ()))[0].passed
     (tmp_path / "documents.jsonl").write_text(OLD[0].text)
-    (check,) = deleted_text_absent(former, after)
+    (check,) = deleted_text_absent(UpdateProbe(former, after, (), ()))
     assert check.passed is False
     assert check.value >= 2
-    assert deleted_text_absent(former, replace(former, folder=tmp_path)) == []
+    assert deleted_text_absent(UpdateProbe(former, replace(former, folder=tmp_path), (), ())) == []
 
 
 def test_new_documents_that_were_written_badly_fail(former, now, monkeypatch):
@@ -222,19 +227,19 @@ def test_new_documents_that_were_written_badly_fail(former, now, monkeypatch):
         for q in about(NEW)
     ]
     monkeypatch.setattr(update_checks, "_LEAST_QUESTIONS", 8)
-    sound = by_name(new_documents_coverage(former, now, questions, limit=30))
+    sound = by_name(new_documents_coverage(UpdateProbe(former, now, (), questions, limit=30)))
     assert sound["new_documents_coverage"].passed
     for suffix in ("", "_constrained"):
         kept = sound[f"kept_documents_coverage{suffix}"].value
         assert sound[f"new_documents_coverage{suffix}"].threshold == kept - 0.03
     damaged = edited(now, ADDED_IDS, lambda z: z.flip(1) * 0.5)
-    found = by_name(new_documents_coverage(former, damaged, questions, limit=30))
+    found = by_name(new_documents_coverage(UpdateProbe(former, damaged, (), questions, limit=30)))
     assert found["new_documents_coverage"].passed is False
     assert found["kept_documents_coverage"].value == sound["kept_documents_coverage"].value
     monkeypatch.setattr(update_checks, "_LEAST_QUESTIONS", 1000)
-    few = by_name(new_documents_coverage(former, now, questions, limit=10))
+    few = by_name(new_documents_coverage(UpdateProbe(former, now, (), questions, limit=10)))
     assert few["new_documents_coverage"].threshold is None
-    assert new_documents_coverage(former, former, about(OLD)) == []
+    assert new_documents_coverage(UpdateProbe(former, former, (), about(OLD))) == []
 
 
 @pytest.mark.parametrize(("covered", "passed"), [(90, True), (89, False)])
@@ -251,19 +256,22 @@ def test_new_documents_may_be_three_points_behind_and_no_more(former, now, monke
     monkeypatch.setattr(update_checks, "Probe", lambda *_, **__: None)
     monkeypatch.setattr(update_checks, "_free", lambda probe, numbers: found)
     monkeypatch.setattr(update_checks, "_constrained", lambda checkpoint, questions: found)
-    judged = by_name(new_documents_coverage(former, now, asked, limit=100))
-    assert judged["kept_documents_coverage"].value == 0.93
-    assert judged["new_documents_coverage"].passed is passed
-    assert judged["new_documents_coverage_constrained"].passed is passed
-    assert by_name(new_documents_coverage(former, now, asked, limit=30))["new_documents_coverage"].passed is not None
-    assert by_name(new_documents_coverage(former, now, asked, limit=29))["new_documents_coverage"].passed is None
+
+    def judged(limit):
+        return by_name(new_documents_coverage(UpdateProbe(former, now, (), asked, limit=limit)))
+
+    assert judged(100)["kept_documents_coverage"].value == 0.93
+    assert judged(100)["new_documents_coverage"].passed is passed
+    assert judged(100)["new_documents_coverage_constrained"].passed is passed
+    assert judged(30)["new_documents_coverage"].passed is not None
+    assert judged(29)["new_documents_coverage"].passed is None
 
 
 def test_drift_is_of_the_corpus_of_today(former):
-    found = by_name(drift_figures(former, about(OLD), limit=10))
+    found = by_name(drift_figures(Probe(former, about(OLD), limit=10)))
     assert found["routing_margin"].value > 0
     assert found["probe_coverage"].value > 0.6
-    probe = update_checks.Probe(former, about(OLD), limit=10)
+    probe = Probe(former, about(OLD), limit=10)
     margins = []
     for scores in probe.scores(range(10)):
         ranked = scores.log_softmax(0).sort(descending=True).values
@@ -271,5 +279,6 @@ def test_drift_is_of_the_corpus_of_today(former):
     assert found["routing_margin"].value == pytest.approx(sum(margins) / 10, abs=1e-4)
     # The same without most slots' content: routing knows less.
     blurred = edited(former, [document.id for document in OLD], lambda z: torch.zeros_like(z))
-    assert by_name(drift_figures(blurred, about(OLD), limit=10))["routing_margin"].value < found["routing_margin"].value
-    assert drift_figures(former, []) == []
+    dull = by_name(drift_figures(Probe(blurred, about(OLD), limit=10)))
+    assert dull["routing_margin"].value < found["routing_margin"].value
+    assert drift_figures(Probe(former, [])) == []

@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
-from zrag_core.model.checks.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS, judged_figures
 from zrag_pipeline.definitions import defs
 
 ASSETS = {
@@ -27,8 +27,8 @@ WARNING = {
     "answer_runs: no_errors",
     "answer_runs: no_judge_errors",
     "champion: promoted",
-    *(f"memory_report: {name}" for name in THRESHOLDS),
-    *(f"update_report: {name}" for name in UPDATE_THRESHOLDS),
+    *(f"memory_report: {name}" for name in judged_figures(MEMORY_CHECKS)),
+    *(f"update_report: {name}" for name in judged_figures(UPDATE_CHECKS)),
 }
 CORPUS = {"preflight", "documents", "questions"}
 TRAINED = CORPUS | ASSETS["evidence"] | ASSETS["model"]

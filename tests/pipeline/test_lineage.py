@@ -1,7 +1,6 @@
 """The whole lineage on a small corpus: what it leaves in DuckDB, MLflow and Dagster, and how parts go on from it."""
 
 import json
-import typing
 import urllib.parse
 import uuid
 from pathlib import Path
@@ -15,21 +14,18 @@ from pipeline_runs import SETTINGS, config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError
-from zrag_core.model.checks.thresholds import THRESHOLDS, UPDATE_THRESHOLDS
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS, judged_figures
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint
-from zrag_core.settings import EvaluationSettings, System
+from zrag_core.settings import EvaluationSettings
+from zrag_core.systems import SYSTEMS as REGISTERED
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
-SYSTEMS = set(typing.get_args(System))
+SYSTEMS = set(REGISTERED)
 RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence", "zrag_full_prefix"}
 OWN_WORDS = {"zrag_free", "zrag_joint_free", "zrag_full_prefix", "closed_book"}
-_MEMORY = SETTINGS["memory"]
-SHAPES = {
-    "separated": (_MEMORY["slots"], _MEMORY["width"]),
-    "joint": (_MEMORY["joint_slots"], _MEMORY["joint_width"]),
-}
+SHAPES = {policy: (SETTINGS[policy]["slots"], SETTINGS[policy]["width"]) for policy in ("separated", "joint")}
 BUDGETS = EvaluationSettings().budgets
 ANSWERED = 256
 ANSWER_BUDGETS = (256, 64)
@@ -421,7 +417,11 @@ def test_the_stand_in_reader_is_warned_about_and_does_not_block(lineage):
     assert not stand_in.passed
     assert stand_in.severity == dg.AssetCheckSeverity.WARN
     assert "OPENAI_API_KEY" in stand_in.description
-    for name in ("memory_routes_like_bm25", "promoted", *THRESHOLDS):  # a few steps of training promise nothing
+    for name in (
+        "memory_routes_like_bm25",
+        "promoted",
+        *judged_figures(MEMORY_CHECKS),
+    ):  # a few steps of training promise nothing
         assert checks.pop(name).severity == dg.AssetCheckSeverity.WARN
     assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(
         (
@@ -432,7 +432,7 @@ def test_the_stand_in_reader_is_warned_about_and_does_not_block(lineage):
             "complete",
             "no_errors",
             "no_judge_errors",
-            *UPDATE_THRESHOLDS,  # nothing was updated
+            *judged_figures(UPDATE_CHECKS),  # nothing was updated
         ),
         True,
     )
@@ -456,7 +456,7 @@ def test_the_memory_report_checks_both_checkpoints(warehouse, lineage, materiali
     ids = [materialisations[name].metadata["checkpoint_id"].value for name in ("memory", "joint_memory")]
     assert list(dict.fromkeys(rows["checkpoint_id"])) == ids
     for _, own in rows.groupby("checkpoint_id"):
-        assert set(own["check_name"]) >= set(THRESHOLDS)
+        assert set(own["check_name"]) >= set(judged_figures(MEMORY_CHECKS))
 
 
 def test_the_memory_holds_the_theta_of_the_skill(lineage, materialisations):

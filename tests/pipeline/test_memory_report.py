@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -13,7 +12,7 @@ from pipeline_runs import SETTINGS
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.checks.thresholds import THRESHOLDS
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
 from zrag_core.model.store.checkpoint import save_checkpoint
 from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
@@ -25,14 +24,14 @@ from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
-NAMES = list(THRESHOLDS)
+NAMES = list(judged_figures(MEMORY_CHECKS))
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A data folder with a corpus in the warehouse and an untrained joint checkpoint."""
     data = tmp_path_factory.mktemp("data") / "자료 1"
-    raw = {**SETTINGS, "memory": {**SETTINGS["memory"], "policy": "joint"}}
+    raw = {**SETTINGS, "memory": {"policy": "joint"}}
     settings = load_settings(raw)
     corpus = generate_almanac(n_documents=12, language="en", seed=0)
     version = corpus_version(corpus.documents)
@@ -40,7 +39,7 @@ def place(tmp_path_factory):
     data.mkdir()
     warehouse.save_corpus(version, corpus)
     backbone = create_backbone(settings.backbone, [document.contents for document in corpus.documents], seed=0)
-    model = initialise(backbone, settings.memory, corpus.documents, seed=0).eval()
+    model = initialise(backbone, settings.joint, corpus.documents, seed=0).eval()
     folder = data / "checkpoints" / "joint-1"
     folder.parent.mkdir()
     save_checkpoint(folder, model, corpus.documents, settings, checkpoint_id="joint-1", metrics={})
@@ -58,11 +57,11 @@ def absent(handle):
 
 def report_on(place, separated, joint, **options):
     @dg.asset
-    def memory() -> dict[str, Any]:
+    def memory() -> MemoryHandle:
         return separated
 
     @dg.asset
-    def joint_memory() -> dict[str, Any]:
+    def joint_memory() -> MemoryHandle:
         return joint
 
     return dg.materialize(
@@ -152,11 +151,7 @@ def test_dagster_shows_the_table_and_the_plots(place, result):
     for name in ("confusion (joint)", "slots_read (joint)", "alpha_sweep (joint)"):
         assert made.metadata[name].value.startswith("![")
     latest = json.loads((place.data / "handles" / "memory_report" / "latest.json").read_text("utf-8"))
-    assert latest == {
-        "corpus_version": place.version,
-        "memory_checks_run_id": result.run_id,
-        "checkpoint_ids": ["joint-1"],
-    }
+    assert latest == {"run_id": result.run_id, "checkpoint_ids": ["joint-1"]}
 
 
 def test_every_check_is_a_line_of_progress(place):
@@ -204,7 +199,7 @@ def test_questions_that_may_have_been_trained_on_are_refused(place):
 def checked(policy, values, extra=0.05):
     rows = []
     for name, value in values.items():
-        threshold = THRESHOLDS[name]
+        threshold = threshold_of(name)
         limit = threshold.value + (extra if name == "deleted_leak_coverage" else 0)
         passed = value >= limit if threshold.at_least else value <= limit
         rows.append((name, None, value, limit, passed))
@@ -225,12 +220,12 @@ GOOD = {
 @pytest.mark.parametrize(("name", "bad"), list({**dict.fromkeys(GOOD, 0.5), "document_top1": 0.98}.items()))
 def test_each_check_judges_the_separated_memory_and_shows_the_joint_one(name, bad):
     joint = checked("joint", {**GOOD, "z_shuffle_coverage": 0.65})
-    passing = {check.check_name: check for check in check_results([checked("separated", GOOD), joint], NAMES)}
+    passing = {check.check_name: check for check in check_results([checked("separated", GOOD), joint])}
     assert all(check.passed for check in passing.values())
     assert passing["z_shuffle_coverage"].metadata["joint"].value == 0.65
-    failing = check_results([checked("separated", {**GOOD, name: bad}), joint], NAMES)
+    failing = check_results([checked("separated", {**GOOD, name: bad}), joint])
     assert [check.check_name for check in failing if not check.passed] == [name]
-    alone = {check.check_name: check.passed for check in check_results([joint], NAMES)}
+    alone = {check.check_name: check.passed for check in check_results([joint])}
     assert alone == {other: other != "z_shuffle_coverage" for other in NAMES}
 
 
@@ -244,5 +239,5 @@ def test_the_table_sets_checkpoints_side_by_side():
 
 
 def test_the_asset_declares_every_threshold():
-    assert sorted(spec.name for spec in memory_report.check_specs) == sorted(THRESHOLDS)
+    assert sorted(spec.name for spec in memory_report.check_specs) == sorted(judged_figures(MEMORY_CHECKS))
     assert not any(spec.blocking for spec in memory_report.check_specs)

@@ -104,7 +104,7 @@ def _kv_memory(inputs: SystemInputs) -> ClueMemory:
     settings, documents = inputs.settings, inputs.corpus.documents
     own = settings.memorag
     assert own.kv_model is not None, "the settings demand it"
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     folder = inputs.folder / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
     return KvMemory.build(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import typing
 
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.commands.arguments import Commands, add_command
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_text
-    from zrag_core.settings import System
+    from zrag_core.systems import SYSTEMS
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise WarehouseError(
             f"corpus version '{corpus_version}' has not been evaluated", remedy=f"known: {', '.join(known) or 'none'}"
         )
-    order = typing.get_args(System)
+    order = list(SYSTEMS)
     compared = newest_comparisons(warehouse, corpus_version)
     if arguments.markdown:
         print(leaderboard_markdown(frame, systems=order))

@@ -30,7 +30,8 @@ def run(_arguments: argparse.Namespace) -> int:
     print(f"checkpoints:  {paths.checkpoints_dir()}")
     print(f"DAGSTER_HOME: {home}")
     print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
-    print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
+    ui = "make ui" if paths.CHECKOUT else "zrag ui"
+    print(f"look:         {ui}   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
     store = shlex.quote(f"sqlite:///{paths.data_dir() / 'mlflow.db'}")
     print(f"serve:        MLFLOW_TRACKING_URI={store} \\")
     print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")

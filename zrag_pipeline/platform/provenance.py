@@ -18,7 +18,7 @@ def git_sha() -> str | None:
 
     None where the code does not run from a git checkout of its own (an installed copy).
     """
-    if not (CHECKOUT / ".git").exists():
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():
         return None
     command = ["git", "--no-optional-locks", "-C", str(CHECKOUT), *_DESCRIBE]
     try:

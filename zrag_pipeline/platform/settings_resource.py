@@ -8,7 +8,6 @@ values of any kind, unknown fields included, pass through to `SettingsHandle.loa
 import copy
 import itertools
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,48 +43,41 @@ class SettingsHandle:
         Rules between sections are not applied. For a run, use `load`.
         """
         values = _without_empty_sections(self.raw, Settings)
-        sections: dict[str, Any] = {
-            name: _sound_section(section, values.get(name, {}))
+        sections = {
+            name: _sound_section(field.annotation, values.get(name, {}))
             for name, field in Settings.model_fields.items()
-            if (section := _section(field)) is not None
         }
-        return Settings.model_construct(None, **sections)
+        return Settings.model_construct(**sections)
 
 
 def _schema(model: type[BaseModel]) -> dg.Noneable:
     """Return a shape that describes `model` and lets everything through."""
-    fields = {}
+    fields, properties = {}, model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        section = _section(field)
+        section = field.annotation if _is_section(field.annotation) else None
         kind = dg.Any if section is None else _schema(section)
-        fields[name] = dg.Field(kind, is_required=False, description=_describe(field))
+        text = _describe(field, properties[name]) if section is None else section.__doc__
+        fields[name] = dg.Field(kind, is_required=False, description=text)
     return dg.Noneable(dg.Permissive(fields, description=model.__doc__))
 
 
-def _describe(field: FieldInfo) -> str | None:
-    if (section := _section(field)) is not None:
-        return section.__doc__
+def _describe(field: FieldInfo, schema: Mapping[str, Any]) -> str:
     facts = []
-    registered = field.json_schema_extra.get("enum") if isinstance(field.json_schema_extra, dict) else None
-    choices = registered or _choices(field.annotation)
+    choices = _choices(schema)
     if choices:
         facts.append(f"one of {', '.join(map(str, choices))}")
     facts.append(f"default: {json.dumps(field.default, ensure_ascii=False)}")
     return f"{field.description or ''} ({'; '.join(facts)})".strip()
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    """Return what a `Literal` (or a tuple of them) allows."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple:
-        return _choices(typing.get_args(annotation)[0])
-    return ()
+def _choices(schema: Mapping[str, Any]) -> list[Any]:
+    """Return what a field (or each item of it) may be, where these are a few names or numbers."""
+    inner = [schema, schema.get("items", {}), *schema.get("anyOf", [])]
+    return [choice for part in inner for choice in part.get("enum", [])]
 
 
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -93,11 +85,11 @@ def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -
     kept = {}
     for name, value in values.items():
         field = model.model_fields.get(name)
-        section = None if field is None else _section(field)
-        if section is not None and value is None:
-            continue
-        if section is not None and isinstance(value, Mapping):
-            value = _without_empty_sections(value, section)
+        if field is not None and _is_section(field.annotation):
+            if value is None:
+                continue
+            if isinstance(value, Mapping):
+                value = _without_empty_sections(value, field.annotation)
         kept[name] = value
     return kept
 
@@ -114,7 +106,7 @@ def _sound_section(section: type[BaseModel], given: Any) -> BaseModel:
             return section()
 
 
-def _removed(values: dict[Any, Any], path: tuple[int | str, ...]) -> bool:
+def _removed(values: dict[str, Any], path: tuple[str, ...]) -> bool:
     """Remove a field; False for what is not there to be removed (a rule of the whole section is broken)."""
     for name in path[:-1]:
         values = values[name]

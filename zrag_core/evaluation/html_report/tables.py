@@ -13,8 +13,7 @@ from zrag_core.evaluation.comparison_report import comparison_sections, is_shown
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.leaderboard_report import COVERAGE, MISSING, LeaderboardSection, reader_label
 from zrag_core.evaluation.metrics import METRICS, Metric
-
-REFERENCES = frozenset({"closed_book", "gold_evidence"})
+from zrag_core.systems import in_family
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +174,10 @@ def _answers(section: LeaderboardSection) -> Table:
 
 
 def _with_best(rows: Sequence[Sequence[Cell]], columns: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
-    """Mark the highest value of each of these columns among the systems that are not references."""
+    """Mark the highest value of each of these columns among the systems, floor and ceiling left out."""
     marked = [list(row) for row in rows]
     for column in columns:
-        rivals = [row for row in marked if row[0].value not in REFERENCES and row[column].value is not None]
+        rivals = [row for row in marked if not in_family(row[0].text, "bound") and row[column].value is not None]
         highest = max((row[column].value for row in rivals), default=None)
         for row in rivals:
             row[column] = replace(row[column], best=row[column].value == highest)

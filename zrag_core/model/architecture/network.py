@@ -18,7 +18,8 @@ from zrag_core.model.architecture.lexical_keys import document_frequency, lexica
 from zrag_core.model.architecture.padding import pad
 from zrag_core.model.architecture.sentence_features import CONFIDENCE_FEATURES, plain_weights
 from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
-from zrag_core.settings import MemorySettings
+from zrag_core.settings import JointSettings, SeparatedSettings
+from zrag_core.systems import Policy
 
 WRITE, ROUTE, EVIDENCE = 0, 1, 2
 """Learned marker vectors; every backbone gets them without a change of its tokenizer."""
@@ -41,11 +42,11 @@ class MemoryModel(nn.Module):
 
     Args:
         backbone: the LLM.
-        settings: policy, slots m, width d and the widths of the keys.
+        settings: slots m, width d and, of a separated memory, the widths of its keys.
         n_documents: rows N of Z.
     """
 
-    def __init__(self, backbone: Backbone, settings: MemorySettings, n_documents: int):
+    def __init__(self, backbone: Backbone, settings: SeparatedSettings | JointSettings, n_documents: int):
         super().__init__()
         self.backbone = backbone
         self.lm = backbone.lm  # registered, so that .train(), .to() and parameters() reach it
@@ -61,12 +62,12 @@ class MemoryModel(nn.Module):
         # A slot starts out as long as a token embedding, so that the LLM can attend to it.
         nn.init.normal_(self.projection.weight, std=scale / d**0.5)
         nn.init.zeros_(self.projection.bias)
-        self.distance = 1 if settings.policy == "joint" else settings.stride
+        self.distance = settings.stride if isinstance(settings, SeparatedSettings) else 1
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
         self.router: Router | SlotRouter
         self.encoder: Encoder | None = None
-        if settings.policy == "joint":
+        if isinstance(settings, JointSettings):
             self.router = Router(hidden, m * d).to(device)
         else:
             self.encoder = Encoder(hidden, m, d, settings.stride, settings.window, scale).to(device)
@@ -75,13 +76,18 @@ class MemoryModel(nn.Module):
                 self.projection.weight.copy_(scale * self.encoder.down.weight.T)
             keys = (settings.key_width, settings.title_width, settings.text_width)
             self.router = SlotRouter(hidden, d, *keys).to(device)
-        width = settings.title_width + settings.text_width if settings.policy == "separated" else 0
+        width = settings.title_width + settings.text_width if isinstance(settings, SeparatedSettings) else 0
         self.register_buffer("lexical", torch.zeros(n_documents, width, device=device))
         self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
-        if settings.policy == "separated":
+        if isinstance(settings, SeparatedSettings):
             self.register_buffer("ranking", plain_weights(1.0).to(device))
             self.register_buffer("confidence", torch.zeros(len(CONFIDENCE_FEATURES) + 1, device=device))
         self.alpha = 1.0
+
+    @property
+    def policy(self) -> Policy:
+        """Name of the policy, as settings and checkpoints give it."""
+        return "separated" if isinstance(self.settings, SeparatedSettings) else "joint"
 
     @property
     def device(self) -> torch.device:

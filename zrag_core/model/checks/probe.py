@@ -1,4 +1,4 @@
-"""Held-out questions put to a memory, with a free hand over which document is read: what memory checks are made of.
+"""A memory with its held-out questions, and a free hand over which document is read: what memory checks ask.
 
 Evidence is decoded freely and never empty: the end-of-text token is forbidden as the first one, so that a model that
 refuses whenever something is odd cannot pass a check by refusing.
@@ -10,24 +10,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import question_coverage
-from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
 from zrag_core.model.architecture.lexical_keys import document_frequency
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.checks.document_likelihood import document_nll, opening
 from zrag_core.model.inference.decoder import find, generate
 from zrag_core.model.store.checkpoint import Checkpoint
 
-_TOKENS = 8192  # in one forward pass of `document_nll`
+_SAMPLED_DOCUMENTS = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProbeQuestion:
     """A question with its token ids and the rows of its gold documents (one or more)."""
 
     question: Question
@@ -57,14 +58,15 @@ class Probe:
         batch_size: int = 32,
         as_given: bool = False,
     ):
+        self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.documents = checkpoint.documents
         self.batch_size = batch_size
         self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
         rows = {document.id: row for row, document in enumerate(self.documents)}
-        encode, longest = self.model.backbone.encode, checkpoint.settings.training.query_tokens
+        encode, longest = self.model.backbone.encode, checkpoint.settings.joint.query_tokens
         asked = [
-            Asked(
+            ProbeQuestion(
                 question,
                 encode(question.question, longest),
                 tuple(rows[identifier] for identifier in question.document_ids if identifier in rows),
@@ -78,6 +80,22 @@ class Probe:
         """All rows in a random order that depends on the documents' ids and on `purpose` alone."""
         rows = {document.id: row for row, document in enumerate(self.documents)}
         return [rows[identifier] for identifier in hash_order(rows, 0, purpose)]
+
+    @property
+    def sample(self) -> list[int]:
+        """A fixed sample of rows."""
+        return self.rows_in_hash_order("confusion")[:_SAMPLED_DOCUMENTS]
+
+    def confusion(self) -> np.ndarray:
+        """NLL [n, n], nats per token, of each sampled document i written from each z_j of the sample."""
+        rows = self.sample
+        documents = [opening(self.model, self.documents[row].text) for row in rows]
+        return document_nll(self.model, self.model.z[rows], self.model.spans[rows], documents).numpy()
+
+    @cached_property
+    def nll(self) -> np.ndarray:
+        """`confusion` of the model as it was when this was first asked for."""
+        return self.confusion()
 
     @cached_property
     def routed(self) -> list[int]:
@@ -132,9 +150,17 @@ class Probe:
         """Share of the questions whose answer stands in the text beside it."""
         return sum(map(self.covered, numbers, texts)) / len(numbers)
 
+    def free_coverage(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """Coverage of the free evidence of (question number, row read) pairs."""
+        return self.coverage([number for number, _ in pairs], self.free_texts(pairs))
+
     def states_answer(self, number: int, row: int) -> bool:
         """Whether a document is one of the question's gold ones, or says the answer in its own text."""
         return row in self.asked[number].gold or self.covered(number, self.documents[row].contents)
+
+    def first_silent(self, number: int, ranked: Iterable[int]) -> int | None:
+        """The first of some ranked rows whose document does not state the question's answer; None where all do."""
+        return next((row for row in ranked if not self.states_answer(number, row)), None)
 
     def _idf(self, kept: Sequence[int]) -> torch.Tensor | None:
         """Word weights of the smaller memory; None where routing has none of its own (policy `joint`)."""
@@ -175,31 +201,3 @@ def never_empty_evidence(
     """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
     best = find(model, queries, z, spans).log_p.argmax(1)
     return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)
-
-
-@torch.no_grad()
-def document_nll(
-    model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, documents: Sequence[Sentences]
-) -> torch.Tensor:
-    """Mean NLL per token, [I, J] nats, of documents given as sentences, each written from each of z [J, m, d].
-
-    A document's spans are written from those of the same number; what goes beyond the last one, from the last.
-    """
-    counts = (spans.max(1).values.long() + 1).clamp(min=1)
-    m = 1 if model.encoder is None else z.shape[1]
-    result = torch.zeros(len(documents), len(z))
-    for i, document in enumerate(documents):
-        run = sentences_per_span(len(document), m)
-        parts = [[t for ids in document[at : at + run] for t in ids] for at in range(0, len(document), run)]
-        total = torch.zeros(len(z))
-        for number, part in enumerate(parts):
-            step = max(1, _TOKENS // (len(part) + 1 + z.shape[1]))
-            for start in range(0, len(z), step):
-                rows = slice(start, start + step)
-                wanted = counts[rows].sub(1).clamp(max=number)
-                prefix = span_slots(z[rows], spans[rows], wanted)
-                targets = [part] * len(wanted)
-                nll, owner = model.write_nll(*prefix, targets, targets)
-                total[rows] += torch.zeros(len(wanted), device=nll.device).index_add(0, owner, nll).cpu()
-        result[i] = total / max(1, sum(map(len, parts)))
-    return result

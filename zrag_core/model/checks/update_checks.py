@@ -1,23 +1,22 @@
-"""Memory checks of an update: old documents are read as before, removed ones are gone, new ones are read as well.
+"""Checks of an update: old documents are read as before, removed ones are gone, new ones are read as well.
 
-All of them hold a checkpoint against the one it was updated from. What a plain memory check tells of a single
-checkpoint stands in `checks`.
+All of them hold a checkpoint against the one that it was updated from.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
-from zrag_core.model.checks.deletion_check import Told, guessing_floor
-from zrag_core.model.checks.leftovers import find_leftovers, traces_of_removed
+from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures
+from zrag_core.model.checks.catalog import judged
+from zrag_core.model.checks.check_spec import MemoryCheck
+from zrag_core.model.checks.deletion import guessing_floor, withheld_coverage, withheld_evidence
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
-from zrag_core.model.checks.thresholds import UPDATE_THRESHOLDS, MemoryCheck
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
@@ -27,51 +26,32 @@ BUDGET = 64
 
 _LEAK_QUESTIONS = 300
 _LEAST_QUESTIONS = 30  # of old and new documents, below which their coverage is not judged
-_ROUNDING = 1e-9  # 0.93 - 0.03 is above 0.9
 
 
-def run_update_checks(
-    former: Checkpoint,
-    checkpoint: Checkpoint,
-    former_questions: Sequence[Question],
-    questions: Sequence[Question],
-    *,
-    limit: int = 100,
-    batch_size: int = 32,
-    on_check: Callable[[str], None] | None = None,
-) -> tuple[MemoryCheck, ...]:
-    """Every check that these two checkpoints and their questions allow.
+@dataclass(frozen=True)
+class UpdateProbe:
+    """A checkpoint, the one that it was updated from, and questions to both.
 
-    Args:
-        former: what was updated.
-        checkpoint: what it was updated to; its folder is searched for what was removed.
+    Attributes:
+        checkpoint: its folder is searched for what was removed.
         former_questions, questions: of their corpora, with their splits.
         limit: most questions of old and of new documents that are asked (fixed samples).
         batch_size: questions routed and read at once.
-        on_check: called with one line when a check is done.
     """
-    size = {"limit": limit, "batch_size": batch_size}
-    todo: dict[str, Callable[[], list[MemoryCheck]]] = {
-        "old_documents_delta": lambda: old_documents_delta(former, checkpoint, questions, **size),
-        "updated_leak_coverage": lambda: updated_leak_coverage(former, checkpoint, former_questions, questions, **size),
-        "deleted_text_absent": lambda: deleted_text_absent(former, checkpoint),
-        "new_documents_coverage": lambda: new_documents_coverage(former, checkpoint, questions, **size),
-        "drift": lambda: drift_figures(checkpoint, questions, **size),
-    }
-    done: list[MemoryCheck] = []
-    for number, (name, check) in enumerate(todo.items(), start=1):
-        began = time.perf_counter()
-        found = check()
-        done += found
-        if on_check:
-            figures = "  ".join(f"{item.check_name} {item.value:.3f}" for item in found) or "nothing to measure it on"
-            on_check(f"{number} of {len(todo)}  {name}: {figures}  {time.perf_counter() - began:.1f} s")
-    return tuple(done)
+
+    former: Checkpoint
+    checkpoint: Checkpoint
+    former_questions: Sequence[Question]
+    questions: Sequence[Question]
+    limit: int = 100
+    batch_size: int = 32
+
+    def asking(self, questions: Sequence[Question], checkpoint: Checkpoint | None = None) -> Probe:
+        """The new memory, or another one, asked just these questions."""
+        return Probe(checkpoint or self.checkpoint, questions, batch_size=self.batch_size, as_given=True)
 
 
-def old_documents_delta(
-    former: Checkpoint, checkpoint: Checkpoint, questions: Sequence[Question], *, limit: int = 100, batch_size: int = 32
-) -> list[MemoryCheck]:
+def old_documents_delta(update: UpdateProbe) -> list[MemoryCheck]:
     """Change of coverage on held-out questions whose gold documents are the same in both memories.
 
     Free (`old_documents_delta`): of the questions that are routed to the same, untouched document. Evidence is
@@ -85,12 +65,13 @@ def old_documents_delta(
     memories as they are (`old_documents_delta_competing`, free, and `..._constrained`), with the share of the
     questions that are routed to another document, or to one that was written anew (`rerouted_share`).
     """
+    former, checkpoint = update.former, update.checkpoint
     untouched = _untouched(former, checkpoint)
     ids = {former.documents[row].id for row in untouched}
-    asked = [q for q in held_out(questions) if q.document_ids and ids.issuperset(q.document_ids)][:limit]
+    asked = [q for q in held_out(update.questions) if q.document_ids and ids.issuperset(q.document_ids)][: update.limit]
     if not asked:
         return []
-    memories = [Probe(item, asked, batch_size=batch_size, as_given=True) for item in (former, checkpoint)]
+    memories = [update.asking(asked, item) for item in (former, checkpoint)]
     everything = range(len(asked))
     steady = [
         number for number in everything if untouched.get(memories[0].routed[number]) == memories[1].routed[number]
@@ -108,15 +89,7 @@ def old_documents_delta(
     return [_delta("old_documents_delta", free[0], free[1], steady, judged=True), *found] if steady else found
 
 
-def updated_leak_coverage(
-    former: Checkpoint,
-    checkpoint: Checkpoint,
-    former_questions: Sequence[Question],
-    questions: Sequence[Question],
-    *,
-    limit: int = 100,
-    batch_size: int = 32,
-) -> list[MemoryCheck]:
+def updated_leak_coverage(update: UpdateProbe) -> list[MemoryCheck]:
     """Free coverage of what removed documents were asked, in the new memory, beside the guessing floor.
 
     Asked is every single question that a removed document answered, or a changed one that no longer does; those that
@@ -129,90 +102,85 @@ def updated_leak_coverage(
     However few questions there are, the leak may lie above the floor by the threshold and no more: a sound update
     tells nothing of them at all, so a false alarm is rare, and it costs only that the former champion stays.
     """
-    here = {document.id: document for document in checkpoint.documents}
-    kept = {document.content_hash for document in checkpoint.documents}
-    gone = {document.id: document for document in former.documents if document.content_hash not in kept}
+    here = {document.id: document for document in update.checkpoint.documents}
+    kept = {document.content_hash for document in update.checkpoint.documents}
+    gone = {document.id: document for document in update.former.documents if document.content_hash not in kept}
     own = fixed_order(
         question
-        for question in former_questions
+        for question in update.former_questions
         if question.question_type == "single" and question.document_ids and has_answer(question)
         if gone.keys() >= set(question.document_ids)
         if not any(_says(question, here[key].contents) for key in question.document_ids if key in here)
     )[:_LEAK_QUESTIONS]
-    others = [q for q in held_out(questions) if q.document_ids and here.keys() >= set(q.document_ids)][:limit]
-    # The new text of a changed document is no gold one of its former questions: it may be read.
-    asked = [*(replace(question, document_ids=()) for question in own), *others]
-    gold = [[gone[key] for key in q.document_ids] for q in own] + [
-        [here[key] for key in q.document_ids] for q in others
-    ]
-    probe = Probe(checkpoint, asked, batch_size=batch_size, as_given=True)
-    pairs = _best_silent(probe) if own else []
-    told = [
-        Told.of(number, row, text, asked[number], gold[number])
-        for (number, row), text in zip(pairs, probe.free_texts(pairs), strict=True)
-    ]
-    mine = [item for item in told if item.number < len(own)]
-    if not mine:
+    if not own:
         return []
-    value = probe.coverage([item.number for item in mine], [item.text for item in mine])
-    floor = guessing_floor(probe, mine, told)
-    threshold = floor + UPDATE_THRESHOLDS["updated_leak_coverage"].value
+    others = [q for q in held_out(update.questions) if q.document_ids and here.keys() >= set(q.document_ids)]
+    others = others[: update.limit]
+    gold = [[gone[key] for key in q.document_ids] for q in own]
+    gold += [[here[key] for key in q.document_ids] for q in others]
+    # The new text of a changed document is no gold one of its former questions: it may be read.
+    probe = update.asking([*(replace(question, document_ids=()) for question in own), *others])
+    ranked = probe.scores(range(len(probe.asked))).argsort(dim=1, descending=True).tolist()
+    best = {number: probe.first_silent(number, rows) for number, rows in enumerate(ranked)}
+    pairs = [(number, row) for number, row in best.items() if row is not None]
+    evidence = withheld_evidence(probe, pairs, gold)
+    leaks = [item for item in evidence if item.number < len(own)]
+    if not leaks:
+        return []
+    floor = guessing_floor(probe, leaks, evidence)
     return [
-        MemoryCheck("updated_leak_coverage", None, value, threshold, value <= threshold),
+        judged("updated_leak_coverage", withheld_coverage(probe, leaks), floor),
         MemoryCheck("updated_floor_coverage", None, floor),
     ]
 
 
-def deleted_text_absent(former: Checkpoint, checkpoint: Checkpoint) -> list[MemoryCheck]:
+def deleted_text_absent(update: UpdateProbe) -> list[MemoryCheck]:
     """How many sentences, titles, slots, keys and hashes of removed documents stand in the new checkpoint's files."""
-    traces = traces_of_removed(former, checkpoint.documents)
-    finds = len(find_leftovers(traces, checkpoint.folder))
-    return [MemoryCheck("deleted_text_absent", None, float(finds), 0.0, finds == 0)] if traces else []
+    signatures = removed_signatures(update.former, update.checkpoint.documents)
+    finds = find_signatures(signatures, update.checkpoint.folder)
+    return [judged("deleted_text_absent", float(len(finds)))] if signatures else []
 
 
-def new_documents_coverage(
-    former: Checkpoint, checkpoint: Checkpoint, questions: Sequence[Question], *, limit: int = 100, batch_size: int = 32
-) -> list[MemoryCheck]:
+def new_documents_coverage(update: UpdateProbe) -> list[MemoryCheck]:
     """Coverage of held-out questions about added documents, beside that of untouched ones (`kept_documents_coverage`).
 
     Both free and constrained (`..._constrained`). Judged where there are enough questions of both, without room for
     what so many questions cannot tell: with few of them a sound memory may fail by chance.
     """
-    change = compare_documents(former.documents, checkpoint.documents)
-    usable = held_out([replace(q, split="test") if q.split == "new_documents" else q for q in questions])
-    groups = [
-        [q for q in usable if q.document_ids and set(ids).issuperset(q.document_ids)][:limit]
+    change = compare_documents(update.former.documents, update.checkpoint.documents)
+    usable = held_out([replace(q, split="test") if q.split == "new_documents" else q for q in update.questions])
+    new, old = (
+        [q for q in usable if q.document_ids and set(ids).issuperset(q.document_ids)][: update.limit]
         for ids in (change.added, change.unchanged)
-    ]
-    if not all(groups):
+    )
+    if not new or not old:
         return []
-    asked = [*groups[0], *groups[1]]
-    probe = Probe(checkpoint, asked, batch_size=batch_size, as_given=True)
-    results = {"": _free(probe, range(len(asked))), "_constrained": _constrained(checkpoint, asked)}
+    asked = [*new, *old]
+    free = _free(update.asking(asked), range(len(asked)))
     found = []
-    for suffix, covered in results.items():
-        new, old = (
-            [covered[number] for number in rows] for rows in (range(len(groups[0])), range(len(groups[0]), len(asked)))
-        )
-        value, kept = sum(new) / len(new), sum(old) / len(old)
+    for suffix, covered in (("", free), ("_constrained", _constrained(update.checkpoint, asked))):
+        value = sum(covered[number] for number in range(len(new))) / len(new)
+        kept = sum(covered[number] for number in range(len(new), len(asked))) / len(old)
         name = f"new_documents_coverage{suffix}"
-        least = kept + UPDATE_THRESHOLDS[name].value
-        judged = min(len(new), len(old)) >= _LEAST_QUESTIONS
-        verdict = (least, value >= least - _ROUNDING) if judged else (None, None)
-        found += [MemoryCheck(name, None, value, *verdict), MemoryCheck(f"kept_documents_coverage{suffix}", None, kept)]
+        enough = min(len(new), len(old)) >= _LEAST_QUESTIONS
+        found.append(judged(name, value, kept) if enough else MemoryCheck(name, None, value))
+        found.append(MemoryCheck(f"kept_documents_coverage{suffix}", None, kept))
     return found
 
 
-def drift_figures(
-    checkpoint: Checkpoint, questions: Sequence[Question], *, limit: int = 100, batch_size: int = 32
-) -> list[MemoryCheck]:
+def drift(update: UpdateProbe) -> list[MemoryCheck]:
+    """`drift_figures` of the new memory."""
+    probe = Probe(update.checkpoint, update.questions, limit=update.limit, batch_size=update.batch_size)
+    return drift_figures(probe)
+
+
+def drift_figures(probe: Probe) -> list[MemoryCheck]:
     """How sure routing is (`routing_margin`: mean difference of log P of the best and the second document) and
-    constrained coverage (`probe_coverage`) on the fixed sample of the corpus' held-out questions."""
-    probe = Probe(checkpoint, questions, limit=limit, batch_size=batch_size)
-    if not probe.asked or len(checkpoint.documents) < 2:
+    constrained coverage (`probe_coverage`) on the probe's questions."""
+    if not probe.asked or len(probe.documents) < 2:
         return []
     best = probe.scores(range(len(probe.asked))).topk(2, dim=1).values
-    covered = _constrained(checkpoint, [asked.question for asked in probe.asked])
+    covered = _constrained(probe.checkpoint, [asked.question for asked in probe.asked])
     return [
         MemoryCheck("routing_margin", None, float((best[:, 0] - best[:, 1]).mean())),
         MemoryCheck("probe_coverage", None, sum(covered.values()) / len(covered)),
@@ -248,12 +216,13 @@ def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
     """The former memory, with the new one's theta and its untouched rows."""
     model = checkpoint.model.with_same_theta()
-    tensors = []
-    for name in ("z", "spans", "lexical"):
-        tensor = getattr(former.model, name).detach().clone()
+
+    def pinned(name: str) -> torch.Tensor:
+        tensor: torch.Tensor = getattr(former.model, name).detach().clone()
         tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
-        tensors.append(tensor)
-    model.hold(*tensors, former.model.frequency)
+        return tensor
+
+    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.model.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 
@@ -264,17 +233,6 @@ def _delta(
     value = sum(after[number] - before[number] for number in numbers) / len(numbers)
     same = all(after[number] == before[number] for number in numbers)
     return MemoryCheck(name, None, value, 0.0 if judged else None, same if judged else None)
-
-
-def _best_silent(probe: Probe) -> list[tuple[int, int]]:
-    """(question, row) pairs: the best document that does not say the answer, gold ones included."""
-    ranked = probe.scores(range(len(probe.asked))).argsort(dim=1, descending=True).tolist()
-    pairs = []
-    for number, rows in enumerate(ranked):
-        row = next((row for row in rows if not probe.states_answer(number, row)), None)
-        if row is not None:
-            pairs.append((number, row))
-    return pairs
 
 
 def _says(question: Question, text: str) -> bool:

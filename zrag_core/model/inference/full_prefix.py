@@ -142,7 +142,7 @@ class FullPrefixSystem:
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """One `Retrieved` with free text per question."""
         torch.set_num_threads(self._threads)
-        model, limit = self._checkpoint.model, self._checkpoint.settings.training.query_tokens
+        model, limit = self._checkpoint.model, self._checkpoint.settings.joint.query_tokens
         size = max(1, min(self._settings.batch_size, _BATCH_BYTES // max(1, self._prefix.size)))
         results: list[Retrieved] = []
         for start in range(0, len(questions), size):
@@ -175,4 +175,4 @@ def make_full_prefix(spec: SystemSpec, inputs: SystemInputs) -> FullPrefixSystem
     """All of the memory as one prefix."""
     settings = inputs.settings
     checkpoint = load_checkpoint(inputs.checkpoints[str(spec.policy)], device=settings.backbone.device)
-    return FullPrefixSystem(spec.name, checkpoint, settings.decoding, threads=settings.training.threads)
+    return FullPrefixSystem(spec.name, checkpoint, settings.decoding, threads=settings.backbone.threads)

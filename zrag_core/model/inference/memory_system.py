@@ -160,7 +160,7 @@ class MemorySystem:
             read documents was asked: the question, or with the first evidence behind it.
         """
         model, k = self.checkpoint.model, self.settings.routed_documents
-        limit = self.checkpoint.settings.training.query_tokens
+        limit = self.checkpoint.settings.joint.query_tokens
         queries = [model.backbone.encode(text, limit) for text in texts]
         width = max(_RANKED, k)
         first, null_p = route_all(model, texts, queries)
@@ -293,5 +293,5 @@ def make_memory_system(spec: SystemSpec, inputs: SystemInputs) -> MemorySystem:
     fusion = None
     if "bm25" in spec.indexes:
         fusion = RankFusion(inputs.make("bm25"), checkpoint.documents, rrf_k=settings.baselines.rrf_k)
-    free, threads = spec.evidence == OWN_WORDS, settings.training.threads
+    free, threads = spec.evidence == OWN_WORDS, settings.backbone.threads
     return MemorySystem(spec.name, checkpoint, settings.decoding, free=free, threads=threads, fusion=fusion)

@@ -18,7 +18,8 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes, row_settings
+from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes
+from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.write import Written, plan_studies, write_documents
 from zrag_core.settings import WritingSettings
 
@@ -93,7 +94,7 @@ def update_memory(
         checkpoint: of the policy `separated`.
         documents: the new corpus, whole.
         targets: its evidence targets; see `write_documents`.
-        writing: the settings that the checkpoint was written with (batch size and threads may differ).
+        writing: the settings that the checkpoint was written with (the batch size may differ).
         on_progress: see `write_documents`; only what is written is counted.
 
     Raises:
@@ -101,7 +102,7 @@ def update_memory(
     """
     started = time.perf_counter()
     origin = _updatable(checkpoint, writing)
-    old, settings = checkpoint.model, checkpoint.settings.memory
+    old, settings = checkpoint.model, checkpoint.settings.separated
     change = compare_documents(checkpoint.documents, documents)
     unchanged = set(change.unchanged)
     studied = _studied(documents, targets, settings.slots, writing)
@@ -147,7 +148,7 @@ def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> Origin:
             where=str(checkpoint.folder),
             remedy="write the whole corpus again (job `train`)",
         )
-    before, now = row_settings(checkpoint.origin.writing), row_settings(writing)
+    before, now = writing_values(checkpoint.origin.writing), writing_values(writing)
     different = sorted(name for name in now if now[name] != before[name])
     if different:
         raise CheckpointError(

@@ -27,6 +27,7 @@ from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
 _PADDING = 1.15  # the longest document of a batch may be so many times as long as the shortest
+_QUERY_TOKENS, _EVIDENCE_TOKENS = 64, 96  # as long as in skill training; what is longer is cut
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
 
 
@@ -93,7 +94,6 @@ def write_documents(
         settings: batch size, steps, rates and the stopping rule.
         on_progress: called with the phase, documents done and their number.
     """
-    torch.set_num_threads(settings.threads)
     model.eval()
     sentences = [sentence_ids(model.backbone, document.text) for document in documents]
     z, spans, encode_seconds = encode_documents(model, sentences, settings, on_progress=on_progress)
@@ -253,8 +253,8 @@ def _study_losses(
                 query = self_study_query(study.document, evidence, rng)
             rows.append(row)
             wanted.append(span)
-            queries.append(backbone.encode(query, settings.query_tokens))
-            targets.append([*backbone.encode(evidence, settings.evidence_tokens), backbone.eos_id])
+            queries.append(backbone.encode(query, _QUERY_TOKENS))
+            targets.append([*backbone.encode(evidence, _EVIDENCE_TOKENS), backbone.eos_id])
     owner = torch.tensor(rows, device=z.device)
     nll, number = model.read_nll(*span_slots(z[owner], spans[owner], wanted), queries, targets)
     owner = owner[number]

@@ -28,6 +28,7 @@ from zrag_core.model.architecture.lexical_keys import document_frequency, lexica
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.slot_router import inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.store.stored_settings import skill_folder_values
 from zrag_core.model.training.progress import Progress
 from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
 from zrag_core.model.training.skill_data import SkillSource
@@ -84,7 +85,6 @@ def train_skill(
         on_resume: called with the step that training goes on from, where it does not start afresh.
         on_progress: called about `progress_times` times, at even steps, and at the end.
     """
-    torch.set_num_threads(settings.threads)
     parameters, optimizers = _optimizers(model, settings)
     before = SavedProgress(0, {}, 0.0)
     if state_folder is not None:
@@ -182,10 +182,7 @@ def skill_fingerprint(settings: Settings, source_name: str) -> str:
     payload = {
         "version": SKILL_VERSION,
         "source": source_name,
-        "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
-        "memory": settings.memory.model_dump(mode="json"),
-        # How often the state is saved and on how many threads it runs do not make it another training.
-        "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
+        **skill_folder_values(settings),
     }
     text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
@@ -205,7 +202,7 @@ def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
             texts += [item.document.text, *(question for question, _ in item.asked)]
     backbone = create_backbone(settings.backbone, texts, seed=seed)
     torch.manual_seed(seed)
-    return MemoryModel(backbone, settings.memory, 0)
+    return MemoryModel(backbone, settings.separated, 0)
 
 
 def _optimizers(

@@ -36,9 +36,7 @@ def routing_benchmark(
 
     loaded = settings.load()
     version, run_id = evidence_targets.corpus_version, context.run.run_id
-    with tracked(
-        context, tracking, loaded, sections=["corpus", "memory", "training", "evaluation"], corpus_version=version
-    ) as run:
+    with tracked(context, tracking, loaded, sections=["corpus", "joint", "evaluation"], corpus_version=version) as run:
         frame = measure_routing(loaded, warehouse, version, context.log.info)
         for row in frame.to_dict("records"):
             run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
@@ -68,7 +66,7 @@ def memory_benchmark(
     from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
 
     loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
         made = skill.required()
         frame = measure_memory(loaded, made.folder, context.log.info)
         short = summary(frame)
@@ -103,7 +101,7 @@ def update_benchmark(
     from zrag_pipeline.defs.benchmarks.update_cost import measure_updates
 
     loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["memory", "writing", "decoding", "benchmark"]) as run:
+    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
         made = skill.required()
         frame = measure_updates(loaded, made, context.log.info)
         short = summary(frame)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
 from zrag_core.corpus.almanac import generate_almanac
@@ -18,8 +19,9 @@ from zrag_core.corpus.types import Corpus, Question
 from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.evaluation.metrics.retrieval import recall_all_at, recall_at
 from zrag_core.evidence import EvidenceSystem, Retrieved
-from zrag_core.model.checks.memory_checks import confusion, document_top1, z_shuffle_coverage
+from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.reconstruction import document_top1
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
@@ -72,18 +74,19 @@ def _unit(metric: str) -> str:
 
 
 def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tuple[str, str, float]]:
-    model, _ = load_skill(skill, 0, keys=settings.memory, device=settings.backbone.device)
+    torch.set_num_threads(settings.backbone.threads)
+    model = load_skill(skill, keys=settings.separated, device=settings.backbone.device).model
     targets = build_targets(corpus, settings.targets, 0)
     written = write_documents(model, corpus.documents, targets, settings.writing)
     model.remember(corpus.documents, written.z, written.spans)
     yield from _writing(corpus, written)
     checkpoint = Checkpoint("", Path(), model, corpus.documents, settings, {})
     probe = Probe(checkpoint, corpus.questions)
-    for check in (*document_top1(confusion(probe)), *z_shuffle_coverage(probe)):
+    for check in (*document_top1(probe), *z_shuffle_coverage(probe)):
         yield "memory", check.check_name, check.value
     asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
     unanswerable = _sample(settings, corpus, None)
-    threads = settings.writing.threads
+    threads = settings.backbone.threads
     systems: list[EvidenceSystem] = [
         MemorySystem("zrag", checkpoint, settings.decoding, threads=threads),
         MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),

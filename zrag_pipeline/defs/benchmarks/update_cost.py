@@ -18,7 +18,12 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.model.checks.probe import held_out
-from zrag_core.model.checks.update_checks import deleted_text_absent, old_documents_delta, updated_leak_coverage
+from zrag_core.model.checks.update_checks import (
+    UpdateProbe,
+    deleted_text_absent,
+    old_documents_delta,
+    updated_leak_coverage,
+)
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
@@ -64,8 +69,8 @@ class _Almanac:
 
     def figures(self) -> Iterator[tuple[str, str, float]]:
         """(system, metric, value) of everything that is measured."""
-        torch.set_num_threads(self.settings.writing.threads)
-        load_skill(self.skill.folder, 0, device="cpu")  # what is imported on the way is no part of it
+        torch.set_num_threads(self.settings.backbone.threads)
+        load_skill(self.skill.folder, device="cpu")  # what is imported on the way is no part of it
         times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
         for name in times[0]:
             yield "memory", name, statistics.median(time[name] for time in times)
@@ -78,25 +83,21 @@ class _Almanac:
         self._update("grown", "shrunk", without=gone)
         shrunk = load_checkpoint(self.folder / "shrunk", device=self.settings.backbone.device)
         before, after = (self._questions(checkpoint.documents) for checkpoint in (grown, shrunk))
-        limit = self.settings.benchmark.questions
-        for checks in (
-            old_documents_delta(grown, shrunk, after, limit=limit),
-            updated_leak_coverage(grown, shrunk, before, after, limit=limit),
-            deleted_text_absent(grown, shrunk),
-        ):
-            for check in checks:
+        update = UpdateProbe(grown, shrunk, before, after, limit=self.settings.benchmark.questions)
+        for function in (old_documents_delta, updated_leak_coverage, deleted_text_absent):
+            for check in function(update):
                 name = f"{check.check_name}_count" if check.check_name == "deleted_text_absent" else check.check_name
                 yield "memory", name, check.value
 
     def _write(self, documents: Sequence[Document]) -> dict[str, float]:
         began = time.perf_counter()
         device = self.settings.backbone.device
-        model, config = load_skill(self.skill.folder, 0, keys=self.settings.memory, device=device)
+        skill = load_skill(self.skill.folder, keys=self.settings.separated, device=device)
+        model = skill.model
         written = write_documents(model, documents, self.targets, self.settings.writing)
         model.remember(documents, written.z, written.spans)
-        origin = Origin(config["skill_id"], self.skill.digest, self.settings.writing, hash_rows(written.studied))
-        stored = self.settings.model_copy(update={"memory": model.settings})
-        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), stored, {}, origin)
+        origin = Origin(skill.id, self.skill.digest, self.settings.writing, hash_rows(written.studied))
+        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), skill.settings, {}, origin)
         self._save(checkpoint, "written")
         return {"rewrite_seconds": time.perf_counter() - began}
 
@@ -138,7 +139,7 @@ class _Almanac:
                 grown,
                 self.settings.decoding,
                 free=system == "zrag_free",
-                threads=self.settings.writing.threads,
+                threads=self.settings.backbone.threads,
             )
             covered = {name: _covered(reader, questions) for name, questions in groups.items()}
             for name, value in covered.items():

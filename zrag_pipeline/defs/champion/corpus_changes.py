@@ -107,6 +107,8 @@ def change_corpus(
         CheckpointError: the memory cannot be updated (policy `joint`, or an older format); nothing is recorded then.
         CorpusError: nothing would be left in the corpus.
     """
+    import torch
+
     from zrag_core.model.store.checkpoint import load_checkpoint
     from zrag_core.model.store.update import update_memory
 
@@ -123,6 +125,7 @@ def change_corpus(
             remedy="change the corpus itself and run the job `full`",
         )
     save_overlay(folder, overlay)
+    torch.set_num_threads(checkpoint.settings.backbone.threads)
     updated = update_memory(checkpoint, after.documents, targets, checkpoint.origin.writing, on_progress=on_progress)
     made = checkpoint.id
     if not updated.change.empty:
@@ -149,7 +152,7 @@ def _save(checkpoint: Checkpoint, updated: UpdatedMemory, after: Corpus, targets
     from zrag_core.model.store.checkpoint import memory_id, save_checkpoint
 
     origin = updated.origin
-    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings.memory, origin.writing)
+    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings, origin.writing)
     metrics = {
         "documents": len(after.documents),
         "documents_written": len(updated.rewritten),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
+from zrag_core.model.checks.catalog import threshold_of
 from zrag_core.settings import Settings
 from zrag_pipeline.platform.champion_file import Champion, read_champion, rejected_checkpoints
 from zrag_pipeline.platform.handles import CheckpointReference
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from zrag_core.model.checks.challenge import NonInferiority
 
 NOTHING_COMPARED = "none"
-ONLY_WARN = ("new_documents_coverage", "new_documents_coverage_constrained")
-"""New documents that are read worse than the old ones harm nobody who asks; kept back, they are not read at all."""
 MAX_QUESTIONS = 200
 
 
@@ -113,13 +112,14 @@ def decide(
 
 
 def failed_checks(warehouse: Warehouse, run_ids: Sequence[str], checkpoint_id: str) -> list[str]:
-    """Names of the memory checks that a checkpoint fails in some runs, those left out that only warn."""
+    """Names of the memory checks that a checkpoint fails in some runs, without those that only warn."""
     frame = warehouse.query(
         "SELECT DISTINCT check_name FROM memory_checks WHERE list_contains(?, run_id) AND checkpoint_id = ? "
-        "AND NOT passed AND NOT list_contains(?, check_name) ORDER BY 1",
-        [list(run_ids), checkpoint_id, list(ONLY_WARN)],
+        "AND NOT passed ORDER BY 1",
+        [list(run_ids), checkpoint_id],
     )
-    return frame["check_name"].tolist()
+    names = frame["check_name"].tolist()
+    return [name for name in names if (threshold := threshold_of(name)) is None or threshold.gates]
 
 
 def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion | None:
@@ -151,5 +151,5 @@ def _challenge(
         budget=min(settings.evaluation.budgets),
         margin=100 * settings.updates.non_inferiority,
         confidence=settings.evaluation.confidence,
-        threads=settings.training.threads,
+        threads=settings.backbone.threads,
     )

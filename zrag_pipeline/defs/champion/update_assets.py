@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from zrag_core.model.checks.catalog import UPDATE_CHECKS, judged_figures
 from zrag_pipeline.platform.asset_helpers import (
     SettingsParam,
     TrackingParam,
@@ -14,16 +15,6 @@ from zrag_pipeline.platform.handles import MemoryHandle, UpdateReportHandle
 
 GROUP = "model"
 
-# The names of `zrag_core.model.checks.thresholds.UPDATE_THRESHOLDS`, which a test holds them against: that takes torch.
-_CHECKS = {
-    "old_documents_delta": "Untouched documents, routed to as before, are told as before, question by question.",
-    "old_documents_delta_constrained": "The same of the sentences that are chosen, where nothing competes.",
-    "updated_leak_coverage": "Removed documents' questions are answered no more often than guessing does.",
-    "deleted_text_absent": "No removed text, key, slot or hash stands in any file of the new checkpoint.",
-    "new_documents_coverage": "Added documents are told as well as the old ones.",
-    "new_documents_coverage_constrained": "The same of the sentences that are chosen.",
-}
-
 
 @lineage_asset(
     GROUP,
@@ -34,7 +25,8 @@ _CHECKS = {
     "last full run. Where the drift passes a threshold of `updates`, `corpus_sensor` starts a full run.",
     deps=["memory_report"],
     check_specs=[
-        dg.AssetCheckSpec(name, asset="update_report", description=description) for name, description in _CHECKS.items()
+        dg.AssetCheckSpec(name, asset="update_report", description=figure.description)
+        for name, figure in judged_figures(UPDATE_CHECKS).items()
     ],
 )
 def update_report(

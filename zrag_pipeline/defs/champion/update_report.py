@@ -9,12 +9,14 @@ import dagster as dg
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import WarehouseError
-from zrag_core.model.checks.thresholds import UPDATE_THRESHOLDS, MemoryCheck
-from zrag_core.model.checks.update_checks import drift_figures, run_update_checks
+from zrag_core.model.checks.catalog import UPDATE_CHECKS, judged_figures
+from zrag_core.model.checks.check_spec import MemoryCheck
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.runner import run_checks
+from zrag_core.model.checks.update_checks import UpdateProbe, drift_figures
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.model.store.update import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
-from zrag_pipeline.defs.champion.decision import ONLY_WARN
 from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle, MemoryState, UpdateReportHandle
@@ -66,7 +68,7 @@ def report_update(
     """
     import torch
 
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     assert handle.checkpoint is not None
     checkpoint = _load(handle.checkpoint, settings)
     corpus = warehouse.load_corpus(handle.corpus_version)
@@ -74,12 +76,12 @@ def report_update(
     size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
     if former is None:
-        checks = tuple(drift_figures(checkpoint, corpus.questions, **size))
+        checks = tuple(drift_figures(Probe(checkpoint, corpus.questions, **size)))
     else:
         before = _load(former, settings)
         change = compare_documents(before.documents, checkpoint.documents)
         asked = _questions(warehouse, former.corpus_version)
-        checks = run_update_checks(before, checkpoint, asked, corpus.questions, **size, on_check=log)
+        checks = run_checks(UPDATE_CHECKS, UpdateProbe(before, checkpoint, asked, corpus.questions, **size), log)
     figures = {check.check_name: check.value for check in checks}
     state = MemoryState(
         corpus.name, handle.corpus_version, figures.get("routing_margin"), figures.get("probe_coverage")
@@ -128,13 +130,14 @@ def checks_markdown(checks: Sequence[MemoryCheck]) -> str:
 def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
     """One result for each proof; what was not measured passes, and says so."""
     results = []
-    for name, threshold in UPDATE_THRESHOLDS.items():
+    for name, figure in judged_figures(UPDATE_CHECKS).items():
+        threshold = figure.threshold
         found = [check for check in checks if check.check_name == name and check.passed is not None]
         results.append(
             dg.AssetCheckResult(
                 check_name=name,
                 passed=all(check.passed for check in found),
-                severity=dg.AssetCheckSeverity.WARN if name in ONLY_WARN else dg.AssetCheckSeverity.ERROR,
+                severity=dg.AssetCheckSeverity.ERROR if threshold.gates else dg.AssetCheckSeverity.WARN,
                 metadata={
                     label: value
                     for check in found

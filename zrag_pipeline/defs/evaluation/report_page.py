@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
-from zrag_core.evaluation.memory_plots import memory_plots
 from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
+from zrag_core.model.checks.memory_plots import memory_plots
 from zrag_core.settings import Settings
+from zrag_core.systems import in_family
 from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
 from zrag_pipeline.defs.evaluation.comparisons import load_comparisons
 from zrag_pipeline.defs.evaluation.scores import NO_READER
@@ -67,7 +68,7 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
             "the answers come from the offline extractive reader, not from an LLM; EM and F1 rank the evidence and say "
             "nothing about ChatGPT"
         )
-    if settings.backbone.name == TINY and any(name.startswith("zrag") for name in systems):
+    if settings.backbone.name == TINY and any(in_family(name, "memory") for name in systems):
         lines.append("the memory's backbone is the embedded zrag-tiny, a model of about a million parameters")
     if settings.baselines.dense_encoder == "lsa" and {"dense", "hybrid"}.intersection(systems):
         lines.append("dense retrieval uses LSA vectors, not a neural encoder")
@@ -178,7 +179,7 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
 
 
 def _seeds(settings: Settings) -> str:
-    seeds = {"training": settings.training.seed, "evaluation": settings.evaluation.seed}
+    seeds = {"training": settings.joint.seed, "evaluation": settings.evaluation.seed}
     if settings.corpus.format == "almanac":
         seeds = {"almanac": settings.corpus.almanac.seed, **seeds}
     return ", ".join(f"{name} {seed}" for name, seed in seeds.items())

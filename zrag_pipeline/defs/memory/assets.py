@@ -76,7 +76,7 @@ def skill(
     if loaded.memory.policy == "joint":
         context.log.info(_NO_SKILL)
         return dg.MaterializeResult(value=SkillHandle(left_out=_NO_SKILL))
-    with tracked(context, tracking, loaded, sections=["backbone", "memory", "skill"]) as run:
+    with tracked(context, tracking, loaded, sections=["backbone", "separated", "skill"]) as run:
         made = provide_skill(loaded, run, context.log.info)
         run.log_metrics(made.metrics)
         if made.curves is not None:
@@ -171,7 +171,7 @@ def joint_memory(
         reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
         context.log.info(reason)
         return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=reason))
-    sections = ["corpus", "targets", "backbone", "memory", "training"]
+    sections = ["corpus", "targets", "backbone", "joint"]
     with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="training")
         made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)

@@ -73,7 +73,7 @@ def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: s
         return _describe_pretrained(settings)
     corpus = warehouse.load_corpus(corpus_version)
     texts = tokenizer_texts(corpus.documents, warehouse.load_targets(corpus_version))
-    backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
+    backbone = create_backbone(settings.backbone, texts, seed=settings.joint.seed)
     digest = backbone_digest(settings, texts)
     target = folder / f"{TINY}-{digest}"
     with atomic_folder(target) as temporary:
@@ -96,7 +96,11 @@ def tokenizer_texts(documents: Sequence[Document], targets: Sequence[EvidenceTar
 
 def backbone_digest(settings: Settings, texts: Sequence[str]) -> str:
     """Identifies initial weights by all that they depend on."""
-    payload = [settings.backbone.model_dump(mode="json", exclude={"device"}), settings.training.seed, list(texts)]
+    payload = [
+        settings.backbone.model_dump(mode="json", exclude={"device", "threads"}),
+        settings.joint.seed,
+        list(texts),
+    ]
     return hashlib.sha256(json.dumps(payload, ensure_ascii=False).encode("utf-8")).hexdigest()[:12]
 
 
@@ -115,7 +119,6 @@ def train_checkpoint(
     Raises:
         CheckpointError: the prepared backbone belongs to other settings or another corpus.
     """
-    settings = settings.model_copy(update={"memory": settings.memory.joint()})
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []
@@ -126,7 +129,7 @@ def train_checkpoint(
             remedy="materialise it again with the same configuration (job `train` does)",
         )
     if prepared.folder is None:
-        backbone = create_backbone(settings.backbone, (), seed=settings.training.seed)
+        backbone = create_backbone(settings.backbone, (), seed=settings.joint.seed)
     else:
         backbone = load_backbone(settings.backbone, prepared.folder)
     fingerprint = training_fingerprint(documents, targets, settings)
@@ -179,10 +182,10 @@ def train_checkpoint(
         metrics,
         curves,
         {
-            "policy": settings.memory.policy,
+            "policy": result.model.policy,
             "backbone": settings.backbone.name,
-            "m": settings.memory.slots,
-            "d": settings.memory.width,
+            "m": settings.joint.slots,
+            "d": settings.joint.width,
             "training_steps": result.steps,
         },
     )

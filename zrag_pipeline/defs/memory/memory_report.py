@@ -10,9 +10,11 @@ import dagster as dg
 import pandas as pd
 
 from zrag_core.corpus.types import Corpus
-from zrag_core.evaluation.memory_plots import memory_plots
-from zrag_core.model.checks.memory_checks import run_checks
-from zrag_core.model.checks.thresholds import THRESHOLDS, MemoryCheck
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
+from zrag_core.model.checks.check_spec import MemoryCheck
+from zrag_core.model.checks.memory_plots import memory_plots
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.runner import run_checks
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import Settings
 from zrag_pipeline.platform.asset_helpers import image
@@ -62,25 +64,18 @@ def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: 
     import torch
 
     refuse_other_questions(corpus, handle, "checkpoint")
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     assert handle.checkpoint is not None
     checkpoint = load_checkpoint(handle.checkpoint.folder, device=settings.backbone.device)
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
     checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
     policy = checkpoint.settings.memory.policy
-    report = run_checks(
-        checkpoint,
-        corpus.questions,
-        limit=min(QUESTIONS, settings.evaluation.limit_questions or QUESTIONS),
-        batch_size=settings.decoding.batch_size,
-        on_check=lambda line: log(f"{policy}: {line}"),
-    )
-    columns = list(MemoryCheck.__dataclass_fields__)
-    checks = pd.DataFrame([asdict(check) for check in report.checks], columns=columns)
-    plots = memory_plots(checks, report.nll, policy)
-    return CheckedMemory(
-        handle.checkpoint.checkpoint_id, policy, dict(handle.params), checks, plots, report.n_questions
-    )
+    limit = min(QUESTIONS, settings.evaluation.limit_questions or QUESTIONS)
+    probe = Probe(checkpoint, corpus.questions, limit=limit, batch_size=settings.decoding.batch_size)
+    found = run_checks(MEMORY_CHECKS, probe, lambda line: log(f"{policy}: {line}"))
+    checks = pd.DataFrame([asdict(check) for check in found], columns=list(MemoryCheck.__dataclass_fields__))
+    plots = memory_plots(checks, probe.nll, policy)
+    return CheckedMemory(handle.checkpoint.checkpoint_id, policy, dict(handle.params), checks, plots, len(probe.asked))
 
 
 def check_rows(memories: Sequence[CheckedMemory]) -> list[dict[str, Any]]:
@@ -117,8 +112,8 @@ def report_markdown(memories: Sequence[CheckedMemory]) -> str:
             label = _label(row.check_name, row.parameter, " ")
             verdict = "" if pd.isna(row.passed) else (" passed" if row.passed else " **failed**")
             cells.setdefault(label, {})[column] = f"{row.value:.3f}{verdict}"
-            if row.check_name in THRESHOLDS:
-                thresholds[label] = _threshold(row.check_name)
+            if threshold := threshold_of(row.check_name):
+                thresholds[label] = str(threshold)
     for label, values in cells.items():
         shown = [values.get(column, "") for column in range(len(memories))]
         lines.append(f"| {label} | " + " | ".join(shown) + f" | {thresholds.get(label, '')} |")
@@ -135,13 +130,13 @@ def report_metadata(memories: Sequence[CheckedMemory]) -> dict[str, Any]:
     return metadata
 
 
-def check_results(memories: Sequence[CheckedMemory], names: Sequence[str]) -> list[dg.AssetCheckResult]:
+def check_results(memories: Sequence[CheckedMemory]) -> list[dg.AssetCheckResult]:
     """Whether the first checkpoint passes, by check; the figures of all of them are metadata.
 
     What was not measured (no checkpoint, no held-out questions) passes, and says so.
     """
     results = []
-    for name in names:
+    for name, figure in judged_figures(MEMORY_CHECKS).items():
         figures: dict[str, Any] = {}
         passed = None
         for memory in memories:
@@ -151,7 +146,7 @@ def check_results(memories: Sequence[CheckedMemory], names: Sequence[str]) -> li
                 if memory is memories[0]:
                     passed = bool(row.passed)
         judged = f"policy `{memories[0].policy}`" if memories else ""
-        reason = f"{judged}: {_threshold(name)}; {THRESHOLDS[name].reason}"
+        reason = f"{judged}: {figure.threshold}; {figure.threshold and figure.threshold.reason}"
         results.append(
             dg.AssetCheckResult(
                 check_name=name,
@@ -162,12 +157,6 @@ def check_results(memories: Sequence[CheckedMemory], names: Sequence[str]) -> li
             )
         )
     return results
-
-
-def _threshold(name: str) -> str:
-    threshold = THRESHOLDS[name]
-    side = "at least" if threshold.at_least else "at most"
-    return f"{side} {threshold.value:g}" + (" above guessing" if name == "deleted_leak_coverage" else "")
 
 
 def _label(name: str, parameter: float | None, separator: str) -> str:

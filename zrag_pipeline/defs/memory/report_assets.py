@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures
 from zrag_pipeline.platform.asset_helpers import (
     SettingsParam,
     TrackingParam,
@@ -15,16 +16,6 @@ from zrag_pipeline.platform.handles import MemoryHandle, MemoryReportHandle
 
 GROUP = "model"
 
-# The names of `model.checks.thresholds.THRESHOLDS`, which a test holds them against: importing that takes torch.
-_CHECKS = {
-    "document_top1": "Documents are explained best by their own slots.",
-    "reconstruction_rouge_l": "Documents can be rebuilt from their slots alone.",
-    "projection_random_top1": "With random projection weights nothing is left of document_top1.",
-    "z_shuffle_coverage": "With another document's slots read, routing kept, answers are gone: the facts are in Z.",
-    "oracle_routing_coverage": "With the gold document routed, its slots give the answer.",
-    "deleted_leak_coverage": "Facts of deleted documents are told no more often than guessing does.",
-}
-
 
 @lineage_asset(
     GROUP,
@@ -34,8 +25,8 @@ _CHECKS = {
     description="Whether the corpus is in Z and not in theta: checks with held-out questions on every checkpoint, "
     "table `memory_checks`. The figures of policy `joint`, where it is trained, stand beside those of `separated`.",
     check_specs=[
-        dg.AssetCheckSpec(name, asset="memory_report", description=f"{description} A warning otherwise.")
-        for name, description in _CHECKS.items()
+        dg.AssetCheckSpec(name, asset="memory_report", description=f"{figure.description} A warning otherwise.")
+        for name, figure in judged_figures(MEMORY_CHECKS).items()
     ],
 )
 def memory_report(
@@ -74,7 +65,7 @@ def memory_report(
     return dg.MaterializeResult(
         value=MemoryReportHandle(run_id, tuple(item.checkpoint_id for item in checked)),
         metadata={**table_metadata(pd.DataFrame(rows)), **metadata, **link(run)},
-        check_results=check_results(checked, list(_CHECKS)),
+        check_results=check_results(checked),
     )
 
 

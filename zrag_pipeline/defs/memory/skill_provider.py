@@ -14,8 +14,9 @@ from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
+from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.model.training.progress import Progress
-from zrag_core.settings import BackboneSettings, Settings
+from zrag_core.settings import Settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import TrackedRun
@@ -45,7 +46,7 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         assert start is not None
         return _known(start, "shipped with the package")
     if start is not None:  # its architecture goes on, whatever the settings say
-        own = BackboneSettings.model_validate(read_skill_config(start)["settings"]["backbone"])
+        own = read_settings(read_skill_config(start)["settings"]).backbone
         backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
         settings = settings.model_copy(update={"backbone": backbone})
     from zrag_core.model.training.skill import skill_fingerprint
@@ -71,13 +72,16 @@ def _start(settings: Settings) -> Path | None:
         )
     if not shipped:
         return None
-    own = read_skill_config(shipped_skill())["settings"]["memory"]
-    wanted = {name: getattr(settings.memory, name) for name in ("slots", "width", "stride", "key_width")}
-    differing = [f"memory.{name} {own[name]} (given: {value})" for name, value in wanted.items() if own[name] != value]
+    own, given = read_settings(read_skill_config(shipped_skill())["settings"]).separated, settings.separated
+    differing = [
+        f"separated.{name} {getattr(own, name)} (given: {getattr(given, name)})"
+        for name in ("slots", "width", "stride", "key_width")
+        if getattr(own, name) != getattr(given, name)
+    ]
     if differing:
         raise SettingsError(
             f"the shipped skill of {TINY} has {', '.join(differing)}",
-            where="memory",
+            where="separated",
             remedy="use these values, or train another skill (skill.start scratch and skill.steps above 0)",
         )
     return shipped_skill()
@@ -111,9 +115,12 @@ def _make(
     run: TrackedRun,
     log: Callable[[str], None],
 ) -> MadeSkill:
+    import torch
+
     from zrag_core.model.training.calibration import calibrate
     from zrag_core.model.training.skill import new_model, train_skill
 
+    torch.set_num_threads(settings.backbone.threads)
     history: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
@@ -129,7 +136,9 @@ def _make(
     if start is None:
         model = new_model(settings, source)
     else:
-        model, _ = load_skill(start, 0, keys=settings.memory, device=settings.backbone.device)
+        loaded = load_skill(start, keys=settings.separated, device=settings.backbone.device)
+        model, own = loaded.model, loaded.settings
+        settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
     log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     state = paths.skills_dir() / ".training" / fingerprint
     result = train_skill(
@@ -143,7 +152,8 @@ def _make(
         progress_times=_POINTS,
     )
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
-    found = calibrate(model, source, Settings(backbone=settings.backbone, memory=settings.memory, skill=settings.skill))
+    alone = Settings(backbone=settings.backbone, separated=settings.separated, skill=settings.skill)
+    found = calibrate(model, source, alone)
     metrics = {
         "steps": result.steps,
         "resumed_from_step": result.resumed_from,
@@ -163,7 +173,7 @@ def _make(
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:
     """The skill's README: what it is, how it was made, how it did on documents that it had not seen."""
-    memory, tiny, skill = settings.memory, settings.backbone.tiny, settings.skill
+    memory, tiny, skill = settings.separated, settings.backbone.tiny, settings.skill
     size = (
         f"Qwen3 architecture, hidden size {tiny.hidden_size}, {tiny.layers} layers, {tiny.heads} heads, "
         f"{tiny.vocabulary:,} byte-level BPE tokens"

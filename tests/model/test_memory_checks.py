@@ -1,6 +1,7 @@
 """Memory checks: each can pass and can fail, and none leaves a mark on the model."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,10 +27,14 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.checks import memory_checks as checks
+from zrag_core.model.checks import document_likelihood, reconstruction, sweeps
 from zrag_core.model.checks import probe as probing
-from zrag_core.model.checks.memory_checks import run_checks
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS
+from zrag_core.model.checks.fixed_routing import oracle_routing_coverage, z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.reconstruction import document_top1, projection_random_top1, reconstruction_rouge_l
+from zrag_core.model.checks.runner import run_checks
+from zrag_core.model.checks.sweeps import alpha_sweep, coverage_by_documents, coverage_by_slots
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.joint import train_joint
 from zrag_core.settings import load_settings
@@ -51,8 +56,8 @@ def trained(tmp_path_factory, documents, targets):
     settings = load_settings(
         {
             "backbone": TINY,
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
-            "training": {"steps": 150, "batch_size": 8, "threads": 1, "lr_memory": 0.02, "lr_theta": 5e-3},
+            "memory": {"policy": "joint"},
+            "joint": {"slots": 2, "width": 64, "steps": 150, "batch_size": 8, "lr_memory": 0.02, "lr_theta": 5e-3},
         }
     )
     texts = [document.contents for document in documents] + [target.query for target in targets]
@@ -64,22 +69,25 @@ def trained(tmp_path_factory, documents, targets):
 
 
 def test_document_top1_counts_own_best_and_no_ties():
+    def top1(nll):
+        return document_top1(SimpleNamespace(nll=nll))
+
     own = np.ones((4, 4)) - np.eye(4)
-    (check,) = checks.document_top1(own)
+    (check,) = top1(own)
     assert (check.value, check.passed) == (1.0, True)
     own[0, 2] = own[0, 0]
-    (check,) = checks.document_top1(own)
+    (check,) = top1(own)
     assert (check.value, check.passed) == (0.75, False)
-    assert checks.document_top1(np.zeros((4, 4)))[0].value == 0.0, "slots that are not read explain nothing"
-    assert checks.document_top1(np.zeros((1, 1))) == []
+    assert top1(np.zeros((4, 4)))[0].value == 0.0, "slots that are not read explain nothing"
+    assert top1(np.zeros((1, 1))) == []
 
 
 def test_a_random_projection_takes_the_documents_away_and_is_undone(trained, monkeypatch):
     probe = Probe(trained, [])
     weight = trained.model.projection.weight
     before = weight.detach().clone()
-    assert checks.document_top1(checks.confusion(probe))[0].passed
-    (check,) = checks.projection_random_top1(probe)
+    assert document_top1(probe)[0].passed
+    (check,) = projection_random_top1(probe)
     assert check.value <= 0.6, "five documents: chance is 0.2"
     assert torch.equal(weight, before)
 
@@ -89,9 +97,9 @@ def test_a_random_projection_takes_the_documents_away_and_is_undone(trained, mon
         seen.append(weight.detach().clone())
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(checks, "confusion", fail)
+    monkeypatch.setattr(Probe, "confusion", fail)
     with pytest.raises(RuntimeError):
-        checks.projection_random_top1(probe)
+        projection_random_top1(probe)
     assert seen[0].std().item() == pytest.approx(before.std().item(), rel=0.1)
     assert not torch.equal(seen[0], before)
     assert torch.equal(weight, before)
@@ -104,11 +112,11 @@ def test_reconstruction_compares_each_document_with_what_its_own_slots_say(polic
     def rebuild(model, z, spans, max_new_tokens):
         return DOCUMENTS[int(torch.cdist(z.flatten()[None], model.z.flatten(1)).argmin())].text
 
-    monkeypatch.setattr(checks, "reconstruct", rebuild)
-    (check,) = checks.reconstruction_rouge_l(probe)
+    monkeypatch.setattr(reconstruction, "reconstruct", rebuild)
+    (check,) = reconstruction_rouge_l(probe)
     assert (check.value, check.passed) == (1.0, True)
-    monkeypatch.setattr(checks, "reconstruct", lambda *_: "nothing of it")
-    (check,) = checks.reconstruction_rouge_l(probe)
+    monkeypatch.setattr(reconstruction, "reconstruct", lambda *_: "nothing of it")
+    (check,) = reconstruction_rouge_l(probe)
     assert (check.value, check.passed) == (0.0, False)
 
 
@@ -116,8 +124,8 @@ def test_reconstruction_compares_each_document_with_what_its_own_slots_say(polic
 def test_there_is_room_to_rebuild_the_longest_span_and_its_end(policy, request, monkeypatch):
     probe = Probe(request.getfixturevalue(policy), [])
     encode, asked = probe.model.backbone.encode, []
-    monkeypatch.setattr(checks, "reconstruct", lambda model, z, spans, n: asked.append(n) or "x")
-    checks.reconstruction_rouge_l(probe)
+    monkeypatch.setattr(reconstruction, "reconstruct", lambda model, z, spans, n: asked.append(n) or "x")
+    reconstruction_rouge_l(probe)
     spans = [
         [document.text] if policy == "joint" else [part + "." for part in document.text.removesuffix(".").split(". ")]
         for document in probe.documents
@@ -130,7 +138,7 @@ def test_long_documents_are_judged_by_their_beginning(policy, request, monkeypat
     """A memory that holds every word of them is not judged worse for what comes after the beginning."""
     probe = Probe(request.getfixturevalue(policy), [])
     first = [probe.model.backbone.encode(f"{document.title} was born in") for document in DOCUMENTS]
-    monkeypatch.setattr(checks, "_DOCUMENT_TOKENS", max(map(len, first)))
+    monkeypatch.setattr(document_likelihood, "_OPENING_TOKENS", max(map(len, first)))
 
     def rebuild(model, z, spans, max_new_tokens):
         row = int(torch.cdist(z.flatten()[None], model.z.flatten(1)).argmin())
@@ -139,8 +147,8 @@ def test_long_documents_are_judged_by_their_beginning(policy, request, monkeypat
         sentences = sentence_ids(model.backbone, DOCUMENTS[row].text)
         return " ".join(model.backbone.decode(sentences[number]) for number in sorted(set(spans.tolist()) - {-1}))
 
-    monkeypatch.setattr(checks, "reconstruct", rebuild)
-    (check,) = checks.reconstruction_rouge_l(probe)
+    monkeypatch.setattr(reconstruction, "reconstruct", rebuild)
+    (check,) = reconstruction_rouge_l(probe)
     assert check.value > 0.9, "there may be a word more than was compared"
 
 
@@ -154,8 +162,8 @@ def test_the_beginning_of_a_document_is_explained_by_the_slots_that_keep_it(sepa
     z, spans = model.encode([ids])
     assert sorted(set(spans[0].tolist())) == [0, 1, 2, 3]
     model.remember([long], z, spans)
-    monkeypatch.setattr(checks, "_DOCUMENT_TOKENS", sum(map(len, ids[:6])))
-    found = checks.confusion(Probe(replace(separated, documents=(long,)), []))
+    monkeypatch.setattr(document_likelihood, "_OPENING_TOKENS", sum(map(len, ids[:6])))
+    found = Probe(replace(separated, documents=(long,)), []).confusion()
     total = sum(
         nll_token_by_token(model, model.write_prompt(*slots_of(z[0], spans[0], number)), joined(part))
         for number, part in ((0, ids[:3]), (1, ids[3:6]))
@@ -170,13 +178,13 @@ def test_shuffled_slots_tell_memory_from_theta(joint, monkeypatch):
     probe = Probe(joint, QUESTIONS)
     gold_routing(monkeypatch, probe)
     reader(monkeypatch, from_memory)
-    found = by_name(checks.z_shuffle_coverage(probe))
+    found = by_name(z_shuffle_coverage(probe))
     assert (found["z_shuffle_coverage"].value, found["z_shuffle_coverage"].passed) == (0.0, True)
     assert found["free_coverage"].value == 1.0
     probe = Probe(joint, QUESTIONS)
     gold_routing(monkeypatch, probe)
     reader(monkeypatch, from_theta)
-    found = by_name(checks.z_shuffle_coverage(probe))
+    found = by_name(z_shuffle_coverage(probe))
     assert (found["z_shuffle_coverage"].value, found["z_shuffle_coverage"].passed) == (1.0, False)
     assert found["free_coverage"].value == 1.0
 
@@ -195,7 +203,7 @@ def test_what_is_read_under_the_shuffle_are_slots_of_another_document(separated,
         return ["x"] * len(queries)
 
     monkeypatch.setattr(probing, "generate", record)
-    checks.z_shuffle_coverage(probe)
+    z_shuffle_coverage(probe)
     assert len(seen) == len(QUESTIONS)
     stand_ins = []
     for asked in probe.asked:
@@ -220,7 +228,7 @@ def shuffled_reads(probe, monkeypatch):
     """Row that the check lets each question read instead of its own."""
     reads = []
     monkeypatch.setattr(probe, "free_texts", lambda pairs: reads.append(pairs) or [""] * len(pairs))
-    checks.z_shuffle_coverage(probe)
+    z_shuffle_coverage(probe)
     return dict(reads[0]), dict(reads[1])
 
 
@@ -263,12 +271,20 @@ def test_nothing_that_could_hold_the_answer_stands_in(joint, monkeypatch):
 @pytest.mark.parametrize(("wrong_reads", "passes"), [(0.0, True), (0.7, False)])
 def test_joint_training_that_does_not_always_read_the_right_document_fails_the_shuffle(wrong_reads, passes, tmp_path):
     """No stand-ins: theta learned the answers under the questions, or under the slots."""
-    training = {"steps": 160, "batch_size": 16, "threads": 1, "lr_memory": 0.02, "lr_theta": 5e-3, "self_study": 0.2}
+    training = {
+        "slots": 2,
+        "width": 64,
+        "steps": 160,
+        "batch_size": 16,
+        "lr_memory": 0.02,
+        "lr_theta": 5e-3,
+        "self_study": 0.2,
+    }
     settings = load_settings(
         {
             "backbone": TINY,
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
-            "training": {**training, "reconstruction_weight": 0, "wrong_reads": wrong_reads},
+            "memory": {"policy": "joint"},
+            "joint": {**training, "reconstruction_weight": 0, "wrong_reads": wrong_reads},
             "decoding": {"max_new_tokens": 16},
         }
     )
@@ -280,7 +296,7 @@ def test_joint_training_that_does_not_always_read_the_right_document_fails_the_s
     texts = [document.contents for document in DOCUMENTS] + [question.question for question in asked]
     result = train_joint(DOCUMENTS, targets, create_backbone(settings.backbone, texts, seed=0), settings)
     probe = Probe(Checkpoint("c", tmp_path, result.model, DOCUMENTS, settings, {}), QUESTIONS)
-    found = by_name(checks.z_shuffle_coverage(probe))
+    found = by_name(z_shuffle_coverage(probe))
     assert found["free_coverage"].value >= 0.3
     assert found["z_shuffle_coverage"].passed is passes
 
@@ -289,11 +305,11 @@ def test_oracle_routing_reads_the_gold_document_whatever_routing_says(joint, mon
     probe = Probe(joint, QUESTIONS)
     route_to(monkeypatch, probe, [(asked.gold[0] + 1) % 10 for asked in probe.asked])
     reader(monkeypatch, from_memory)
-    (check,) = checks.oracle_routing_coverage(probe)
+    (check,) = oracle_routing_coverage(probe)
     assert (check.value, check.passed) == (1.0, True)
-    assert by_name(checks.z_shuffle_coverage(probe))["free_coverage"].value == 0.0
+    assert by_name(z_shuffle_coverage(probe))["free_coverage"].value == 0.0
     reader(monkeypatch, lambda row, question: "I do not know.")
-    (check,) = checks.oracle_routing_coverage(Probe(joint, QUESTIONS))
+    (check,) = oracle_routing_coverage(Probe(joint, QUESTIONS))
     assert (check.value, check.passed) == (0.0, False)
 
 
@@ -303,8 +319,8 @@ def test_the_alpha_sweep_reads_at_every_alpha_and_puts_it_back(joint, monkeypatc
     reader(monkeypatch, lambda row, question: DOCUMENTS[row].text if model.alpha >= 0.75 else "")
     probe = Probe(joint, QUESTIONS)
     gold_routing(monkeypatch, probe)
-    found = {check.parameter: check.value for check in checks.alpha_sweep(probe)}
-    assert found == {alpha: float(alpha >= 0.75) for alpha in checks.ALPHAS}
+    found = {check.parameter: check.value for check in alpha_sweep(probe)}
+    assert found == {alpha: float(alpha >= 0.75) for alpha in sweeps.ALPHAS}
     assert model.alpha == 0.9
 
     def fail(row, question):
@@ -312,7 +328,7 @@ def test_the_alpha_sweep_reads_at_every_alpha_and_puts_it_back(joint, monkeypatc
 
     reader(monkeypatch, fail)
     with pytest.raises(RuntimeError):
-        checks.alpha_sweep(Probe(joint, QUESTIONS))
+        alpha_sweep(Probe(joint, QUESTIONS))
     assert model.alpha == 0.9
 
 
@@ -329,7 +345,7 @@ def test_memories_by_size_are_nested_and_hold_what_is_asked(joint, monkeypatch):
 
     monkeypatch.setattr(probe, "scores", scores)
     reader(monkeypatch, from_memory)
-    found = checks.coverage_by_documents(probe)
+    found = coverage_by_documents(probe)
     assert [(check.parameter, check.value) for check in found] == [(2, 1.0), (5, 1.0), (10, 0.0)]
     assert [len(kept) for kept in kept_rows] == [2, 5, 10]
     assert kept_rows[0] < kept_rows[1] < kept_rows[2]
@@ -341,7 +357,7 @@ def test_the_smallest_memory_holds_what_is_asked_first(joint, monkeypatch):
     probe = Probe(joint, QUESTIONS[3:5])
     reader(monkeypatch, from_memory)
     gold_routing(monkeypatch, probe)
-    assert [(check.parameter, check.value) for check in checks.coverage_by_documents(probe)] == [
+    assert [(check.parameter, check.value) for check in coverage_by_documents(probe)] == [
         (2, 1.0),
         (5, 1.0),
         (10, 1.0),
@@ -369,12 +385,12 @@ def test_fewer_slots_are_encoded_anew_and_the_routed_documents_are_read(separate
         return [DOCUMENTS[row].text if z.shape[1] > 1 else "" for row in rows.tolist()]
 
     monkeypatch.setattr(probing, "never_empty_evidence", read)
-    found = [(check.parameter, check.value) for check in checks.coverage_by_slots(probe)]
+    found = [(check.parameter, check.value) for check in coverage_by_slots(probe)]
     assert found == [(1, 0.0), (2, 1.0), (4, 1.0)]
 
 
 def test_a_joint_memory_has_no_encoder_to_try_fewer_slots_with(joint):
-    assert checks.coverage_by_slots(Probe(joint, QUESTIONS)) == []
+    assert coverage_by_slots(Probe(joint, QUESTIONS)) == []
 
 
 # --- all together ---------------------------------------------------------------------------------
@@ -385,16 +401,17 @@ def test_an_untrained_memory_fails_where_it_has_to_and_is_left_as_it_was(policy,
     checkpoint = request.getfixturevalue(policy)
     before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
     lines = []
-    report = run_checks(checkpoint, QUESTIONS, batch_size=4, on_check=lines.append)
-    found = by_name(report.checks)
-    assert report.nll.shape == (10, 10)
-    assert report.n_questions == len(QUESTIONS)
+    probe = Probe(checkpoint, QUESTIONS, batch_size=4)
+    checks = run_checks(MEMORY_CHECKS, probe, lines.append)
+    found = by_name(checks)
+    assert probe.nll.shape == (10, 10)
+    assert len(probe.asked) == len(QUESTIONS)
     assert found["oracle_routing_coverage"].passed is False
     assert found["reconstruction_rouge_l"].passed is False
     assert found["document_top1"].passed is False
     assert found["projection_random_top1"].passed is not None
     assert ("coverage_by_slots" in found) == (policy == "separated")
-    assert all(0 <= check.value <= 1 for check in report.checks)
+    assert all(0 <= check.value <= 1 for check in checks)
     assert [line.split()[0] for line in lines] == [str(n + 1) for n in range(9)]
     after = checkpoint.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -402,6 +419,11 @@ def test_an_untrained_memory_fails_where_it_has_to_and_is_left_as_it_was(policy,
 
 
 def test_without_held_out_questions_the_slots_are_checked_alone(joint):
-    report = run_checks(joint, [])
-    assert set(by_name(report.checks)) == {"document_top1", "projection_random_top1", "reconstruction_rouge_l"}
-    assert report.n_questions == 0
+    found = run_checks(MEMORY_CHECKS, Probe(joint, []))
+    assert set(by_name(found)) == {"document_top1", "projection_random_top1", "reconstruction_rouge_l"}
+
+
+@pytest.mark.parametrize("check", [*MEMORY_CHECKS.values(), *UPDATE_CHECKS.values()], ids=lambda check: check.name)
+def test_every_registered_check_has_its_function(check):
+    assert check.function().__module__ == check.module
+    assert check.function().__name__ == check.name

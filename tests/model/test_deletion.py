@@ -17,7 +17,7 @@ from memory_fixtures import (
 )
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model.checks.deletion_check import deleted_leak_coverage
+from zrag_core.model.checks.deletion import deleted_leak_coverage
 from zrag_core.model.checks.probe import Probe
 
 
@@ -96,7 +96,7 @@ def test_the_guessing_floor_is_of_questions_alike(joint, monkeypatch):
         for n, person in enumerate(PEOPLE)
     ]
     reader(monkeypatch, lambda row, question: " ".join(TOWNS) if "born" in question else "none at all")
-    monkeypatch.setattr("zrag_core.model.checks.deletion_check._ALIKE", 4)
+    monkeypatch.setattr("zrag_core.model.checks.deletion._ALIKE", 4)
     found = by_name(deleted_leak_coverage(Probe(joint, [*QUESTIONS, *ages])))
     assert found["deleted_floor_coverage"].value == found["deleted_leak_coverage"].value == 0.5
 
@@ -116,6 +116,6 @@ def test_alike_questions_are_so_without_the_names(joint, monkeypatch):
         for n, document in enumerate(documents)
     ]
     reader(monkeypatch, lambda row, question: " ".join(TOWNS) if "town" in question else "unknown")
-    monkeypatch.setattr("zrag_core.model.checks.deletion_check._ALIKE", 3)
+    monkeypatch.setattr("zrag_core.model.checks.deletion._ALIKE", 3)
     found = by_name(deleted_leak_coverage(Probe(replace(joint, documents=documents), [*towns, *ages])))
     assert found["deleted_floor_coverage"].value == 0.5

@@ -9,22 +9,11 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from zrag_core.evaluation.canvas import INK, PALETTE, new_figure, percent_axis, png
+from zrag_core.model.checks.catalog import MEMORY_CHECKS
+from zrag_core.model.checks.check_spec import Sweep
 
 _COLOUR = PALETTE[1]
 _LIMIT = PALETTE[0]
-_READING = {
-    "oracle_routing_coverage": "gold document",
-    "free_coverage": "routed document",
-    "z_shuffle_coverage": "routed, but another\ndocument's slots read",
-    "deleted_leak_coverage": "best one left when the\ndocument is deleted",
-    "deleted_floor_coverage": "guessing floor\nof that",
-}
-_SWEEPS = {
-    # check name: (file, title, label of the axis, whether it is logarithmic)
-    "coverage_by_documents": ("coverage_by_documents.png", "Coverage by size of the memory", "documents", True),
-    "coverage_by_slots": ("coverage_by_slots.png", "Coverage by slots, encoder alone", "slots per document", True),
-    "alpha_sweep": ("alpha_sweep.png", "Coverage by the gate on the slots", "alpha (1: as trained)", False),
-}
 
 
 def memory_plots(checks: pd.DataFrame, nll: np.ndarray, title: str) -> dict[str, bytes]:
@@ -36,17 +25,16 @@ def memory_plots(checks: pd.DataFrame, nll: np.ndarray, title: str) -> dict[str,
         title: which checkpoint, in ASCII.
 
     Returns:
-        File name to PNG: `confusion.png`, `slots_read.png`, `coverage_by_documents.png`, `coverage_by_slots.png` and
-        `alpha_sweep.png`; what was not measured is left out.
+        File name to PNG: `confusion.png`, `slots_read.png` and one by the name of each sweep; what was not measured
+        is left out.
     """
     plots = {"confusion.png": confusion_matrix(nll, title)} if len(nll) > 1 else {}
-    if checks["check_name"].isin(_READING).any():
+    if checks["check_name"].isin(_bars()).any():
         plots["slots_read.png"] = slots_read(checks, title)
-    for name, (file, headline, label, logarithmic) in _SWEEPS.items():
-        rows = checks[checks["check_name"] == name].sort_values("parameter")
-        if len(rows):
-            points = rows["parameter"].tolist(), rows["value"].tolist()
-            plots[file] = sweep(*points, headline=f"{headline}  ({title})", label=label, logarithmic=logarithmic)
+    for check in MEMORY_CHECKS.values():
+        rows = checks[checks["check_name"] == check.name].sort_values("parameter")
+        if check.sweep and len(rows):
+            plots[f"{check.name}.png"] = sweep(check.sweep, rows["parameter"].tolist(), rows["value"].tolist(), title)
     return plots
 
 
@@ -68,11 +56,12 @@ def confusion_matrix(nll: np.ndarray, title: str) -> bytes:
 def slots_read(checks: pd.DataFrame, title: str) -> bytes:
     """Coverage by whose slots were read for a question, with thresholds as strokes."""
     rows = checks.drop_duplicates("check_name").set_index("check_name")
-    names = [name for name in _READING if name in rows.index]
+    bars = _bars()
+    names = [name for name in bars if name in rows.index]
     values = rows.loc[names, "value"].astype(float).tolist()
     limits = rows.loc[names, "threshold"].astype(float).tolist()
     figure, axes = new_figure(7.6, 1.4 + 0.62 * len(names))
-    places = np.arange(len(names))
+    places = range(len(names))
     axes.barh(places, values, height=0.62, color=_COLOUR)
     for place, value, limit in zip(places, values, limits, strict=True):
         text = f"{100 * value:.0f}%"
@@ -81,7 +70,7 @@ def slots_read(checks: pd.DataFrame, title: str) -> bytes:
             text += f"  (threshold {100 * limit:.0f}%)"
         # Figures stand to the right of the data, where no bar or stroke crosses them.
         axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center", color=INK)
-    axes.set_yticks(places, [_READING[name] for name in names])
+    axes.set_yticks(places, [bars[name] for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("answer stands in the free evidence")
     axes.set_title(f"Which slots are read  ({title})", loc="left")
@@ -90,23 +79,26 @@ def slots_read(checks: pd.DataFrame, title: str) -> bytes:
     return png(figure)
 
 
-def sweep(
-    parameters: Sequence[float], values: Sequence[float], *, headline: str, label: str, logarithmic: bool
-) -> bytes:
+def sweep(drawn: Sweep, parameters: Sequence[float], values: Sequence[float], title: str) -> bytes:
     """Coverage of free evidence against one parameter, ascending; every point carries its figure."""
     figure, axes = new_figure(6.6, 3.8)
     axes.plot(parameters, values, color=_COLOUR, marker="o", markersize=7, linewidth=2.2)
     for x, y in zip(parameters, values, strict=True):
         axes.annotate(f"{100 * y:.0f}%", xy=(x, y), xytext=(0, 9), textcoords="offset points", ha="center", color=INK)
-    if logarithmic:
+    if drawn.logarithmic:
         axes.set_xscale("log", base=2)
         axes.set_xlim(parameters[0] / 1.3, parameters[-1] * 1.3)
     axes.xaxis.set_major_locator(FixedLocator(parameters))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.set_xlabel(label)
+    axes.set_xlabel(drawn.axis)
     axes.set_ylabel("answer stands in the free evidence")
-    axes.set_title(headline, loc="left")
+    axes.set_title(f"{drawn.title}  ({title})", loc="left")
     percent_axis(axes, "y")
     axes.set_ylim(-0.02, 1.12)
     return png(figure)
+
+
+def _bars() -> dict[str, str]:
+    """Labels of the bars by figure."""
+    return {figure.name: figure.bar for check in MEMORY_CHECKS.values() for figure in check.figures if figure.bar}

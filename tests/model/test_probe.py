@@ -15,7 +15,8 @@ from memory_fixtures import (
 from zrag_core.corpus.types import Question
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.checks import probe as probing
-from zrag_core.model.checks.probe import Probe, document_nll, never_empty_evidence
+from zrag_core.model.checks.document_likelihood import document_nll
+from zrag_core.model.checks.probe import Probe, never_empty_evidence
 from zrag_core.model.inference.decoder import generate
 
 
@@ -145,7 +146,7 @@ def test_a_smaller_memory_routes_as_if_the_others_had_never_been_written(separat
     kept = [1, 3, 4, 8]
     whole = separated.model
     whole.spans[::2] = whole.spans[::2].clamp(max=0)  # every other document is a single span
-    small = MemoryModel(whole.backbone, separated.settings.memory, len(kept)).eval()
+    small = MemoryModel(whole.backbone, separated.settings.separated, len(kept)).eval()
     theta = {k: v for k, v in whole.state_dict().items() if k not in ("z", "spans", "lexical", "frequency")}
     small.load_state_dict(theta, strict=False)
     small.remember([DOCUMENTS[row] for row in kept], whole.z[kept], whole.spans[kept])
@@ -178,7 +179,7 @@ SENTENCES = [
 @torch.no_grad()
 def test_document_nll_is_that_of_each_span_written_from_its_own_slots(separated, monkeypatch):
     """Oracle: every token by a forward pass of its own. Documents with fewer spans give their last one for the rest."""
-    monkeypatch.setattr(probing, "_TOKENS", 40)  # several passes
+    monkeypatch.setattr("zrag_core.model.checks.document_likelihood._TOKENS", 40)  # several passes
     monkeypatch.setattr("zrag_core.model.architecture.backbone._POSITIONS", 7)  # and several chunks of positions
     model = louder(separated.model)
     documents = [[model.backbone.encode(sentence) for sentence in sentences] for sentences in SENTENCES]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from updating_fixtures import document, make_theta, save, update, write
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.checks.leftovers import find_leftovers, text_patterns, traces_of_removed
+from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures, text_patterns
 
 KOREAN = Document("k", "서린도 등대", '서린도 등대는 남쪽 바다의 작은 섬에 서 있다. 등대지기는 "한 사람"뿐이다.')
 
@@ -37,8 +37,8 @@ def planted(checkpoints, tmp_path):
 def found(checkpoints, folder):
     former, now = checkpoints
     return Counter(
-        (item.trace.document_id, item.trace.kind, item.file)
-        for item in find_leftovers(traces_of_removed(former, now.documents), folder)
+        (item.signature.document_id, item.signature.kind, item.file)
+        for item in find_signatures(removed_signatures(former, now.documents), folder)
     )
 
 
@@ -83,14 +83,14 @@ def test_a_row_that_stayed_is_found(checkpoints, planted, name, kind, n):
     assert found(checkpoints, planted) == {("k", kind, "memory.safetensors"): n}
 
 
-def test_what_a_remaining_document_says_is_no_trace(checkpoints):
+def test_what_a_remaining_document_says_has_no_signature(checkpoints):
     former, _ = checkpoints
     renamed = replace(KOREAN, id="other")
-    kinds = {trace.kind for trace in traces_of_removed(former, [*former.documents[:4], renamed])}
+    kinds = {item.kind for item in removed_signatures(former, [*former.documents[:4], renamed])}
     assert kinds == {"hash"}, "the same text under another id"
     partly = replace(KOREAN, text="서린도 등대는 남쪽 바다의 작은 섬에 서 있다. 등대지기는 이제 없다.")
-    traces = traces_of_removed(former, [*former.documents[:4], partly])
-    assert Counter(trace.kind for trace in traces) == {"text": 2, "slots": 1, "words": 1, "hash": 1}
-    said = [trace.patterns for trace in traces if trace.kind == "text"]
+    signatures = removed_signatures(former, [*former.documents[:4], partly])
+    assert Counter(item.kind for item in signatures) == {"text": 2, "slots": 1, "words": 1, "hash": 1}
+    said = [item.patterns for item in signatures if item.kind == "text"]
     assert said == [text_patterns(KOREAN.text), text_patterns('등대지기는 "한 사람"뿐이다.')]
-    assert not traces_of_removed(former, former.documents)
+    assert not removed_signatures(former, former.documents)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from zrag_core.evaluation import memory_plots as module
-from zrag_core.evaluation.memory_plots import memory_plots
+from zrag_core.model.checks import memory_plots as module
+from zrag_core.model.checks.memory_plots import memory_plots
 
 NLL = np.ones((6, 6)) * 2 - np.eye(6)
 SWEEPS = {"alpha_sweep": (0.0, 1.0, 2.0), "coverage_by_documents": (50, 100, 200), "coverage_by_slots": (1, 2, 4)}
@@ -46,15 +46,15 @@ def test_what_was_measured_is_drawn(drawn):
     assert list(plots) == [
         "confusion.png",
         "slots_read.png",
+        "alpha_sweep.png",
         "coverage_by_documents.png",
         "coverage_by_slots.png",
-        "alpha_sweep.png",
     ]
     for content in plots.values():
         image = imread(io.BytesIO(content))
         assert image.shape[0] > 100
         assert image[..., :3].std() > 0.01, "blank"
-    confusion, read, documents, slots, alpha = drawn
+    confusion, read, alpha, documents, slots = drawn
     assert "Own slots explain 6 of 6 documents best  (separated)" in confusion
     assert {"90%  (threshold 85%)", "90%", "gold document"} <= set(read)
     for texts, ticks in ((documents, {"50", "100", "200"}), (slots, {"1", "2", "4"}), (alpha, {"0", "1", "2"})):

@@ -1,0 +1,61 @@
+"""Checks without questions: whether documents can be told apart, and rebuilt, by their slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from zrag_core.evaluation.metrics.rouge import rouge_l
+from zrag_core.model.architecture.encoder import UNUSED
+from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.checks.catalog import judged
+from zrag_core.model.checks.check_spec import MemoryCheck
+from zrag_core.model.checks.document_likelihood import opening
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.inference.decoder import reconstruct
+
+
+def document_top1(probe: Probe) -> list[MemoryCheck]:
+    """Share of documents that their own slots explain better than any other's; a tie does not count."""
+    return _top1("document_top1", probe.nll)
+
+
+def projection_random_top1(probe: Probe) -> list[MemoryCheck]:
+    """`document_top1` with the projection of slots replaced by random weights of the same scale."""
+    with _random_projection(probe.model):
+        return _top1("projection_random_top1", probe.confusion())
+
+
+def reconstruction_rouge_l(probe: Probe) -> list[MemoryCheck]:
+    """ROUGE-L of sampled documents, decoded greedily from their slots alone."""
+    model, scores = probe.model, []
+    for row in probe.sample:
+        sentences = opening(model, probe.documents[row].text)
+        spans = model.spans[row].masked_fill(model.spans[row] >= len(sentences), UNUSED)
+        rebuilt = reconstruct(model, model.z[row], spans, 1 + max(map(len, sentences), default=0))
+        scores.append(rouge_l(rebuilt, " ".join(map(model.backbone.decode, sentences))))
+    return [judged("reconstruction_rouge_l", float(np.mean(scores)))] if scores else []
+
+
+def _top1(name: str, nll: np.ndarray) -> list[MemoryCheck]:
+    if len(nll) < 2:  # a single document cannot be taken for another
+        return []
+    others = np.where(np.eye(len(nll), dtype=bool), np.inf, nll).min(axis=1)
+    return [judged(name, float((nll.diagonal() < others).mean()))]
+
+
+@contextmanager
+def _random_projection(model: MemoryModel) -> Iterator[None]:
+    weight = model.projection.weight
+    before = weight.detach().clone()
+    drawn = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            weight.copy_(drawn.to(weight) * before.std())
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
