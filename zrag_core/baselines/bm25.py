@@ -20,6 +20,7 @@ from rank_bm25 import BM25Okapi
 
 from zrag_core.baselines.index_folder import damaged, read_index_config, read_index_file, write_index_folder
 from zrag_core.baselines.ranking import DEPTH, documents_by_id, top_indices
+from zrag_core.bm25_weights import absence_odds
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.evidence import Retrieved, Segment
@@ -77,7 +78,7 @@ class Bm25Index:
         if self._scorer.average_idf < _TINY:
             # In a corpus of a few near-identical documents the floor itself is negative, and a match
             # would lower the score. Lucene's idf, log(1 + odds), is always positive.
-            self._scorer.idf = {term: math.log1p(math.exp(idf)) for term, idf in _plain_idf(pieces).items()}
+            self._scorer.idf = _positive_idf(pieces)
 
     @classmethod
     def build(
@@ -212,13 +213,13 @@ class Bm25System:
         )
 
 
-def _plain_idf(pieces: Sequence[IndexedPiece]) -> dict[str, float]:
-    """Log odds log((N - n + 0.5) / (n + 0.5)) of each term, without a floor."""
+def _positive_idf(pieces: Sequence[IndexedPiece]) -> dict[str, float]:
+    """Lucene's idf of each term."""
     holding: dict[str, int] = {}
     for piece in pieces:
         for term in set(piece.terms):
             holding[term] = holding.get(term, 0) + 1
-    return {term: math.log((len(pieces) - n + 0.5) / (n + 0.5)) for term, n in holding.items()}
+    return {term: math.log1p(absence_odds(n, len(pieces))) for term, n in holding.items()}
 
 
 def make_bm25(_spec: SystemSpec, inputs: SystemInputs) -> Bm25System:

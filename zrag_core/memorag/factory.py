@@ -56,7 +56,7 @@ def make_memorag_system(spec: SystemSpec, inputs: SystemInputs) -> MemoragSystem
 
 def _z_memory(inputs: SystemInputs) -> ClueMemory:
     from zrag_core.memorag.z_memory import ZMemory
-    from zrag_core.model.inference.memory_system import make_memory_system
+    from zrag_core.model.inference.policies import make_memory_system
 
     spec = replace(inputs.spec("memorag"), evidence=OWN_WORDS, indexes=())
     return ZMemory(make_memory_system(spec, inputs))
@@ -114,7 +114,6 @@ def _kv_memory(inputs: SystemInputs) -> ClueMemory:
         folder / corpus_version(documents),
         earlier=sorted(path for path in folder.glob("*") if path.is_dir()),
         window=own.kv_window,
-        chunk_tokens=own.kv_chunk_tokens,
         draft_tokens=own.draft_tokens,
         clue_tokens=own.clue_tokens,
         batch_size=own.kv_batch_size,

@@ -20,6 +20,8 @@ MAX_ATTEMPTS = 3
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
+RunState = Literal["going", "succeeded", "failed", "cancelled"]
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -37,7 +39,7 @@ class RunFacts:
 
     run_id: str
     job: str
-    state: Literal["going", "succeeded", "failed", "cancelled"]
+    state: RunState
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
