@@ -21,6 +21,8 @@ State = Literal["going", "succeeded", "failed", "cancelled"]
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
+RunState = Literal["going", "succeeded", "failed", "cancelled"]
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -38,7 +40,11 @@ class RunFacts:
 
     run_id: str
     job: str
+<<<<<<< HEAD
     state: State
+=======
+    state: RunState
+>>>>>>> work-h
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
