@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Two processes; tests that share a run of the lineage stay together (see tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export DAGSTER_HOME := $(abspath dagster_home)
 # Busy threads beyond the free cores make training several times slower, not faster.
 export OMP_NUM_THREADS ?= 2
@@ -11,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 # Dagster warns about its own command line's internals.
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo test test-gpu ui lint clean
+.PHONY: help setup demo test test-slow test-gpu ui lint clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,13 +33,16 @@ demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the le
 	@echo && $(BIN)/zrag leaderboard && $(BIN)/zrag where
 
 test: $(READY)  ## Run the tests (no GPU, no network)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not slow"
+
+test-slow: $(READY)  ## Run the tests that take long for what they show
+	@OMP_NUM_THREADS=1 $(PYTEST) -m slow
 
 test-gpu: $(READY)  ## Run the tests that need CUDA
 	@$(BIN)/python -m pytest -m gpu
 
 ui: $(READY)  ## Start Dagster (UI and daemon) and MLflow on loopback; stop with Ctrl-C
-	@$(BIN)/python -m zrag_pipeline.commands.ui
+	@$(BIN)/zrag ui
 
 lint: $(READY)  ## Check style, types and what imports what
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

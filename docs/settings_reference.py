@@ -7,27 +7,18 @@ The page above the marker is written by hand. A test fails where the rest is not
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from zrag_core.settings import Settings
 
 PAGE = Path(__file__).with_name("configuration.md")
 MARKER = "<!-- below: made by docs/settings_reference.py -->\n"
-_SIGNS = ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<"))
-
-
-def reference(settings: BaseModel) -> str:
-    """Markdown with a heading and a table for every section of the settings, whose values are the defaults."""
-    lines = (line for name in type(settings).model_fields for line in _section(getattr(settings, name), name, 3))
-    return "\n".join(lines)
+_TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "`true`, `false`", "null": "null"}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def page(text: str) -> str:
@@ -38,69 +29,46 @@ def page(text: str) -> str:
     return by_hand + marker + "\n" + reference(Settings())
 
 
+def reference(settings: BaseModel) -> str:
+    """Markdown with a heading and a table for every section of the settings, whose values are the defaults."""
+    lines = (line for name, section in dict(settings).items() for line in _section(section, name, 3))
+    return "\n".join(lines)
+
+
 def _section(section: BaseModel, path: str, level: int) -> Iterator[str]:
     summary = " ".join((section.__doc__ or "").strip().split("\n\n")[0].split())
     yield from (f"{'#' * level} {path}", "", summary, "")
-    fields, values = type(section).model_fields, dict(section)
-    inner = {name: value for name, value in values.items() if isinstance(value, BaseModel)}
-    if len(inner) < len(fields):
+    schema = type(section).model_json_schema()["properties"]
+    inner = {name: value for name, value in section if isinstance(value, BaseModel)}
+    if len(inner) < len(schema):
         yield from ("| field | default | values | what it is |", "|---|---|---|---|")
-        for name, field in fields.items():
+        for name, value in section:
             if name not in inner:
-                cells = (
-                    f"`{name}`",
-                    _value(values[name]),
-                    _values(field),
-                    (field.description or "").replace("|", "\\|"),
-                )
-                yield f"| {' | '.join(cells)} |"
+                about = schema[name].get("description", "").replace("|", "\\|")
+                yield f"| `{name}` | {_default(value)} | {_values(schema[name])} | {about} |"
         yield ""
     for name, value in inner.items():
         yield from _section(value, f"{path}.{name}", level + 1)
 
 
-def _value(value: object) -> str:
+def _default(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, list | tuple):
-        return f"`[{', '.join(map(str, value))}]`"
-    return f"`{value}`"
+    return f"`[{', '.join(map(str, value))}]`" if isinstance(value, list | tuple) else f"`{value}`"
 
 
-def _values(field: FieldInfo) -> str:
-    return _bounded(_kind(field.annotation), field.metadata)
-
-
-def _kind(annotation: Any) -> str:
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _bounded(_kind(inner[0]), inner[1:])
-    if origin is typing.Literal:
-        return ", ".join(f"`{value}`" for value in inner)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if part is types.NoneType else _kind(part) for part in inner)
-    if origin in (tuple, list):
-        return f"list of {_kind(inner[0])}"
-    names = {str: "text", int: "integer", float: "number", bool: "`true`, `false`"}
-    return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
-
-
-def _bounded(kind: str, metadata: Iterable[object]) -> str:
-    bounds = list(_bounds(metadata))
-    return f"{kind} {' and '.join(bounds)}" if bounds else kind
-
-
-def _bounds(metadata: Iterable[object]) -> Iterator[str]:
-    for item in metadata:
-        if isinstance(item, FieldInfo):  # a Field(...) inside Annotated
-            yield from _bounds(item.metadata)
-        elif isinstance(item, MinLen):
-            yield "(not empty)"
-        for kind, name, sign in _SIGNS:
-            if isinstance(item, kind):
-                yield f"{sign} {getattr(item, name):g}"
+def _values(schema: Mapping[str, Any]) -> str:
+    """What a field may be, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(map(_values, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {_values(schema['items'])}"
+    bounds = [f"{sign} {schema[name]:g}" for name, sign in _BOUNDS.items() if name in schema]
+    return " ".join((_TYPES[schema["type"]], " and ".join(bounds))).strip()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from zrag_core.errors import ProblemList, SettingsError
 from zrag_core.settings import AnswerSettings, Settings, load_settings
+from zrag_core.settings.former_names import REMOVED, RENAMED
 
 
 def test_defaults_are_valid():
@@ -15,17 +16,17 @@ def test_every_problem_at_once_each_with_its_field():
     with pytest.raises(ProblemList) as caught:
         load_settings(
             {
-                "trainin": {},
-                "training": {"step": 3, "lr_theta": "fast", "token_dropout": 1.5},
+                "decodin": {},
+                "joint": {"step": 3, "lr_theta": "fast", "token_dropout": 1.5},
                 "corpus": {"format": "squad", "splits": {"dev": 0.6, "test": 0.6}},
             }
         )
     text = str(caught.value)
     for expected in (
-        "trainin: unknown field -> did you mean 'training'?",
-        "training.step: unknown field -> did you mean 'steps'?",
-        "training.lr_theta: Input should be a valid number",
-        "training.token_dropout: Input should be less than or equal to 1 (given: 1.5)",
+        "decodin: unknown field -> did you mean 'decoding'?",
+        "joint.step: unknown field -> did you mean 'steps'?",
+        "joint.lr_theta: Input should be a valid number",
+        "joint.token_dropout: Input should be less than or equal to 1 (given: 1.5)",
         "corpus.splits: dev + test must be below 1",
     ):
         assert expected in text
@@ -36,6 +37,35 @@ def test_one_problem_is_one_line():
     with pytest.raises(SettingsError, match=r"^corpus: format 'squad' needs a location") as caught:
         load_settings({"corpus": {"format": "squad"}})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("former", "present"), RENAMED.items())
+def test_a_renamed_field_names_the_new_one(former, present):
+    section, _, name = former.partition(".")
+    with pytest.raises(SettingsError) as caught:
+        load_settings({section: {name: 3} if name else None})
+    assert str(caught.value) == f"{former}: renamed -> give {present}"
+    tree = Settings().model_dump()
+    for place in re.findall(r"\b(\w+)\.(\w+)\b", present.replace(former, "")):
+        if place[0] != section:
+            assert place[1] in tree[place[0]], "there is such a field"
+
+
+@pytest.mark.parametrize("former", REMOVED)
+def test_a_removed_field_says_what_holds_now(former):
+    section, name = former.split(".")
+    with pytest.raises(SettingsError, match=rf"^{re.escape(former)}: no longer a setting -> leave it out \(\w"):
+        load_settings({section: {name: 3}})
+
+
+def test_a_former_section_is_answered_field_by_field():
+    with pytest.raises(ProblemList) as caught:
+        load_settings({"training": {"threads": 2, "lr_theta": 0.1, "unheard": 1}})
+    assert caught.value.problems == [
+        "training.threads: renamed -> give backbone.threads",
+        "training.lr_theta: renamed -> give joint.lr_theta",
+        "training.unheard: unknown field",
+    ]
 
 
 def test_location_from_the_environment(monkeypatch):
@@ -92,9 +122,9 @@ def test_a_location_that_is_none_is_one_line(value):
         ("evaluation", {"splits": ["test", "test"]}, r"evaluation\.splits: named more than once: test$"),
         ("evaluation", {"budgets": [256, 64, 256, 64]}, r"evaluation\.budgets: named more than once: 256, 64$"),
         (
-            "training",
+            "joint",
             {"evidence_weight": 0, "reconstruction_weight": 0, "routing_weight": 0},
-            "training: .* are all 0; nothing would be learned",
+            "joint: .* are all 0; nothing would be learned",
         ),
     ],
 )
@@ -106,7 +136,7 @@ def test_nothing_to_do_and_the_same_twice_are_refused(section, values, message):
 def test_one_loss_is_enough():
     for only in ("evidence_weight", "reconstruction_weight", "routing_weight"):
         weights = dict.fromkeys(("evidence_weight", "reconstruction_weight", "routing_weight"), 0.0)
-        assert load_settings({"training": weights | {only: 0.1}})
+        assert load_settings({"joint": weights | {only: 0.1}})
 
 
 SECRET = "sk-proj-hunter2"

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -136,7 +137,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def _sweep_leftovers(target: Path) -> None:
     """Remove temporary folders for `target` that no living process holds."""
-    for leftover in target.parent.glob(f".{_escape_glob(target.name)}.*.tmp"):
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         try:
             if not leftover.is_dir() or time.time() - leftover.stat().st_mtime < _LEFTOVER_AGE_S:
                 continue
@@ -150,10 +151,6 @@ def _sweep_leftovers(target: Path) -> None:
             continue
         finally:
             os.close(lock)
-
-
-def _escape_glob(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
 def _sync_tree(folder: Path) -> None:

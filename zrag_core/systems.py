@@ -57,7 +57,7 @@ class SystemSpec:
 
 SYSTEMS: Registry[SystemSpec] = Registry("system")
 
-_MEMORY = "zrag_core.model.inference.memory_system:make_memory_system"
+_MEMORY = "zrag_core.model.inference.policies:make_memory_system"
 _BASELINES = "zrag_core.baselines"
 _RRF = ("baselines.rrf_k",)
 
@@ -131,6 +131,11 @@ for _spec in (
     ),
 ):
     SYSTEMS.add(_spec)
+
+
+def in_family(name: str, family: Family) -> bool:
+    """Whether a system is of a family; False for one that is not registered, which a former run may have measured."""
+    return name in SYSTEMS and SYSTEMS[name].family == family
 
 
 def system_spec(name: str, settings: Any) -> SystemSpec:

@@ -46,6 +46,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
+def comparison_key(text: str) -> str:
+    """Casefolded words joined by spaces, or the casefolded text where it holds no word: for telling repeats."""
+    return " ".join(words(text)) or unicodedata.normalize("NFKC", text).casefold().strip()
+
+
 def search_terms(text: str) -> list[str]:
     """Index terms: words, with runs of Hangul, Han or Kana replaced by their character bigrams."""
     terms: list[str] = []

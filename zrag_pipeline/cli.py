@@ -8,9 +8,24 @@ import sys
 from collections.abc import Sequence
 
 from zrag_core.errors import ZragError
-from zrag_pipeline.commands import add, ask, champion, documents, leaderboard, remove, where
+from zrag_pipeline.commands import (
+    add,
+    ask,
+    champion,
+    config,
+    documents,
+    leaderboard,
+    promote,
+    remove,
+    rollback,
+    ui,
+    where,
+)
+from zrag_pipeline.platform import paths
 
-_COMMANDS = (ask, documents, add, remove, champion, leaderboard, where)  # in the order of the help
+# In the order of the help.
+_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where, config, ui)
+_FIRST = "make demo" if paths.CHECKOUT else "dagster job execute -m zrag_pipeline.definitions -j demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="zrag",
         description="zRAG: a memory inside a local LLM instead of a retriever.",
-        epilog="`zrag COMMAND --help` explains a command. Nothing here yet? `make demo` builds a first memory.",
+        epilog=f"`zrag COMMAND --help` explains a command. Nothing here yet? `{_FIRST}` builds a first memory.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=20, width=110),
     )
     commands = parser.add_subparsers(dest="command", required=True, title="commands", metavar="COMMAND")

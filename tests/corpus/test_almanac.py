@@ -7,10 +7,11 @@ import sys
 from collections import Counter, defaultdict
 
 import pytest
+from generated import generate_documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zrag_core.corpus.almanac import generate_almanac, generate_documents
+from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.almanac.documents import gives_away
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS
 from zrag_core.errors import CorpusError

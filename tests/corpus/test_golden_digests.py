@@ -63,14 +63,14 @@ def test_skill_batches_and_their_questions_stay_the_same(language, phrasing):
         [(made.document.id, made.document.title, made.document.text, made.region, made.missing) for made in world],
         [[(s.text, s.attribute, s.answers, s.target, s.shared) for s in made.sentences] for made in world],
         [
-            (hop.question, hop.link.text, hop.target.document.id, hop.final.text, hop.answer)
+            (hop.question, hop.link.text, hop.target.document.id, hop.final.text, hop.final.answers[0])
             for hop in two_hop_questions(rng, world, phrasing=phrasing)
         ],
         [
             (shared.question, [(made.document.id, sentence.text) for made, sentence in shared.members])
             for shared in vague_questions(rng, world, phrasing=phrasing)
         ],
-        [made.ask(rng, phrasing=phrasing).question for made in world],
+        [made.ask(rng, rng.randrange(len(made.sentences)), phrasing=phrasing).question for made in world],
         [made.ask(rng, 2, phrasing=phrasing).question for made in world],
         [made.ask_missing(rng, phrasing=phrasing) for made in world],
         rng.random(),

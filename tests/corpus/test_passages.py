@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zrag_core.corpus.offsets import evidence_ranges, unsupported
+from zrag_core.corpus.offsets import evidence_offsets, unsupported_text
 from zrag_core.corpus.passages import cut, split_long_documents
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
@@ -117,6 +117,6 @@ def test_an_id_that_a_passage_would_take_is_an_error():
 def test_evidence_joined_over_a_hidden_sentence_end_is_found():
     one, two = "It will appear on the list\n", "Orm has a market. Bees like clover."
     joined = "It will appear on the list Orm has a market."
-    assert evidence_ranges(two, joined) == [(0, 17)]
-    assert unsupported(joined, [one, two]) == ""
-    assert unsupported(joined + " Invented words stay.", [one, two]) == "Invented words stay."
+    assert evidence_offsets(two, joined) == [(0, 17)]
+    assert unsupported_text(joined, [one, two]) == ""
+    assert unsupported_text(joined + " Invented words stay.", [one, two]) == "Invented words stay."

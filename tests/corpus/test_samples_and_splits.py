@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zrag_core.corpus.samples import limit_documents, limit_questions
-from zrag_core.corpus.splits import assign_splits, facts
+from zrag_core.corpus.splits import assign_splits, group_by_fact
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.corpus.version import corpus_version
 from zrag_core.settings import SplitSettings
@@ -70,7 +70,7 @@ def test_shares_are_shares_of_facts_not_of_questions():
     counts = Counter(result[q.id] for q in single)
     assert counts["test"] / 3000 == pytest.approx(0.3, abs=0.03)
     assert counts["dev"] / 3000 == pytest.approx(0.2, abs=0.03)
-    assert len(list(facts([*single, *crowd]))) == 3000
+    assert len(list(group_by_fact([*single, *crowd]))) == 3000
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,21 @@
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from zrag_core.corpus.audit import audit_targets
 from zrag_core.corpus.offsets import answer_sentence, holds_answer
 from zrag_core.corpus.self_study import (
+    distinct_sentences,
     held_out_sentences,
     self_study_queries,
     self_study_query,
-    sentences,
-    study_sentences,
     synthetic_questions,
 )
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.settings import SplitSettings, TargetSettings
-from zrag_core.text import words
+from zrag_core.text import detect_language, words
 
 VALE = Document("vale", "Orrin Vale", "Orrin Vale was a painter. He was born in 1931 at Sorn. He died in Sorn.")
 BRIDGE = Document("bridge", "Tarn Bridge", "Tarn Bridge spans the Ostel. It opened in 1955.")
@@ -51,14 +50,14 @@ def target(question, documents=(VALE, BRIDGE, VILLAGE)):
     ],
 )
 def test_holding_an_answer(text, answer, held):
-    assert holds_answer(text, [answer]) is held
+    assert bool(holds_answer(text, [answer], detect_language(text))) is held
 
 
 def test_the_first_sentence_with_the_best_answer_wins():
-    assert answer_sentence(VALE.text, ["Sorn"]) == "He was born in 1931 at Sorn."
-    assert answer_sentence(VALE.text, ["died in Sorn", "Sorn"]) == "He died in Sorn."
-    assert answer_sentence(VILLAGE.text, ["정상회담"]) == "남북정상회담이 열렸다."
-    assert answer_sentence(VALE.text, ["yes"]) is None
+    assert answer_sentence(VALE.text, ["Sorn"], "en") == "He was born in 1931 at Sorn."
+    assert answer_sentence(VALE.text, ["died in Sorn", "Sorn"], "en") == "He died in Sorn."
+    assert answer_sentence(VILLAGE.text, ["정상회담"], "ko") == "남북정상회담이 열렸다."
+    assert answer_sentence(VALE.text, ["yes"], "en") is None
 
 
 def test_gold_evidence_is_the_target():
@@ -101,7 +100,7 @@ def test_unanswerable_questions_have_no_target():
 def test_self_study_queries_hold_title_and_part_of_the_sentence(document):
     rng = random.Random(1)
     allowed = set(words(document.contents))
-    for sentence in sentences(document):
+    for sentence in distinct_sentences(document):
         drawn = {self_study_query(document, sentence, rng) for _ in range(200)}
         assert all(query and set(words(query)) <= allowed for query in drawn)
         assert len(drawn) > 2
@@ -133,7 +132,7 @@ def test_self_study_targets_lead_to_their_sentence():
     assert len({t.id for t in made}) == len(made) == len({(t.query, t.evidence) for t in made})
     with pytest.raises(ValueError, match="no word"):
         self_study_query(VALE, "***", random.Random(0))
-    assert sentences(Document("d", "", "*** Fine. Fine. ***")) == ["*** Fine.", "Fine."]
+    assert distinct_sentences(Document("d", "", "*** Fine. Fine. ***")) == ["*** Fine.", "Fine."]
 
 
 def test_self_study_of_a_document_does_not_depend_on_the_others():
@@ -172,15 +171,14 @@ def test_synthetic_questions_are_held_out_from_self_study():
         (document_id,) = question.document_ids
         assert question.evidence in texts[document_id]
         assert question.evidence != "Everyone there liked quiet evenings."  # stands in every document
-        assert holds_answer(question.evidence, question.golden_answers)
-        assert not holds_answer(question.question, question.golden_answers)
+        assert holds_answer(question.evidence, question.golden_answers, "en")
+        assert not holds_answer(question.question, question.golden_answers, "en")
     held = {(q.document_ids[0], q.evidence) for q in questions}
-    trained = {(d.id, sentence) for d, sentence in study_sentences(asked)}
+    targets = build_targets(asked, TargetSettings(), 0)
+    trained = {(t.document_ids[0], t.evidence) for t in targets if t.split == "train"}
     assert not held & trained
     assert len(held | trained) == 240
     assert sum(map(len, held_out_sentences(questions).values())) == len(held)
-    targets = build_targets(asked, TargetSettings(), 0)
-    assert not held & {(t.document_ids[0], t.evidence) for t in targets if t.split == "train"}
     assert {t.method for t in targets} == {"self_study"}
     assert audit_targets(asked, targets).leaks == 0
     first = questions[0].document_ids
@@ -221,10 +219,10 @@ def test_the_audit_counts_what_was_planted():
         "test": {"gold": 0.5, "any": 0.5},
         "train": {"answer_sentence": 0.5, "gold": 0.5, "any": 1.0},
     }
-    assert audit.self_study_targets == sum(len(sentences(document)) for document in asked.documents)
+    assert audit.self_study_targets == sum(len(distinct_sentences(document)) for document in asked.documents)
     found = {
         name: value["examples"]
-        for name, value in audit.as_dict().items()
+        for name, value in asdict(audit).items()
         if isinstance(value, dict) and "examples" in value
     }
     assert found == {

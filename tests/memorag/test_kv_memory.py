@@ -12,6 +12,7 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3Fo
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError, SettingsError
+from zrag_core.memorag import kv_memory
 from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.clues import parse_clues
 from zrag_core.memorag.kv_decoder import load_causal_lm
@@ -116,8 +117,9 @@ def write_without_cache(lm, tokenizer, ids, limit):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_the_cache_stands_for_the_whole_prompt(lm, prompted, harbour, tmp_path, batch_size):
-    memory = KvMemory.build(lm, prompted, harbour, tmp_path / "kv", short(kv_chunk_tokens=37, kv_batch_size=batch_size))
+def test_the_cache_stands_for_the_whole_prompt(lm, prompted, harbour, tmp_path, batch_size, monkeypatch):
+    monkeypatch.setattr(kv_memory, "_CHUNK_TOKENS", 37)
+    memory = KvMemory.build(lm, prompted, harbour, tmp_path / "kv", short(kv_batch_size=batch_size))
     drafts = memory.draft(QUESTIONS)
     clues = memory.clues(QUESTIONS, [Draft("Tessamor.")] * len(QUESTIONS))
     head, corpus = memory.cache.ids.tolist(), prompted.decode(memory.cache.ids)
@@ -137,8 +139,9 @@ def test_the_cache_stands_for_the_whole_prompt(lm, prompted, harbour, tmp_path, 
     assert len({draft.text for draft in drafts}) > 1  # the task matters
 
 
-def test_reading_in_parts_gives_the_keys_and_values_of_reading_at_once(lm, tokenizer, harbour, tmp_path):
-    memory = KvMemory.build(lm, tokenizer, harbour, tmp_path / "kv", short(kv_chunk_tokens=11))
+def test_reading_in_parts_gives_the_keys_and_values_of_reading_at_once(lm, tokenizer, harbour, tmp_path, monkeypatch):
+    monkeypatch.setattr(kv_memory, "_CHUNK_TOKENS", 11)
+    memory = KvMemory.build(lm, tokenizer, harbour, tmp_path / "kv", SHORT)
     with torch.no_grad():
         expected = lm(input_ids=memory.cache.ids[None], use_cache=True).past_key_values
     for (keys, values), layer in zip(memory.cache.layers, expected.layers, strict=True):

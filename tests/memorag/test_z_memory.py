@@ -10,7 +10,7 @@ from zrag_core.evidence import Retrieved
 from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
@@ -86,15 +86,16 @@ def test_what_a_real_memory_writes_becomes_draft_and_clues(tmp_path):
     settings = load_settings(
         {
             "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
+            "memory": {"policy": "joint"},
+            "joint": {"slots": 2, "width": 64},
             "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
         }
     )
     torch.manual_seed(0)
     texts = [document.contents for document in documents] + [question.question for question in QUESTIONS]
-    model = initialise(create_backbone(settings.backbone, texts, seed=0), settings.memory, documents, seed=0).eval()
+    model = initialise(create_backbone(settings.backbone, texts, seed=0), settings.joint, documents, seed=0).eval()
     checkpoint = Checkpoint("c", tmp_path, model, documents, settings, {})
-    system = MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=1)
+    system = create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=1)
     memory = ZMemory(system)
     drafts = memory.draft(QUESTIONS)
     clues = memory.clues(QUESTIONS, drafts)

@@ -8,7 +8,7 @@ import torch
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.training.joint import initialise
 from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
@@ -46,9 +46,9 @@ def targets(documents):
 def settings():
     return load_settings(
         {
-            "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
-            "training": {"steps": 6, "batch_size": 4, "threads": 1, "save_every": 3, "lr_memory": 0.01},
+            "backbone": {"threads": 1, "tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
+            "memory": {"policy": "joint"},
+            "joint": {"slots": 2, "width": 64, "steps": 6, "batch_size": 4, "save_every": 3, "lr_memory": 0.01},
             "decoding": {"routed_documents": 2, "max_new_tokens": 12, "batch_size": 3},
             "evaluation": {"systems": ["zrag_joint", "zrag_joint_free"]},
         }
@@ -64,7 +64,7 @@ def backbone(settings, documents, targets):
 @pytest.fixture
 def model(backbone, settings, documents):
     """An untrained model whose slots are large enough to matter."""
-    return initialise(backbone, settings.memory, documents, seed=0).eval()
+    return initialise(backbone, settings.joint, documents, seed=0).eval()
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +72,10 @@ def skill_settings():
     """Of the policy `separated`, as small as it gets; keys are narrower than slots, so that slots can be refined."""
     return load_settings(
         {
-            "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "memory": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
-            "skill": {"steps": 6, "languages": ["en"], "documents": 4, "save_every": 2, "threads": 1},
-            "writing": {"steps": 8, "queries": 3, "batch_size": 3, "tolerance": 0.0, "threads": 1},
+            "backbone": {"threads": 1, "tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
+            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
+            "skill": {"steps": 6, "languages": ["en"], "documents": 4, "save_every": 2},
+            "writing": {"steps": 8, "queries": 3, "batch_size": 3, "tolerance": 0.0},
         }
     )
 
@@ -86,7 +86,7 @@ def writer(skill_settings, documents, targets):
     texts = [document.contents for document in documents] + [target.query for target in targets]
     backbone = create_backbone(skill_settings.backbone, texts, seed=0)
     torch.manual_seed(0)
-    return MemoryModel(backbone, skill_settings.memory, 0).eval()
+    return SeparatedMemory(backbone, skill_settings.separated, 0).eval()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from zrag_core.corpus.types import Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.encoder import UNUSED, lay_out
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.policies import create_memory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.store.checkpoint import Checkpoint
@@ -83,13 +83,19 @@ def louder(model):
 
 def checkpoint_of(policy, folder):
     """An untrained model that holds `DOCUMENTS` in random slots."""
-    memory = {"policy": policy, "slots": 4, "width": 16, "key_width": 8, "title_width": 64, "text_width": 64}
+    slots = {"slots": 4, "width": 16}
     settings = load_settings(
-        {"backbone": TINY, "training": {"threads": 1}, "decoding": {"max_new_tokens": 12}, "memory": memory}
+        {
+            "backbone": TINY,
+            "memory": {"policy": policy},
+            "separated": {**slots, "key_width": 8, "title_width": 64, "text_width": 64},
+            "joint": slots,
+            "decoding": {"max_new_tokens": 12},
+        }
     )
     torch.manual_seed(0)
     texts = [document.contents for document in DOCUMENTS] + [question.question for question in QUESTIONS]
-    model = MemoryModel(create_backbone(settings.backbone, texts, seed=0), settings.memory, len(DOCUMENTS)).eval()
+    model = create_memory(create_backbone(settings.backbone, texts, seed=0), settings, len(DOCUMENTS)).eval()
     torch.nn.init.normal_(model.z)
     if policy == "separated":
         with torch.no_grad():

@@ -16,7 +16,7 @@ from zrag_core.model.training.examples import (
     sample_self_study,
 )
 from zrag_core.model.training.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
-from zrag_core.settings import TrainingSettings, load_settings
+from zrag_core.settings import JointSettings, MemorySettings, load_settings
 
 
 def _backbone(settings, documents, targets):
@@ -25,7 +25,7 @@ def _backbone(settings, documents, targets):
 
 
 def _with(settings, **training):
-    return settings.model_copy(update={"training": settings.training.model_copy(update=training)})
+    return settings.model_copy(update={"joint": settings.joint.model_copy(update=training)})
 
 
 class _StopError(Exception):
@@ -63,15 +63,12 @@ def test_the_state_of_another_run_is_not_resumed(settings, documents, targets, t
 
 def test_joint_training_makes_a_joint_model_whatever_the_policy_says(settings, documents, targets):
     # Beside a separated memory, which needs slots of its own number, the joint one has its own shape.
-    shape = {"joint_slots": settings.memory.slots, "joint_width": settings.memory.width}
-    memory = settings.memory.model_copy(update={"policy": "separated", "slots": 7, "width": 11, **shape})
-    chosen = settings.model_copy(update={"memory": memory})
+    shape = settings.separated.model_copy(update={"slots": 7, "width": 81})
+    chosen = settings.model_copy(update={"memory": MemorySettings(policy="separated"), "separated": shape})
     result = train_joint(documents, targets, _backbone(settings, documents, targets), chosen)
     same = train_joint(documents, targets, _backbone(settings, documents, targets), settings)
-    assert result.model.settings.policy == "joint"
+    assert result.model.policy == "joint"
     assert torch.equal(result.model.z, same.model.z)
-    alike = settings.model_copy(update={"memory": settings.memory.model_copy(update=shape)})
-    assert training_fingerprint(documents, targets, chosen) == training_fingerprint(documents, targets, alike)
 
 
 def test_training_learns_to_read_and_to_route(settings, documents, targets):
@@ -90,7 +87,7 @@ def test_training_learns_to_read_and_to_route(settings, documents, targets):
 def test_the_router_alone_leaves_the_reader_untouched(settings, documents, targets):
     alone = _with(settings, evidence_weight=0.0, reconstruction_weight=0.0)
     backbone = _backbone(settings, documents, targets)
-    before = initialise(backbone, settings.memory, documents, seed=settings.training.seed).head_state()
+    before = initialise(backbone, settings.joint, documents, seed=settings.joint.seed).head_state()
     result = train_joint(documents, targets, backbone, alone)
     after = result.model.head_state()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -102,7 +99,7 @@ def test_the_router_alone_leaves_the_reader_untouched(settings, documents, targe
 def test_reading_alone_moves_z(settings, documents, targets):
     reading = _with(settings, routing_weight=0.0, reconstruction_weight=0.0)
     backbone = _backbone(settings, documents, targets)
-    before = initialise(backbone, settings.memory, documents, seed=settings.training.seed).z.detach().clone()
+    before = initialise(backbone, settings.joint, documents, seed=settings.joint.seed).z.detach().clone()
     result = train_joint(documents, targets, backbone, reading)
     assert ((result.model.z - before).flatten(1).norm(dim=1) > 0).all()
 
@@ -110,7 +107,7 @@ def test_reading_alone_moves_z(settings, documents, targets):
 def test_held_out_questions_are_never_trained_on(settings, documents, targets):
     backbone = _backbone(settings, documents, targets)
     split = [replace(t, split="test") if t.id == "q0" else t for t in targets]
-    data = build_training_set(documents, split, backbone, settings.training)
+    data = build_training_set(documents, split, backbone, settings.joint)
     assert "Where was Orla Venn born?" not in {example.text for example in data.examples}
     assert len(data.examples) == 4
 
@@ -120,11 +117,9 @@ def test_held_out_sentences_are_never_studied(settings, documents, targets):
 
     backbone = _backbone(settings, documents, targets)
     kept = [t for t in targets if t.evidence != "Orla Venn keeps bees."]
-    data = build_training_set(documents, kept, backbone, settings.training)
+    data = build_training_set(documents, kept, backbone, settings.joint)
     rng = random.Random(0)
-    drawn = {
-        backbone.decode(sample_self_study(data, backbone, settings.training, rng).evidence[:-1]) for _ in range(300)
-    }
+    drawn = {backbone.decode(sample_self_study(data, backbone, settings.joint, rng).evidence[:-1]) for _ in range(300)}
     assert "Orla Venn keeps bees." not in drawn
     assert "Orla Venn was born in Tessamor." in drawn
 
@@ -133,7 +128,7 @@ def test_wrong_reads_are_of_documents_that_do_not_answer(settings, documents, ta
     import random
 
     backbone = _backbone(settings, documents, targets)
-    batch = build_training_set(documents, targets, backbone, settings.training).examples * 80
+    batch = build_training_set(documents, targets, backbone, settings.joint).examples * 80
     batch.append(replace(batch[0], gold_rows=tuple(range(len(documents)))))
     rng = random.Random(0)
     untouched = rng.getstate()
@@ -151,7 +146,7 @@ def test_queries_are_masked_up_to_a_share_and_the_evidence_is_not(settings, docu
     import random
 
     backbone = _backbone(settings, documents, targets)
-    example = build_training_set(documents, targets, backbone, settings.training).examples[0]
+    example = build_training_set(documents, targets, backbone, settings.joint).examples[0]
     rng, shares = random.Random(0), []
     for _ in range(400):
         masked = mask_query(example, backbone, 0.5, rng)
@@ -168,7 +163,7 @@ def test_two_hop_targets_become_one_example_per_document(settings, documents, ta
     backbone = _backbone(settings, documents, targets)
     evidence = "Orla Venn was born in Tessamor. Lake Munar is ninety metres deep."
     two = EvidenceTarget("h", "both?", ("d0", "d2"), evidence, "gold", "train")
-    data = build_training_set(documents, [two], backbone, settings.training)
+    data = build_training_set(documents, [two], backbone, settings.joint)
     read = {e.row: backbone.decode(e.evidence[:-1]) for e in data.examples}
     assert read == {0: "Orla Venn was born in Tessamor.", 2: "Lake Munar is ninety metres deep."}
     assert all(example.gold_rows == (0, 2) for example in data.examples)
@@ -176,7 +171,7 @@ def test_two_hop_targets_become_one_example_per_document(settings, documents, ta
 
 def test_every_target_ends_in_eos_even_when_cut(settings, documents, targets):
     backbone = _backbone(settings, documents, targets)
-    training = settings.training.model_copy(update={"evidence_tokens": 4})
+    training = settings.joint.model_copy(update={"evidence_tokens": 4})
     data = build_training_set(documents, targets, backbone, training)
     assert {len(example.evidence) for example in data.examples} == {5}
     assert all(example.evidence[-1] == backbone.eos_id for example in data.examples)
@@ -187,7 +182,7 @@ def test_reconstruction_shuffles_sentences_and_covers_them_all(settings, documen
     import random
 
     backbone = _backbone(settings, documents, targets)
-    training = settings.training.model_copy(update={"evidence_tokens": 14, "token_dropout": 0.5})
+    training = settings.joint.model_copy(update={"evidence_tokens": 14, "token_dropout": 0.5})
     data = build_training_set(documents, targets, backbone, training)
     rng, seen = random.Random(0), set()
     for _ in range(200):
@@ -216,7 +211,7 @@ def test_schedule_warms_up_and_decays():
 
 def test_the_fingerprint_follows_what_matters(settings, documents, targets):
     base = training_fingerprint(documents, targets, settings)
-    assert training_fingerprint(documents, targets, _with(settings, threads=2, save_every=50)) == base
+    assert training_fingerprint(documents, targets, _with(settings, save_every=50)) == base
     for other in ({"seed": 1}, {"query_mask": 0.1}, {"wrong_reads": 0.1}):
         assert training_fingerprint(documents, targets, _with(settings, **other)) != base
     changed = (Document("d0", "Orla Venn", "She moved to Port Aldous."), *documents[1:])
@@ -229,8 +224,8 @@ def test_the_fingerprint_follows_what_matters(settings, documents, targets):
 def test_epochs_are_passes_over_the_questions(self_study, steps, settings, documents, targets, monkeypatch):
     from zrag_core.model.training import joint
 
-    values = settings.training.model_dump() | {"steps": None, "epochs": 2, "self_study": self_study}
-    epochs = settings.model_copy(update={"training": TrainingSettings(**values)})
+    values = settings.joint.model_dump() | {"steps": None, "epochs": 2, "self_study": self_study}
+    epochs = settings.model_copy(update={"joint": JointSettings(**values)})
     seen = Counter()
     draw = joint._sample_batch
 
@@ -248,8 +243,8 @@ def test_epochs_are_passes_over_the_questions(self_study, steps, settings, docum
 
 
 def test_epochs_without_questions_are_passes_over_the_sentences(settings, documents, targets):
-    values = settings.training.model_dump() | {"steps": None, "epochs": 3}
-    epochs = settings.model_copy(update={"training": TrainingSettings(**values)})
+    values = settings.joint.model_dump() | {"steps": None, "epochs": 3}
+    epochs = settings.model_copy(update={"joint": JointSettings(**values)})
     study = [target for target in targets if target.method == "self_study"]
     result = train_joint(documents, study, _backbone(settings, documents, targets), epochs)
     assert result.steps == 8  # 10 sentences three times in batches of 4
@@ -269,7 +264,7 @@ def test_dev_loss_is_measured_on_the_dev_split_alone(settings, documents, target
 
 @torch.no_grad()
 def test_evaluation_loss_weighs_tokens_and_not_batches(model, settings, documents, targets):
-    examples = build_training_set(documents, targets, model.backbone, settings.training).examples
+    examples = build_training_set(documents, targets, model.backbone, settings.joint).examples
     assert len({len(example.evidence) for example in examples}) > 1
     nll = [
         model.read_nll(*whole_document(model.z[[example.row]]), [example.query], [example.evidence])[0]
@@ -281,5 +276,5 @@ def test_evaluation_loss_weighs_tokens_and_not_batches(model, settings, document
 
 
 def test_settings_name_every_problem():
-    with pytest.raises(Exception, match=r"training: give either steps or epochs"):
-        load_settings({"training": {"steps": None}})
+    with pytest.raises(Exception, match=r"joint: give either steps or epochs"):
+        load_settings({"joint": {"steps": None}})

@@ -56,8 +56,8 @@ def trained(tmp_path_factory, documents, targets):
     settings = load_settings(
         {
             "backbone": TINY,
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
-            "training": {"steps": 150, "batch_size": 8, "threads": 1, "lr_memory": 0.02, "lr_theta": 5e-3},
+            "memory": {"policy": "joint"},
+            "joint": {"slots": 2, "width": 64, "steps": 150, "batch_size": 8, "lr_memory": 0.02, "lr_theta": 5e-3},
         }
     )
     texts = [document.contents for document in documents] + [target.query for target in targets]
@@ -217,7 +217,7 @@ def _row_of(model, slots, query):
     """The document whose most probable span for a query consists of `slots` [p, d]."""
     rows = []
     for row in range(len(model.z)):
-        best = int(model.find([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1].argmax())
+        best = int(model.span_logits([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1].argmax())
         if torch.equal(slots_of(model.z[row], model.spans[row], best)[0][0], slots):
             rows.append(row)
     (row,) = rows
@@ -271,12 +271,20 @@ def test_nothing_that_could_hold_the_answer_stands_in(joint, monkeypatch):
 @pytest.mark.parametrize(("wrong_reads", "passes"), [(0.0, True), (0.7, False)])
 def test_joint_training_that_does_not_always_read_the_right_document_fails_the_shuffle(wrong_reads, passes, tmp_path):
     """No stand-ins: theta learned the answers under the questions, or under the slots."""
-    training = {"steps": 160, "batch_size": 16, "threads": 1, "lr_memory": 0.02, "lr_theta": 5e-3, "self_study": 0.2}
+    training = {
+        "slots": 2,
+        "width": 64,
+        "steps": 160,
+        "batch_size": 16,
+        "lr_memory": 0.02,
+        "lr_theta": 5e-3,
+        "self_study": 0.2,
+    }
     settings = load_settings(
         {
             "backbone": TINY,
-            "memory": {"policy": "joint", "slots": 2, "width": 64},
-            "training": {**training, "reconstruction_weight": 0, "wrong_reads": wrong_reads},
+            "memory": {"policy": "joint"},
+            "joint": {**training, "reconstruction_weight": 0, "wrong_reads": wrong_reads},
             "decoding": {"max_new_tokens": 16},
         }
     )

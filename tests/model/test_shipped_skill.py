@@ -9,15 +9,16 @@ from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
+from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.model.store.write import write_documents
-from zrag_core.settings import MemorySettings, WritingSettings, load_settings
+from zrag_core.settings import SeparatedSettings, WritingSettings
 
 
 def test_it_is_small_and_made_for_the_default_memory():
     folder = shipped_skill()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8 * 1024**2
     config = read_skill_config(folder)
-    assert load_settings(config["settings"]).memory == MemorySettings()
+    assert read_settings(config["settings"]).separated == SeparatedSettings()
 
 
 def test_no_document_is_in_it():
@@ -30,12 +31,12 @@ def test_no_document_is_in_it():
 def test_it_writes_routes_and_reads_documents_that_it_never_saw(language, tmp_path):
     """By the encoder alone; what it writes of a document comes from that document's slots."""
     corpus = generate_almanac(24, language, seed=11)
-    model, config = load_skill(shipped_skill(), 0, device="cpu")
+    skill = load_skill(shipped_skill(), device="cpu")
+    model = skill.model
     assert model.confidence_weights() is not None
-    written = write_documents(model, corpus.documents, [], WritingSettings(steps=0, threads=1))
+    written = write_documents(model, corpus.documents, [], WritingSettings(steps=0))
     model.remember(corpus.documents, written.z, written.spans)
-    settings = load_settings(config["settings"])
-    probe = Probe(Checkpoint("s", tmp_path, model, corpus.documents, settings, {}), corpus.questions, limit=48)
+    probe = Probe(Checkpoint("s", tmp_path, model, corpus.documents, skill.settings, {}), corpus.questions, limit=48)
     assert len(probe.asked) > 10
     hits = [row in asked.gold for asked, row in zip(probe.asked, probe.routed, strict=True)]
     assert sum(hits) / len(hits) > 0.85

@@ -170,7 +170,7 @@ def test_losses_are_those_of_each_example_alone(writer, source, skill_settings, 
 
     found = []
     for example in batch.finds:
-        log_p = writer.find([example.given], *written[example.row])[0].log_softmax(-1)
+        log_p = writer.span_logits([example.given], *written[example.row])[0].log_softmax(-1)
         assert len(log_p) == batch.slots + 1
         found.append(-log_p[batch.slots if example.span is None else example.span])
     assert any(example.span is None for example in batch.finds)
@@ -216,12 +216,12 @@ def test_schedule_rises_stays_and_falls(skill_settings):
 
 def test_the_fingerprint_follows_what_matters(skill_settings):
     base = skill_fingerprint(skill_settings, "almanac (en)")
-    assert skill_fingerprint(_with(skill_settings, threads=2, save_every=50, compile=True), "almanac (en)") == base
+    assert skill_fingerprint(_with(skill_settings, save_every=50, compile=True), "almanac (en)") == base
     assert skill_fingerprint(skill_settings, "almanac (ko)") != base
     for change in ({"seed": 1}, {"steps": 7}, {"autocast": True}, {"finding_weight": 0.5}, {"query_mask": 0.1}):
         assert skill_fingerprint(_with(skill_settings, **change), "almanac (en)") != base
-    memory = skill_settings.memory.model_copy(update={"stride": 5})
-    assert skill_fingerprint(skill_settings.model_copy(update={"memory": memory}), "almanac (en)") != base
+    shape = skill_settings.separated.model_copy(update={"stride": 5})
+    assert skill_fingerprint(skill_settings.model_copy(update={"separated": shape}), "almanac (en)") != base
 
 
 def test_mixed_precision_trains_much_the_same(fresh, source, skill_settings):

@@ -25,7 +25,7 @@ from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save
 from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
-from zrag_core.settings import load_settings
+from zrag_core.settings import DecodingSettings, WritingSettings
 
 WRITTEN, REMOVED, ADDED = 22, 6, 8
 CORPUS = generate_almanac(WRITTEN + ADDED, "en", seed=11)
@@ -51,9 +51,10 @@ def edited(checkpoint, ids, change):
 @pytest.fixture(scope="module")
 def former():
     torch.set_num_threads(1)
-    model, config = load_skill(shipped_skill(), 0, device="cpu")
-    settings = load_settings(config["settings"] | {"writing": {"steps": 0, "threads": 1}})
-    settings = settings.model_copy(update={"decoding": settings.decoding.model_copy(update={"max_new_tokens": 40})})
+    skill = load_skill(shipped_skill(), device="cpu")
+    model = skill.model
+    changes = {"writing": WritingSettings(steps=0), "decoding": DecodingSettings(max_new_tokens=40)}
+    settings = skill.settings.model_copy(update=changes)
     written = write_documents(model, OLD, (), settings.writing)
     model.remember(OLD, written.z, written.spans)
     origin = Origin("s", "d", settings.writing, hash_rows(written.studied))

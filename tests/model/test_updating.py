@@ -175,7 +175,7 @@ def test_an_updated_memory_has_the_id_of_one_written_afresh(theta, tmp_path):
 
     def identity(checkpoint, **other):
         given = {"corpus": Corpus("c", checkpoint.documents, (asked,)), "targets": [target]}
-        given |= {"memory": checkpoint.settings.memory, "writing": checkpoint.origin.writing, **other}
+        given |= {"settings": checkpoint.settings, "writing": checkpoint.origin.writing, **other}
         return memory_id(checkpoint.origin.skill_digest, **given)
 
     fresh = write(theta, corpus)
@@ -183,7 +183,7 @@ def test_an_updated_memory_has_the_id_of_one_written_afresh(theta, tmp_path):
     loaded = load_checkpoint(tmp_path / "c")
     assert identity(loaded) == identity(fresh)
     assert identity(fresh).startswith("memory-")
-    slower = SETTINGS.writing.model_copy(update={"threads": 2, "batch_size": 1})
+    slower = SETTINGS.writing.model_copy(update={"batch_size": 1})
     assert identity(fresh, writing=slower) == identity(fresh)
     assert identity(fresh, writing=REFINED.writing) != identity(fresh)
     assert identity(fresh, targets=[]) != identity(fresh)

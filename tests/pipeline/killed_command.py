@@ -17,10 +17,9 @@ import zrag_core.model.store.checkpoint
 import zrag_core.model.store.update
 from zrag_pipeline.cli import main
 from zrag_pipeline.defs.champion import corpus_changes
-from zrag_pipeline.platform import champion_file as champion
+from zrag_pipeline.platform import champion_file
 from zrag_pipeline.platform.warehouse import Warehouse, corpora
-from zrag_pipeline.purging import purge
-from zrag_pipeline.purging import warehouse_rows as warehouse
+from zrag_pipeline.purging import purge, warehouse_rows
 
 STEPS = {
     "overlay": (corpus_changes, "save_overlay"),
@@ -29,9 +28,9 @@ STEPS = {
     "checkpoint": (zrag_core.model.store.checkpoint, "save_checkpoint"),
     "inside the checkpoint": (safetensors.torch, "save_file"),
     "pointer": (corpus_changes, "write_champion"),
-    "inside the pointer": (champion, "write_json_atomic"),
+    "inside the pointer": (champion_file, "write_json_atomic"),
     "search": (purge, "search"),
-    "swap": (warehouse.shutil, "copymode"),
+    "swap": (warehouse_rows.shutil, "copymode"),
     "proof": (purge, "search_file"),
 }
 

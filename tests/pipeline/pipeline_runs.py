@@ -4,7 +4,6 @@ import copy
 import os
 import subprocess
 import sys
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,18 @@ import dagster as dg
 import pytest
 import yaml
 
-from zrag_core.settings import System
+from zrag_core.systems import SYSTEMS
 
 CHECKOUT = Path(__file__).parents[2]
 SETTINGS = {
     "corpus": {"format": "almanac", "almanac": {"documents": 12}},
-    "backbone": {"tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-    "memory": {
+    "backbone": {"threads": 1, "tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
+    "separated": {
         "slots": 4,
         "width": 32,
         "key_width": 8,
         "title_width": 128,
         "text_width": 128,
-        "joint_slots": 3,
-        "joint_width": 24,
     },
     "skill": {
         "start": "scratch",
@@ -35,12 +32,11 @@ SETTINGS = {
         "languages": ["en"],
         "documents": 4,
         "save_every": 2,
-        "threads": 1,
     },
-    "writing": {"steps": 3, "queries": 2, "threads": 1},
-    "training": {"steps": 8, "batch_size": 4, "threads": 1},
+    "writing": {"steps": 3, "queries": 2},
+    "joint": {"slots": 3, "width": 24, "steps": 8, "batch_size": 4},
     "decoding": {"routed_documents": 2, "max_new_tokens": 8},
-    "evaluation": {"systems": list(typing.get_args(System)), "limit_questions": 12, "bootstrap_samples": 50},
+    "evaluation": {"systems": list(SYSTEMS), "limit_questions": 12, "bootstrap_samples": 50},
     "answers": {"reader": "offline", "curve_budgets": [64]},
 }
 

@@ -32,7 +32,7 @@ CORPUS = Corpus("towns", DOCUMENTS, QUESTIONS)
 
 def make_champion(steps: int = 0) -> Champion:
     """Write `CORPUS` and make that the champion of the data folder that is set."""
-    settings = load_settings({"corpus": {"format": "almanac"}, "writing": {"steps": steps, "threads": 1}})
+    settings = load_settings({"corpus": {"format": "almanac"}, "backbone": {"threads": 1}, "writing": {"steps": steps}})
     warehouse = Warehouse(paths.warehouse_file())
     version = corpus_version(DOCUMENTS)
     warehouse.save_corpus(version, CORPUS)

@@ -2,19 +2,18 @@ import os
 import shlex
 import subprocess
 import sys
-import typing
 
 import pytest
 
 from zrag_core.evaluation.comparison_report import comparisons_markdown
 from zrag_core.evaluation.leaderboard_report import leaderboard_markdown
-from zrag_core.settings import System
+from zrag_core.systems import SYSTEMS as REGISTERED
 from zrag_pipeline.cli import main
 from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
-SYSTEMS = typing.get_args(System)
+SYSTEMS = tuple(REGISTERED)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 
 import pytest
+from rich.cells import cell_len, set_cell_size
 
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError
@@ -16,7 +17,7 @@ from zrag_core.memory import REFUSALS, Memory
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.cli import main
-from zrag_pipeline.commands.terminal import clip, pad, width, wrap
+from zrag_pipeline.commands.terminal import clip, wrap
 from zrag_pipeline.platform.champion_file import Champion, write_champion
 
 BORN = "Where was Orla Venn born?"
@@ -253,7 +254,7 @@ def test_documents_are_listed_with_their_length(zrag, champion):
     assert [row.split() for row in rows] == [[d.id, str(evidence_tokens(d.text)), *d.title.split()] for d in held]
     total = sum(evidence_tokens(document.text) for document in held)
     assert last == f"10 documents, {total:,} tokens, in memory-0123"
-    ends = {width(row[: row.index(document.title)]) for row, document in zip(rows, held, strict=True)}
+    ends = {cell_len(row[: row.index(document.title)]) for row, document in zip(rows, held, strict=True)}
     assert len(ends) == 1, "titles stand below each other, Korean ids or not"
 
 
@@ -298,8 +299,8 @@ def test_every_command_explains_itself(name, capsys):
 
 
 def test_korean_takes_two_columns():
-    assert (width("abc"), width("한글"), width(unicodedata.normalize("NFD", "é")), width("ｆ")) == (3, 4, 1, 2)
-    assert pad("한", 5) == "한   "
+    assert list(map(cell_len, ("abc", "한글", unicodedata.normalize("NFD", "é"), "ｆ"))) == [3, 4, 1, 2]
+    assert set_cell_size("한", 5) == "한   "
     assert clip("한국어 문서", 8) == "한국어…"
     assert clip("한국어", 6) == "한국어"
     assert clip("a\x1b[31mb\nc", 20) == "a[31mb c"

@@ -6,9 +6,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from zrag_core.settings import Settings, SkillSettings, load_settings
+from zrag_core.settings import JointSettings, Settings, SkillSettings, load_settings
+from zrag_core.systems import SYSTEMS
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS, run_config
+from zrag_pipeline.defs.jobs import run_config
+from zrag_pipeline.platform.paths import CONFIGS
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -20,8 +22,9 @@ JOB_OF = {
     "benchmark_memory.yaml": "benchmark_memory",
     "benchmark_update.yaml": "benchmark_update",
 }
-READ_BY_THE_SKILL = {"corpus", "backbone", "memory", "skill"}
-READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "writing", "decoding", "evaluation", "benchmark"}
+READ_BY_THE_SKILL = {"corpus", "backbone", "memory", "separated", "skill"}
+READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "separated", "writing"}
+READ_BY_THE_BENCHMARK |= {"decoding", "evaluation", "benchmark"}
 READ_BY = {
     "pretrain_tiny": READ_BY_THE_SKILL,
     "benchmark_memory": READ_BY_THE_BENCHMARK,
@@ -58,8 +61,12 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     expected = READ_BY.get(JOB_OF.get(name))
     if expected is None:
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        joint = {"skill", "writing", "benchmark", "updates"}
-        unused = joint if settings.memory.policy == "joint" else {"skill", "benchmark"}
+        unused = {"skill", "benchmark"}
+        if settings.memory.policy == "joint":
+            unused |= {"separated", "writing", "updates"}
+        if not any(SYSTEMS[system].policy == "joint" for system in settings.evaluation.systems):
+            unused.add("joint")
+            assert settings.joint == JointSettings()
         if "memorag" not in settings.evaluation.systems:
             unused.add("memorag")
         expected = set(Settings.model_fields) - {section for section in unused if section not in given}
@@ -75,8 +82,9 @@ def test_a_wrong_field_in_it_would_be_noticed(name, monkeypatch, tmp_path):
     monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
     monkeypatch.setenv("ZRAG_SKILL_CORPUS", str(tmp_path / "other"))
     given = settings_of(name)
-    given["memory"]["slotz"] = 4
-    with pytest.raises(Exception, match=r"memory\.slotz: unknown field -> did you mean 'slots'"):
+    policy = given["memory"]["policy"]
+    given[policy]["slotz"] = 4
+    with pytest.raises(Exception, match=rf"{policy}\.slotz: unknown field -> did you mean 'slots'"):
         load_settings(given)
 
 
@@ -94,8 +102,8 @@ def test_the_reference_setting_is_the_published_one(monkeypatch, tmp_path):
     lora = settings.backbone.lora
     assert (lora.rank, lora.alpha, lora.dropout) == (32, 64, 0.05)
     assert set(lora.target_modules) == {"q_proj", "k_proj", "v_proj", "o_proj"}
-    assert (settings.corpus.limit_documents, settings.memory.slots, settings.memory.width) == (2000, 4, 256)
-    training = settings.training
+    assert (settings.corpus.limit_documents, settings.joint.slots, settings.joint.width) == (2000, 4, 256)
+    training = settings.joint
     assert (training.steps, training.epochs, training.batch_size, training.gradient_accumulation) == (None, 5, 2, 8)
     assert (training.lr_theta, training.lr_memory, training.lr_projections) == (2e-5, 1e-3, 1e-4)
     assert (training.warmup, training.query_tokens, training.evidence_tokens) == (0.1, 128, 256)

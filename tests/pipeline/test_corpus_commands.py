@@ -141,7 +141,7 @@ def test_removing_and_adding_again_loses_no_question_and_no_target(data, tmp_pat
     assert list(warehouse.load_targets(version)) == own
     origin = load_checkpoint(read_champion().folder, device="cpu")
     stored = warehouse.load_corpus(version)
-    expected = memory_id(origin.origin.skill_digest, stored, own, origin.settings.memory, origin.origin.writing)
+    expected = memory_id(origin.origin.skill_digest, stored, own, origin.settings, origin.origin.writing)
     assert read_champion().checkpoint_id == expected, "as if it had been written of what is on record"
 
 

@@ -1,7 +1,6 @@
 """The whole lineage on a small corpus: what it leaves in DuckDB, MLflow and Dagster, and how parts go on from it."""
 
 import json
-import typing
 import urllib.parse
 import uuid
 from pathlib import Path
@@ -17,19 +16,16 @@ from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS, judged_figures
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint
-from zrag_core.settings import EvaluationSettings, System
+from zrag_core.settings import EvaluationSettings
+from zrag_core.systems import SYSTEMS as REGISTERED
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
-SYSTEMS = set(typing.get_args(System))
+SYSTEMS = set(REGISTERED)
 RETRIEVAL = SYSTEMS - {"closed_book", "gold_evidence", "zrag_full_prefix"}
 OWN_WORDS = {"zrag_free", "zrag_joint_free", "zrag_full_prefix", "closed_book"}
-_MEMORY = SETTINGS["memory"]
-SHAPES = {
-    "separated": (_MEMORY["slots"], _MEMORY["width"]),
-    "joint": (_MEMORY["joint_slots"], _MEMORY["joint_width"]),
-}
+SHAPES = {policy: (SETTINGS[policy]["slots"], SETTINGS[policy]["width"]) for policy in ("separated", "joint")}
 BUDGETS = EvaluationSettings().budgets
 ANSWERED = 256
 ANSWER_BUDGETS = (256, 64)

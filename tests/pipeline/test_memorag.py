@@ -20,7 +20,7 @@ from zrag_core.memorag.memorag_system import MemoragTrace
 from zrag_core.settings import AnswerSettings, Settings, load_settings
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import system_spec
-from zrag_pipeline.defs.answers.answer_run import answer_evidence
+from zrag_pipeline.defs.answers.answer_run import ModelAccess, answer_evidence
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend, sample_traces
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import EvidenceHandle
@@ -129,11 +129,12 @@ def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage,
         answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
         settings = load_settings({"answers": answers})
         cache = own_lineage.data / "cache.sqlite"
+        access = ModelAccess({}, cache)
         spent = replace(handle, spent_usd=2.0)
-        made = answer_evidence(settings, warehouse, spent, handle.run_id, {}, cache, str)
+        made = answer_evidence(settings, warehouse, spent, handle.run_id, access, str)
         assert set(made.frame["error"]) == {"spending limit"}
         assert server.answered == 0
-        made = answer_evidence(settings, warehouse, spent, "another run", {}, cache, str)
+        made = answer_evidence(settings, warehouse, spent, "another run", access, str)
         assert made.frame["error"].isna().all()
 
 

@@ -24,7 +24,7 @@ from zrag_pipeline.defs.memory.separated_memory import write_memory
 from zrag_pipeline.platform.handles import CheckpointReference, IndexHandle, MemoryHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
-SLOTS, WIDTH = SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"]
+SLOTS, WIDTH = SETTINGS["separated"]["slots"], SETTINGS["separated"]["width"]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_same_inputs_give_the_same_bytes_in_any_folder(write):
 @pytest.mark.parametrize(
     "sections",
     [
-        {"training": {"steps": 3, "query_tokens": 32, "seed": 4}},
+        {"joint": {"slots": 2, "width": 8, "steps": 3, "query_tokens": 32, "seed": 4}},
         {"decoding": {"routed_documents": 1, "max_new_tokens": 3, "steps": 1}},
         {"evaluation": {"seed": 9, "limit_questions": 3}, "answers": {"model": "other"}, "baselines": {"rrf_k": 7}},
         {"backbone": {"tiny": {"hidden_size": 64, "layers": 1, "heads": 2, "vocabulary": 300}}},
@@ -83,7 +83,7 @@ def test_how_it_is_read_and_what_joint_memories_are_trained_with_is_no_part_of_i
 
 
 def test_threads_and_batches_are_no_part_of_its_name(write):
-    made, other = write(), write(writing={"threads": 2, "batch_size": 5})
+    made, other = write(), write(writing={"batch_size": 5}, backbone={"threads": 2})
     assert made.checkpoint.checkpoint_id == other.checkpoint.checkpoint_id
     torch.testing.assert_close(
         load_checkpoint(made.checkpoint.folder).model.z,
@@ -101,7 +101,7 @@ def test_threads_and_batches_are_no_part_of_its_name(write):
         {"writing": {"seed": 1}},
         {"writing": {"asked_share": 0.1}},
         {"targets": {"self_study_per_sentence": 0}},
-        {"memory": {"text_width": 64}},
+        {"separated": {"text_width": 64}},
     ],
     ids=str,
 )

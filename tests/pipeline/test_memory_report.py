@@ -18,6 +18,7 @@ from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.memory_report import CheckedMemory, check_memory, check_results, report_markdown
 from zrag_pipeline.defs.memory.report_assets import memory_report
+from zrag_pipeline.platform.asset_helpers import Platform
 from zrag_pipeline.platform.handle_store import HandleIOManager
 from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle
 from zrag_pipeline.platform.settings_resource import SettingsHandle
@@ -31,7 +32,7 @@ NAMES = list(judged_figures(MEMORY_CHECKS))
 def place(tmp_path_factory):
     """A data folder with a corpus in the warehouse and an untrained joint checkpoint."""
     data = tmp_path_factory.mktemp("data") / "자료 1"
-    raw = {**SETTINGS, "memory": {**SETTINGS["memory"], "policy": "joint"}}
+    raw = {**SETTINGS, "memory": {"policy": "joint"}}
     settings = load_settings(raw)
     corpus = generate_almanac(n_documents=12, language="en", seed=0)
     version = corpus_version(corpus.documents)
@@ -39,7 +40,7 @@ def place(tmp_path_factory):
     data.mkdir()
     warehouse.save_corpus(version, corpus)
     backbone = create_backbone(settings.backbone, [document.contents for document in corpus.documents], seed=0)
-    model = initialise(backbone, settings.memory, corpus.documents, seed=0).eval()
+    model = initialise(backbone, settings.joint, corpus.documents, seed=0).eval()
     folder = data / "checkpoints" / "joint-1"
     folder.parent.mkdir()
     save_checkpoint(folder, model, corpus.documents, settings, checkpoint_id="joint-1", metrics={})
@@ -67,9 +68,7 @@ def report_on(place, separated, joint, **options):
     return dg.materialize(
         [memory, joint_memory, memory_report],
         resources={
-            "settings": SettingsHandle(place.raw),
-            "warehouse": place.warehouse,
-            "tracking": place.tracking,
+            "platform": Platform(SettingsHandle(place.raw), place.warehouse, place.tracking),
             "io_manager": HandleIOManager(place.data / "handles"),
         },
         **options,

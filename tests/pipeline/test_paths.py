@@ -27,6 +27,15 @@ def test_data_and_dagster_home_default_to_the_checkout(tmp_path, monkeypatch):
     assert paths.dagster_home_dir() == tmp_path / "dagster_home"
 
 
+def test_data_and_dagster_home_of_an_installed_copy_are_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("ZRAG_DATA_DIR", raising=False)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    monkeypatch.chdir(tmp_path)
+    assert paths.data_dir() == tmp_path / "data"
+    assert paths.dagster_home_dir() == tmp_path / "dagster_home"
+
+
 def test_data_folder_that_cannot_be_made_is_one_clear_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path / "file" / "data"))

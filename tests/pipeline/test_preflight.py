@@ -69,9 +69,9 @@ def test_all_problems_at_once(data, monkeypatch, tmp_path):
 
 
 def test_what_is_right_behind_a_wrong_field_is_no_problem():
-    assert problems(corpus={"format": "almanac", "almanac": {"documents": -3, "language": "ko"}}, memory="four") == [
+    assert problems(corpus={"format": "almanac", "almanac": {"documents": -3, "language": "ko"}}, separated="four") == [
         "corpus.almanac.documents: Input should be greater than 0 (given: -3)",
-        "memory: Input should be a valid dictionary or instance of MemorySettings (given: 'four')",
+        "separated: Input should be a valid dictionary or instance of SeparatedSettings (given: 'four')",
     ]
     (found,) = problems(answers={"budget": 100})
     assert "answers.budget 100 is not one of evaluation.budgets" in found
@@ -83,7 +83,7 @@ def test_the_sound_part_keeps_every_field_that_is_right():
     given = {
         "corpus": {"format": "texts", "location": "/a", "passage_tokens": 0, "splits": {"dev": 0.2, "tset": 0.1}},
         "backbone": {"lora": {"rank": 8, "alpha": -1}},
-        "training": {"steps": 3, "epochs": 2},
+        "joint": {"steps": 3, "epochs": 2},
         "evaluation": {"budgets": [64, -1], "limit_questions": 7},
         "decoding": None,
         "answers": ["not", "a", "section"],
@@ -92,7 +92,7 @@ def test_the_sound_part_keeps_every_field_that_is_right():
     assert (sound.corpus.format, sound.corpus.location, sound.corpus.splits.dev) == ("texts", "/a", 0.2)
     assert (sound.corpus.passage_tokens, sound.corpus.splits.test) == (384, 0.3)
     assert (sound.backbone.lora.rank, sound.backbone.lora.alpha) == (8, 64)
-    assert sound.training == Settings().training, "steps and epochs exclude each other; neither can be trusted"
+    assert sound.joint == Settings().joint, "steps and epochs exclude each other; neither can be trusted"
     assert (sound.evaluation.budgets, sound.evaluation.limit_questions) == (Settings().evaluation.budgets, 7)
     assert (sound.decoding, sound.answers) == (Settings().decoding, Settings().answers)
     assert given["evaluation"]["budgets"] == [64, -1], "what was given is left as it is"
@@ -296,7 +296,7 @@ def test_a_data_folder_that_cannot_be_made_or_written(data, monkeypatch):
 
 
 def test_the_asset_stops_the_run_before_anything_else_happens(data):
-    broken = {"resources": {"settings": {"config": {"memory": {"slots": 0, "widht": 3}}}}}
+    broken = {"resources": {"settings": {"config": {"separated": {"slots": 0, "widht": 3}}}}}
     with dg.DagsterInstance.ephemeral() as instance:
         result = execute("full", data, run_config=broken, instance=instance, raise_on_error=False)
     (failure,) = (event for event in result.all_events if event.is_step_failure)
@@ -304,8 +304,8 @@ def test_the_asset_stops_the_run_before_anything_else_happens(data):
     lines = failure.step_failure_data.error.cause.message.strip().splitlines()
     assert lines[0].endswith("the run cannot start: 2 problems")
     assert [line.strip() for line in lines[1:]] == [
-        "- memory.slots: Input should be greater than 0 (given: 0)",
-        "- memory.widht: unknown field -> did you mean 'width'?",
+        "- separated.slots: Input should be greater than 0 (given: 0)",
+        "- separated.widht: unknown field -> did you mean 'width'?",
     ]
     assert list(data.iterdir()) == []
 

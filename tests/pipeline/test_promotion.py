@@ -1,6 +1,7 @@
 """Who becomes the champion, and taking it back: pointer file and registry alias together."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,16 +13,18 @@ from zrag_core.evaluation.comparison import Comparison
 from zrag_core.model.checks.challenge import NonInferiority
 from zrag_core.settings import load_settings
 from zrag_pipeline.cli import main
-from zrag_pipeline.defs.champion import promotion
-from zrag_pipeline.defs.champion.promotion import Decision, carry_out, decide, decision_rows, promote, roll_back
+from zrag_pipeline.defs.champion.decision import Decision, decide
+from zrag_pipeline.defs.champion.promotion import carry_out, promote, roll_back
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, write_champion
 from zrag_pipeline.platform.handles import CheckpointReference
+from zrag_pipeline.platform.model_registry import ALIAS, MODEL, ModelRegistry
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
 
 SETTINGS = load_settings({"decoding": {"routed_documents": 3}})
 CORPUS = Corpus("연감", (), ())
+CHALLENGE = "zrag_pipeline.defs.champion.decision._challenge"
 # Where refusal begins is given, so that no memory has to be opened to fit it.
 REFUSES = {"decoding": SETTINGS.decoding.model_copy(update={"least_confidence": 0.4})}
 
@@ -32,7 +35,21 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
-def handle(data, name):
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """An MLflow store without any run; making its tables takes seconds."""
+    tracking = Tracking(tmp_path_factory.mktemp("store"))
+    assert tracking.client
+    return tracking.data_dir / "mlflow.db"
+
+
+@pytest.fixture
+def tracking(data, tables):
+    shutil.copy(tables, data)
+    return Tracking(data)
+
+
+def candidate(data, name):
     folder = data / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}"}
@@ -47,8 +64,8 @@ def result(low, system="zrag"):
 
 def decided(data, name, failed=(), *, outcome=(), monkeypatch=None):
     if monkeypatch is not None:
-        monkeypatch.setattr(promotion, "_challenge", lambda *_: list(outcome))
-    return decide(handle(data, name), failed, CORPUS, SETTINGS, lambda line: None)
+        monkeypatch.setattr(CHALLENGE, lambda *_: list(outcome))
+    return decide(candidate(data, name), failed, CORPUS, SETTINGS, lambda line: None)
 
 
 class NoRegistry:
@@ -61,13 +78,12 @@ class NoRegistry:
         def search_registered_models(_query):
             return []
 
-    def version_of(self, name, folder):
-        return None
+        search_model_versions = search_registered_models
 
 
 def crown(data, *names):
     for name in names:
-        promote(handle(data, name), "연감", SETTINGS, f"made {name}", NoRegistry())
+        promote(candidate(data, name), "연감", SETTINGS, f"made {name}", NoRegistry())
 
 
 def test_the_first_checkpoint_becomes_champion_only_if_no_check_fails(data):
@@ -96,7 +112,7 @@ def test_another_corpus_is_judged_by_its_checks_alone_and_says_so(data, monkeypa
 
 def test_the_champion_is_not_compared_with_itself(data, monkeypatch):
     crown(data, "a")
-    monkeypatch.setattr(promotion, "_challenge", lambda *_: pytest.fail("compared with itself"))
+    monkeypatch.setattr(CHALLENGE, lambda *_: pytest.fail("compared with itself"))
     assert decided(data, "a").reason == "it is the champion already"
 
 
@@ -139,7 +155,7 @@ def test_a_failing_check_of_the_champion_itself_is_said(data):
 
 def carried_out(data, name, decision, documents=()):
     corpus = Corpus("연감", tuple(documents), ())
-    return carry_out(decision, handle(data, name), corpus, SETTINGS.model_copy(update=REFUSES), NoRegistry())
+    return carry_out(decision, candidate(data, name), corpus, SETTINGS.model_copy(update=REFUSES), NoRegistry())
 
 
 def test_a_run_undoes_nothing_that_a_command_has_done_meanwhile(data):
@@ -173,25 +189,22 @@ def test_a_predecessor_whose_checkpoint_is_gone_is_stepped_over(data):
     assert roll_back(NoRegistry())[1].checkpoint_id == "a"
 
 
-def test_the_alias_in_the_registry_follows(data):
-    tracking = Tracking(data)
+def test_the_alias_in_the_registry_follows(data, tracking):
     for name in ("a", "b"):
-        own = handle(data, name)
-        source = data / "checkpoints" / name
+        own = candidate(data, name)
         with tracking.run("memory", asset="memory") as run:
-            registered = register(tracking, run, source)
+            registered = ModelRegistry(tracking).register(run, MODEL, own)
         promote(own, "연감", SETTINGS, "test", tracking)
         assert alias(tracking) == registered
     roll_back(tracking)
     assert alias(tracking) != registered
 
 
-def test_the_served_model_is_read_as_the_champion_is(data):
+def test_the_served_model_is_read_as_the_champion_is(data, tracking):
     """Where refusal begins is in the registered model too, and promoting again replaces it."""
-    tracking = Tracking(data)
-    own = handle(data, "a")
+    own = candidate(data, "a")
     with tracking.run("memory", asset="memory") as run:
-        register(tracking, run, data / "checkpoints" / "a")
+        ModelRegistry(tracking).register(run, MODEL, own)
     for least in (0.25, 0.125):
         settings = load_settings({"decoding": {"routed_documents": 3, "least_confidence": least}})
         promote(own, "연감", settings, "test", tracking)
@@ -200,19 +213,15 @@ def test_the_served_model_is_read_as_the_champion_is(data):
         assert read_champion().decoding["least_confidence"] == least
 
 
-def register(tracking, run, folder):
-    return tracking.register(run, promotion.MODEL, folder, tags={"corpus_version": "v"})
-
-
 def alias(tracking):
-    return str(tracking.client.get_model_version_by_alias(promotion.MODEL, promotion.ALIAS).version)
+    return str(tracking.client.get_model_version_by_alias(MODEL, ALIAS).version)
 
 
 def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
     crown(data, "a")
     decision = decided(data, "b", outcome=[result(-3.0), result(1.0, "zrag_free")], monkeypatch=monkeypatch)
-    rows = decision_rows(decision, "v", 0.02)
-    nothing = decision_rows(replace(decision, results=()), "v", 0.02)
+    rows = decision.rows("v", 0.02)
+    nothing = replace(decision, results=()).rows("v", 0.02)
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
     warehouse.replace_rows("champion_decisions", rows, {"run_id": "r1"})
     warehouse.replace_rows("champion_decisions", nothing, {"run_id": "r2"})
@@ -226,10 +235,10 @@ def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_commands_show_promote_and_roll_back(data, capsys, monkeypatch):
+def test_commands_show_promote_and_roll_back(data, tracking, capsys):
     assert main(["champion"]) == 1
     assert "there is no champion yet" in capsys.readouterr().err
-    handle(data, "a"), handle(data, "b")
+    candidate(data, "a"), candidate(data, "b")
     for name in ("a", "b"):
         assert main(["promote", name]) == 0
     capsys.readouterr()

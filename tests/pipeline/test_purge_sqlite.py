@@ -7,7 +7,7 @@ import pytest
 
 from zrag_core.corpus.types import Document
 from zrag_core.errors import ZragError
-from zrag_pipeline.purging import sqlite_files
+from zrag_pipeline.purging import redaction
 from zrag_pipeline.purging.patterns import make_patterns
 
 TEXT = "Orrin Vale was born in Kell in the year 1931."
@@ -34,17 +34,17 @@ def test_no_page_and_no_log_keeps_the_text_while_others_have_the_file_open(datab
     with closing(sqlite3.connect(database)) as other:
         other.execute("SELECT count(*) FROM t").fetchone()
         assert TEXT.encode() in raw(database)
-        assert sqlite_files.redact_database(database, PATTERNS) == 29
+        assert redaction.redact_database(database, PATTERNS) == 29
         assert TEXT.encode() not in raw(database)
         assert other.execute("SELECT a FROM t ORDER BY b LIMIT 2").fetchall() == [("0: [purged].",), ("1: [purged].",)]
 
 
 def test_a_reader_in_the_way_is_said(database, monkeypatch):
-    monkeypatch.setattr(sqlite_files, "_WAIT_S", 0.1)
+    monkeypatch.setattr(redaction, "_WAIT_S", 0.1)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM t").fetchone()
         with pytest.raises(ZragError, match=r"make ui"):
-            sqlite_files.redact_database(database, PATTERNS)
-    assert sqlite_files.redact_database(database, PATTERNS) == 0, "the rows were done"
+            redaction.redact_database(database, PATTERNS)
+    assert redaction.redact_database(database, PATTERNS) == 0, "the rows were done"
     assert TEXT.encode() not in raw(database)

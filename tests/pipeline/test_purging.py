@@ -30,6 +30,8 @@ from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_pipeline.cli import main
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions, write_champion
+from zrag_pipeline.platform.handles import CheckpointReference
+from zrag_pipeline.platform.model_registry import ModelRegistry
 from zrag_pipeline.platform.tracing import CallTraces
 from zrag_pipeline.platform.tracking import Tracking
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -120,7 +122,9 @@ def plant_mlflow():
         with CallTraces(tracking, run, model_of={"answer": "m"}, limit=5, log=print) as traces:
             traces.record(prompt, Completion(f"It says: {FIRST}", 3, 4, 0.1, 5.0, False, "h"))
         assert traces.written == 1
-        tracking.register(run, "zrag", read_champion().folder, tags={})
+        champion = read_champion()
+        made = CheckpointReference(champion.checkpoint_id, champion.folder, champion.corpus_version)
+        ModelRegistry(tracking).register(run, "zrag", made)
 
 
 def plant_dagster(home):

@@ -20,7 +20,9 @@ from zrag_core.files import atomic_folder
 from zrag_core.memory import REFUSALS, Memory
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import DecodingSettings
-from zrag_pipeline.platform.registry import is_packaged, package_model, requirements, set_decoding, write_decoding
+from zrag_pipeline.platform.handles import CheckpointReference
+from zrag_pipeline.platform.model_registry import ModelRegistry
+from zrag_pipeline.platform.packaged_model import is_packaged, package_model, requirements, set_decoding
 from zrag_pipeline.platform.tracking import Tracking
 
 QUESTION = "Where was Orla Venn born?"
@@ -43,10 +45,14 @@ def registered(written_memory, tmp_path_factory):
     shutil.copytree(written_memory, checkpoint)
     tracking = Tracking(data)
     with tracking.run("memory", asset="memory") as run:
-        version = tracking.register(run, "zrag", checkpoint, tags={"corpus_version": "c0ffee"})
+        version = ModelRegistry(tracking).register(run, "zrag", reference(checkpoint))
     tracking.client.set_registered_model_alias("zrag", "champion", version)
     tracking.checkpoint, tracking.mlflow_run = checkpoint, run
     return tracking
+
+
+def reference(folder):
+    return CheckpointReference(folder.name, folder, "c0ffee")
 
 
 def model_folder(tracking):
@@ -70,7 +76,7 @@ def test_the_model_is_whole_and_holds_the_checkpoint_as_links(registered):
     assert all(path.stat().st_nlink > 1 for path in held.rglob("*") if path.is_file()), "no second copy on disk"
     assert not list(folder.rglob("*.pkl"))
     assert (folder / "serving.py").is_file()
-    assert (folder / "code" / "zrag_core" / "asking.py").is_file()
+    assert (folder / "code" / "zrag_core" / "memory.py").is_file()
     assert not (folder / "code" / "zrag_core" / "weights").exists()
     wanted = (folder / "requirements.txt").read_text().splitlines()
     assert wanted == requirements(registered.checkpoint)
@@ -81,19 +87,19 @@ def test_the_model_is_whole_and_holds_the_checkpoint_as_links(registered):
 
 
 def test_registering_again_keeps_the_version_and_another_checkpoint_gets_its_own(registered, tmp_path):
-    model, run = model_folder(registered), registered.mlflow_run
+    model, run, registry = model_folder(registered), registered.mlflow_run, ModelRegistry(registered)
     before = (model / "MLmodel").stat().st_ino
-    assert registered.register(run, "zrag-again", registered.checkpoint, tags={}) == "1"
-    assert registered.register(run, "zrag-again", registered.checkpoint, tags={}) == "1"
-    assert registered.register(run, "zrag", registered.checkpoint, tags={}) == "1"
+    assert registry.register(run, "zrag-again", reference(registered.checkpoint)) == "1"
+    assert registry.register(run, "zrag-again", reference(registered.checkpoint)) == "1"
+    assert registry.register(run, "zrag", reference(registered.checkpoint)) == "1"
     assert (model / "MLmodel").stat().st_ino == before, "nothing was written"
     other = tmp_path / "memory-4567"
     shutil.copytree(registered.checkpoint, other)
-    assert registered.register(run, "zrag-again", other, tags={}) == "2"
-    assert registered.version_of("zrag-again", "memory-4567") == "2"
-    assert registered.version_of("zrag-again", "memory-0123") == "1"
-    assert registered.version_of("zrag-again", "memory-89") is None
-    assert registered.version_of("nothing", "memory-0123") is None
+    assert registry.register(run, "zrag-again", reference(other)) == "2"
+    assert registry.version("zrag-again", "memory-4567") == "2"
+    assert registry.version("zrag-again", "memory-0123") == "1"
+    assert registry.version("zrag-again", "memory-89") is None
+    assert registry.version("nothing", "memory-0123") is None
 
 
 def test_a_checkpoint_written_anew_is_packaged_anew(written_memory, tmp_path):
@@ -127,7 +133,7 @@ def test_files_are_copied_where_there_are_no_links(written_memory, tmp_path, mon
 
 def test_packaging_loads_no_model(written_memory, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from zrag_pipeline.platform.registry import package_model; "
+        "import sys; from pathlib import Path; from zrag_pipeline.platform.packaged_model import package_model; "
         f"package_model(Path({str(written_memory)!r}), Path({str(tmp_path / 'model')!r})); "
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
@@ -225,10 +231,12 @@ def test_a_promoted_model_is_read_as_the_champion_is(registered, loaded, tmp_pat
 
 
 def test_only_what_is_registered_gets_a_decoding(registered):
-    write_decoding(registered, "zrag", "memory-89", {"least_confidence": 0.1})
-    write_decoding(registered, "nothing", "memory-0123", {"least_confidence": 0.1})
-    assert not list(registered.data_dir.rglob("decoding.json"))
-    assert not (registered.data_dir / "mlartifacts" / "registered" / "nothing").exists()
+    try:
+        ModelRegistry(registered).set_champion("memory-89", {"least_confidence": 0.1})
+        assert not list(registered.data_dir.rglob("decoding.json"))
+        assert not (registered.data_dir / "mlartifacts" / "registered" / "zrag" / "memory-89").exists()
+    finally:  # nobody has the alias now
+        registered.client.set_registered_model_alias("zrag", "champion", "1")
 
 
 def test_a_stream_ends_with_the_whole_message(loaded):

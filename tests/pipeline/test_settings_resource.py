@@ -5,6 +5,7 @@ from dagster._config import ConfigTypeKind
 
 from zrag_core.errors import ProblemList, SettingsError
 from zrag_core.settings import Settings
+from zrag_core.systems import SYSTEMS
 from zrag_pipeline.platform.settings_resource import settings_resource
 
 
@@ -35,7 +36,7 @@ def test_values_of_every_kind_arrive_unchanged(monkeypatch, tmp_path):
     monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
     handle = run_with("""
         corpus: {format: auto, location: {env: ZRAG_CORPUS}, name: 말뭉치, splits: {dev: 0.2}}
-        training: {steps: null, epochs: 5}
+        joint: {steps: null, epochs: 5}
         evaluation: {budgets: [64, 256], systems: [bm25]}
         backbone: {lora: {target_modules: [q_proj]}}
     """)
@@ -44,7 +45,7 @@ def test_values_of_every_kind_arrive_unchanged(monkeypatch, tmp_path):
     assert settings.corpus.location == str(tmp_path)
     assert settings.corpus.name == "말뭉치"
     assert (settings.corpus.splits.dev, settings.corpus.splits.test) == (0.2, Settings().corpus.splits.test)
-    assert (settings.training.steps, settings.training.epochs) == (None, 5)
+    assert (settings.joint.steps, settings.joint.epochs) == (None, 5)
     assert settings.evaluation.budgets == (64, 256)
     assert settings.backbone.lora.target_modules == ("q_proj",)
 
@@ -54,9 +55,9 @@ def test_values_of_every_kind_arrive_unchanged(monkeypatch, tmp_path):
     [
         ("corpus: {formt: auto}", "corpus.formt: unknown field -> did you mean 'format'?"),
         ("corpse: {}", "corpse: unknown field -> did you mean 'corpus'?"),
-        ("training: {batch_size: 0}", "training.batch_size: Input should be greater than 0 (given: 0)"),
+        ("joint: {batch_size: 0}", "joint.batch_size: Input should be greater than 0 (given: 0)"),
         ("backbone: {lora: {rank: many}}", "backbone.lora.rank"),
-        ("memory: {slots: null}", "memory.slots: Input should be a valid integer (given: None)"),
+        ("separated: {slots: null}", "separated.slots: Input should be a valid integer (given: None)"),
     ],
 )
 def test_bad_settings_reach_load_and_get_its_message(config, message):
@@ -69,7 +70,7 @@ def test_bad_settings_reach_load_and_get_its_message(config, message):
 
 def test_several_problems_are_reported_together():
     with pytest.raises(ProblemList) as caught:
-        run_with("{corpus: {formt: auto}, memory: {slots: -1}, answers: {temperature: hot}}").load()
+        run_with("{corpus: {formt: auto}, separated: {slots: -1}, answers: {temperature: hot}}").load()
     assert len(caught.value.problems) == 3
 
 
@@ -96,7 +97,9 @@ def test_launchpad_shows_every_field_with_its_documentation():
     shape = root.inner_type.fields["corpus"].config_type.inner_type
     assert "one of auto, almanac, native" in shape.fields["format"].description
     assert 'default: "almanac"' in shape.fields["format"].description
-    assert (
-        "one of zrag, zrag_free, zrag_joint"
-        in root.inner_type.fields["evaluation"].config_type.inner_type.fields["systems"].description
-    )
+    evaluation = root.inner_type.fields["evaluation"].config_type.inner_type
+    for name in ("systems", "reference"):
+        assert f"one of {', '.join(SYSTEMS)};" in evaluation.fields[name].description
+    assert "one of zrag, zrag_free, zrag_joint" in evaluation.fields["systems"].description
+    assert "one of train, dev, test" in evaluation.fields["splits"].description
+    assert "one of 1, 2;" in root.inner_type.fields["decoding"].config_type.inner_type.fields["steps"].description

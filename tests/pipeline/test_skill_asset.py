@@ -63,8 +63,8 @@ def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill
     assert event.tags["dagster/data_version"] == made.digest
     assert shown["model_card"].value == (folder / "README.md").read_text("utf-8")
     assert shown["training_curves"].value.startswith("![")
-    model, _ = load_skill(folder, 3)
-    assert tuple(model.z.shape) == (3, SETTINGS["memory"]["slots"], SETTINGS["memory"]["width"])
+    model = load_skill(folder).model
+    assert tuple(model.z.shape) == (0, SETTINGS["separated"]["slots"], SETTINGS["separated"]["width"])
 
 
 def test_the_model_card_tells_how_it_was_made(trained_skill):
@@ -100,7 +100,7 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
 
     monkeypatch.setattr("zrag_core.model.training.skill.train_skill", refuse)
     same = config(
-        skill={"threads": 2, "save_every": 7}, decoding={"routed_documents": 1}, writing={"steps": 9}, training={}
+        skill={"save_every": 7}, backbone={"threads": 2}, decoding={"routed_documents": 1}, writing={"steps": 9}
     )
     made = skill_of(execute("pretrain_tiny", data, run_config=same))
     assert made == replace(skill_of(trained_skill.result), folder=data / "skills" / made.skill_id)
@@ -109,7 +109,7 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
         {"skill": {"seed": 1}},
         {"skill": {"lr": 0.1}},
         {"backbone": {"tiny": TINY | {"layers": 1}}},
-        {"memory": {"stride": 6}},
+        {"separated": {"stride": 6}},
     ):
         with pytest.raises(RuntimeError, match="training again"):
             execute("pretrain_tiny", data, run_config=config(**other))
@@ -131,16 +131,16 @@ def test_without_steps_the_shipped_skill_is_taken_as_it_is(shipped, tmp_path):
 
 
 def test_lexical_keys_may_have_other_widths_than_the_shipped_ones(shipped, tmp_path):
-    wider = config(skill=AS_SHIPPED, memory={"title_width": 64, "text_width": 256})
+    wider = config(skill=AS_SHIPPED, separated={"title_width": 64, "text_width": 256})
     assert skill_of(execute("pretrain_tiny", tmp_path / "data", run_config=wider)).folder == shipped
 
 
 @pytest.mark.parametrize("steps", [0, 4])
 def test_other_slots_than_the_shipped_ones_are_one_clear_error(shipped, tmp_path, steps, capfd):
-    other = config(skill={"start": "auto", "steps": steps}, memory={"slots": 5, "width": 40})
+    other = config(skill={"start": "auto", "steps": steps}, separated={"slots": 5, "width": 40})
     assert not execute("pretrain_tiny", tmp_path / "data", run_config=other, raise_on_error=False).success
-    (line,) = (line for line in capfd.readouterr().err.splitlines() if "FAILED: memory: " in line)
-    assert "the shipped skill of zrag-tiny has memory.slots 4 (given: 5), memory.width 32 (given: 40) ->" in line
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "FAILED: separated: " in line)
+    assert "the shipped skill of zrag-tiny has separated.slots 4 (given: 5), separated.width 32 (given: 40) ->" in line
     assert "stride" not in line
     assert not list((tmp_path / "data").glob("skills/*"))
 

@@ -84,11 +84,13 @@ def test_many_calls_are_written_in_batches_up_to_the_limit(store, run, monkeypat
 
 def test_recording_does_not_wait_for_the_store(store, run, monkeypatch):
     monkeypatch.setattr(CallTraces, "_store", lambda self, spans: time.sleep(0.5))
-    traces = CallTraces(store, run, model_of={}, limit=10, log=print)
+    traces = CallTraces(store, run, model_of={}, limit=200, log=print)
     with traces:
         began = time.monotonic()
-        traces.record(Prompt(MESSAGES, 64, LABELS), completion())
+        for _ in range(200):  # two batches
+            traces.record(Prompt(MESSAGES, 64, LABELS), completion())
         assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began > 0.9, "the end waits for what is not written yet"
 
 
 def test_a_store_that_fails_is_said_and_stops_nothing(store, run, monkeypatch):
@@ -108,5 +110,5 @@ def test_a_store_that_fails_is_said_and_stops_nothing(store, run, monkeypatch):
 def test_without_calls_or_without_a_limit_there_is_no_thread(store, run, limit):
     calls = [] if limit else [(Prompt(MESSAGES, 64, LABELS), completion())]
     traces, _ = write(store, run, calls, limit=limit)
-    assert traces._thread is None
+    assert not traces._writer._threads
     assert traced(store, run) == []

@@ -66,7 +66,7 @@ def test_both_servers_come_up_and_nothing_stays_behind(own_lineage, tmp_path):
     log = tmp_path / "ui.log"
     with log.open("w") as output:
         ui = subprocess.Popen(
-            [sys.executable, "-m", "zrag_pipeline.commands.ui"],
+            [sys.executable, "-m", "zrag_pipeline.cli", "ui"],
             env=environment,
             cwd=CHECKOUT,
             stdout=output,

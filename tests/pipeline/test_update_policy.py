@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zrag_pipeline.defs.automation.policy import FULL, MAX_ATTEMPTS, UPDATE, Report, RunFacts, Watch, decide
+from zrag_pipeline.defs.automation.policy import FULL, MAX_ATTEMPTS, UPDATE, Report, RunFacts, Tick, Watch
 
 SETTLE = 30.0
 CORPUS = "/말뭉치"
@@ -16,17 +16,8 @@ DRIFT = "34% of the corpus changed since the last full run (threshold 30%)"
 
 
 def tick(watch, content, runs=(), *, report=None, now=1000.0, **options):
-    return decide(
-        watch,
-        corpus=CORPUS,
-        name="demo.yaml",
-        content=content,
-        runs=runs,
-        report=report,
-        now=now,
-        settle_seconds=SETTLE,
-        **options,
-    )
+    seen = Tick(CORPUS, "demo.yaml", content, runs, report, now, SETTLE, **options)
+    return seen.action(watch)
 
 
 def seen(content, *, now=1000.0, runs=(), known=None):

@@ -40,8 +40,8 @@ START_S = 180.0
 POLL_S = 3.0
 SETTINGS = {
     "targets": {"self_study_per_sentence": 1},
-    "writing": {"steps": 0, "threads": 1},
-    "training": {"threads": 1},
+    "backbone": {"threads": 1},
+    "writing": {"steps": 0},
     "decoding": {"routed_documents": 2, "max_new_tokens": 16},
     "evaluation": {"systems": ["zrag", "bm25"], "limit_questions": 10, "budgets": [256], "bootstrap_samples": 20},
     "answers": {"reader": "offline", "limit_questions": 10, "curve_budgets": []},

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from zrag_core.corpus.offsets import holds_answer, is_yes_no, normalized, unsupported
+from zrag_core.corpus.offsets import holds_answer, unsupported_text
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
-from zrag_core.text import evidence_tokens
+from zrag_core.text import comparison_key, evidence_tokens
 
+_EXAMPLES = 5
 _PERCENTILES = (5, 25, 50, 75, 95, 100)
 
 
@@ -66,24 +66,14 @@ class TargetAudit:
         """All cases of leakage between splits; 0 is what evaluation needs."""
         return self.leaked_questions.count + self.leaked_evidence.count + self.leaked_facts.count
 
-    def as_dict(self) -> dict[str, Any]:
-        """Nested plain values, for JSON and metadata."""
-        return asdict(self)
 
-
-def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples: int = 5) -> TargetAudit:
+def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget]) -> TargetAudit:
     """Examine the targets of a corpus.
 
     Args:
         corpus: its questions have their splits.
         targets: what `build_targets` made, and questions that an LLM wrote (method "llm").
-        examples: how many ids to keep for each finding.
     """
-
-    def finding(ids: Iterable[str]) -> Finding:
-        found = list(ids)
-        return Finding(len(found), tuple(found[:examples]))
-
     by_id = {question.id: question for question in corpus.questions}
     written = [target for target in targets if target.method == "llm"]
     asked = [target for target in targets if target.id in by_id and target.method != "llm"]
@@ -98,15 +88,22 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget], *, examples
         self_study_targets=len(study),
         llm_targets=len(written),
         length_percentiles=_percentiles([evidence_tokens(target.evidence) for target in asked]),
-        without_target=finding(question.id for question in answerable if question.id not in have),
-        duplicate_questions=finding(_repeats((q.id, normalized(q.question)) for q in corpus.questions)),
-        duplicate_targets=finding(_repeats((t.id, (normalized(t.query), normalized(t.evidence))) for t in targets)),
-        leaked_questions=finding(_leaked_questions(corpus.questions, written)),
-        leaked_evidence=finding(_leaked_evidence(asked, study, written)),
-        leaked_facts=finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in corpus.questions)),
-        answer_not_in_evidence=finding(t.id for t in asked if _lacks_answer(t, by_id[t.id])),
-        evidence_not_in_documents=finding(t.id for t in asked if _lacks_source(t, texts)),
+        without_target=_finding(question.id for question in answerable if question.id not in have),
+        duplicate_questions=_finding(_repeats((q.id, comparison_key(q.question)) for q in corpus.questions)),
+        duplicate_targets=_finding(
+            _repeats((t.id, (comparison_key(t.query), comparison_key(t.evidence))) for t in targets)
+        ),
+        leaked_questions=_finding(_leaked_questions(corpus.questions, written)),
+        leaked_evidence=_finding(_leaked_evidence(asked, study, written)),
+        leaked_facts=_finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in corpus.questions)),
+        answer_not_in_evidence=_finding(t.id for t in asked if _lacks_answer(t, by_id[t.id])),
+        evidence_not_in_documents=_finding(t.id for t in asked if _lacks_source(t, texts)),
     )
+
+
+def _finding(ids: Iterable[str]) -> Finding:
+    found = list(ids)
+    return Finding(len(found), tuple(found[:_EXAMPLES]))
 
 
 def _coverage(questions: Sequence[Question], targets: Sequence[EvidenceTarget]) -> dict[str, dict[str, float]]:
@@ -147,8 +144,8 @@ def _leaks(items: Iterable[tuple[str, str, Sequence[Hashable]]]) -> list[str]:
 
 
 def _leaked_questions(questions: Sequence[Question], written: Sequence[EvidenceTarget]) -> list[str]:
-    own = [(question.id, question.split, [normalized(question.question)]) for question in questions]
-    return _leaks([*own, *((target.id, target.split, [normalized(target.query)]) for target in written)])
+    own = [(question.id, question.split, [comparison_key(question.question)]) for question in questions]
+    return _leaks([*own, *((target.id, target.split, [comparison_key(target.query)]) for target in written)])
 
 
 def _leaked_evidence(
@@ -162,14 +159,13 @@ def _leaked_evidence(
 
 
 def _placed(target: EvidenceTarget) -> tuple[str, str, list[Hashable]]:
-    evidence = normalized(target.evidence)
+    evidence = comparison_key(target.evidence)
     return target.id, target.split, [(document_id, evidence) for document_id in target.document_ids]
 
 
 def _lacks_answer(target: EvidenceTarget, question: Question) -> bool:
-    answers = [answer for answer in question.golden_answers if not is_yes_no(answer)]
-    return bool(answers) and not holds_answer(target.evidence, answers)
+    return holds_answer(target.evidence, question.golden_answers, question.language) is False
 
 
 def _lacks_source(target: EvidenceTarget, texts: Mapping[str, str]) -> bool:
-    return bool(unsupported(target.evidence, [texts[document_id] for document_id in target.document_ids]))
+    return bool(unsupported_text(target.evidence, [texts[document_id] for document_id in target.document_ids]))

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from zrag_core.corpus.loaders.rows import unique
-from zrag_core.corpus.offsets import evidence_ranges, holds_answer
+from zrag_core.corpus.offsets import evidence_offsets, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.files import atomic_folder
@@ -222,12 +222,12 @@ def _follow(question: Question, removed: set[str], successors: Mapping[str, tupl
         if name not in successors:
             document_ids.append(name)
             continue
-        holders = [d for d in successors[name] if holds_answer(d.text, question.golden_answers)]
+        holders = [d for d in successors[name] if holds_answer(d.text, question.golden_answers, question.language)]
         document_ids += [document.id for document in holders]
         texts += [document.text for document in holders]
     if not texts:
         return None
     evidence = question.evidence
-    if evidence is not None and not any(evidence_ranges(text, evidence) for text in texts):
+    if evidence is not None and not any(evidence_offsets(text, evidence) for text in texts):
         evidence = None
     return replace(question, document_ids=unique(document_ids), evidence=evidence)

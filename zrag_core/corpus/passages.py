@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from zrag_core.corpus.loaders.rows import unique
-from zrag_core.corpus.offsets import evidence_ranges, holds_answer
+from zrag_core.corpus.offsets import evidence_offsets, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.text import TextSlice, evidence_tokens, split_sentences, truncate_to_tokens
@@ -114,12 +114,12 @@ def _remapped(
 
 
 def _holders(question: Question, source: Document, parts: Sequence[Document]) -> list[str]:
-    ranges = evidence_ranges(source.text, question.evidence) if question.evidence else []
+    offsets = evidence_offsets(source.text, question.evidence) if question.evidence else []
     holding: list[str] = []
     for part in parts:
         start = part.source_start - source.source_start
-        if any(start < stop and begin < start + len(part.text) for begin, stop in ranges):
+        if any(start < stop and begin < start + len(part.text) for begin, stop in offsets):
             holding.append(part.id)
     if not holding:
-        holding = [part.id for part in parts if holds_answer(part.text, question.golden_answers)]
+        holding = [part.id for part in parts if holds_answer(part.text, question.golden_answers, question.language)]
     return holding or [part.id for part in parts]

@@ -10,12 +10,12 @@ from pathlib import Path
 from zrag_core.corpus.loaders.base import Source, loader_of
 from zrag_core.corpus.loaders.native import read_rows
 from zrag_core.corpus.loaders.rows import Problems, unique
-from zrag_core.corpus.offsets import EvidenceFinder
 from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
 from zrag_core.corpus.source import is_there
 from zrag_core.corpus.splits import assign_splits
+from zrag_core.corpus.targets import EvidenceFinder
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
@@ -113,8 +113,8 @@ def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
     for question in corpus.questions:
         found = finder.find(question)
         if found:
-            evidence, holders, _ = found
-            question = replace(question, evidence=evidence, document_ids=unique((*question.document_ids, *holders)))
+            document_ids = unique((*question.document_ids, *found.document_ids))
+            question = replace(question, evidence=found.evidence, document_ids=document_ids)
         located.append(question)
     assigned = assign_splits(located, settings.splits, settings.seed)
     questions = tuple(replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True))

@@ -64,12 +64,11 @@ def _gold_of_sampled_questions(questions: Sequence[Question], budget: int, seed:
 
 def limit_questions(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
     """Keep at most `limit` questions, a fixed sample; rows keep their order and the notes count the rest."""
-    if limit is None or len(corpus.questions) <= limit:
+    questions = question_sample(corpus.questions, limit, seed, "questions")
+    if len(questions) == len(corpus.questions):
         return corpus
-    kept = set(hash_order((question.id for question in corpus.questions), seed, "questions")[:limit])
-    questions = tuple(question for question in corpus.questions if question.id in kept)
-    note = f"limit_questions: {limit} of {len(corpus.questions)} questions kept (seed {seed})"
-    return replace(corpus, questions=questions, notes=(*corpus.notes, note))
+    note = f"limit_questions: {len(questions)} of {len(corpus.questions)} questions kept (seed {seed})"
+    return replace(corpus, questions=tuple(questions), notes=(*corpus.notes, note))
 
 
 def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:
@@ -79,8 +78,12 @@ def evaluated_questions(corpus: Corpus, settings: EvaluationSettings) -> list[Qu
         for question in corpus.questions
         if question.split in settings.splits and question.question_type in settings.question_types
     ]
-    if settings.limit_questions is not None and len(questions) > settings.limit_questions:
-        order = hash_order((question.id for question in questions), settings.seed, "evaluation")
-        kept = set(order[: settings.limit_questions])
-        questions = [question for question in questions if question.id in kept]
-    return questions
+    return question_sample(questions, settings.limit_questions, settings.seed, "evaluation")
+
+
+def question_sample(questions: Sequence[Question], limit: int | None, seed: int, purpose: str) -> list[Question]:
+    """At most `limit` of the questions, the same for the same seed and purpose; they keep their order."""
+    if limit is None or len(questions) <= limit:
+        return list(questions)
+    kept = set(hash_order((question.id for question in questions), seed, purpose)[:limit])
+    return [question for question in questions if question.id in kept]

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from zrag_core.corpus.offsets import normalized
-from zrag_core.corpus.splits import shares
+from zrag_core.corpus.splits import split_by_hash
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.settings import SplitSettings
-from zrag_core.text import detect_language, split_sentences, words
+from zrag_core.text import comparison_key, detect_language, split_sentences, words
 
 # Words stay together across the marks inside them: Jean-Luc, O'Neill, 3.14, U.S.
 _TOKEN = re.compile(r"\w+(?:[-'’.,]\w+)*")
@@ -38,7 +37,7 @@ def self_study_query(document: Document, sentence: str, rng: random.Random) -> s
     Without a title, the most salient phrase of the document takes its place.
 
     Raises:
-        ValueError: the sentence holds no word (see `sentences`).
+        ValueError: the sentence holds no word (see `distinct_sentences`).
     """
     title = _TOKEN.findall(document.title) or list(_salient_phrase(document.text))
     known = {word.casefold() for word in title}
@@ -67,7 +66,7 @@ def self_study_queries(
         skip: sentences that are held out for evaluation.
     """
     targets: list[EvidenceTarget] = []
-    for number, sentence in enumerate(sentences(document)):
+    for number, sentence in enumerate(distinct_sentences(document)):
         if sentence in skip:
             continue
         queries = dict.fromkeys(self_study_query(document, sentence, rng) for _ in range(per_sentence))
@@ -78,7 +77,7 @@ def self_study_queries(
     return targets
 
 
-def sentences(document: Document) -> list[str]:
+def distinct_sentences(document: Document) -> list[str]:
     """The different sentences of a document that hold at least one word, in order."""
     return list(dict.fromkeys(span.text for span in split_sentences(document.text) if words(span.text)))
 
@@ -91,17 +90,6 @@ def held_out_sentences(questions: Iterable[Question]) -> dict[str, set[str]]:
             for document_id in question.document_ids:
                 held.setdefault(document_id, set()).add(question.evidence)
     return held
-
-
-def study_sentences(corpus: Corpus) -> list[tuple[Document, str]]:
-    """Every (document, sentence) that self-study may train on; held-out sentences are left out."""
-    held = held_out_sentences(corpus.questions)
-    return [
-        (document, sentence)
-        for document in corpus.documents
-        for sentence in sentences(document)
-        if sentence not in held.get(document.id, ())
-    ]
 
 
 def is_synthetic(question: Question) -> bool:
@@ -122,16 +110,16 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
         seed: decides which sentences, and the words of the queries.
         splits: shares of the sentences for dev and test; the default settings if left out.
     """
-    places = [(document, sentence) for document in corpus.documents for sentence in sentences(document)]
-    occurrences = Counter(normalized(sentence) for _, sentence in places)
+    places = [(document, sentence) for document in corpus.documents for sentence in distinct_sentences(document)]
+    occurrences = Counter(comparison_key(sentence) for _, sentence in places)
     frequency = Counter(word for document in corpus.documents for word in set(words(document.contents)))
     usable: dict[str, tuple[Document, str]] = {}
     for document, sentence in places:
-        if occurrences[normalized(sentence)] == 1 and len(_content_words(sentence)) >= _LEAST_WORDS:
+        if occurrences[comparison_key(sentence)] == 1 and len(_content_words(sentence)) >= _LEAST_WORDS:
             digest = hashlib.sha256(f"{document.id}\x1f{sentence}".encode()).hexdigest()[:12]
             usable[f"study-{digest}"] = (document, sentence)
     questions: list[Question] = []
-    for question_id, split in shares(list(usable), splits or SplitSettings(), seed).items():
+    for question_id, split in split_by_hash(list(usable), splits or SplitSettings(), seed).items():
         if split == "train":
             continue
         document, sentence = usable[question_id]

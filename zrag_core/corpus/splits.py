@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from zrag_core.corpus.offsets import normalized
 from zrag_core.corpus.samples import hash_unit
 from zrag_core.corpus.types import Question
 from zrag_core.settings import SplitSettings
+from zrag_core.text import comparison_key
 
 
 def assign_splits(questions: Sequence[Question], settings: SplitSettings, seed: int) -> list[Question]:
@@ -25,7 +25,7 @@ def assign_splits(questions: Sequence[Question], settings: SplitSettings, seed: 
         question.id: question.split or ("" if _answerable(question) else "unanswerable") for question in questions
     }
     open_facts: dict[str, list[str]] = {}
-    for members in facts([question for question in questions if assigned[question.id] != "unanswerable"]):
+    for members in group_by_fact([question for question in questions if assigned[question.id] != "unanswerable"]):
         given = {assigned[question_id] for question_id in members} - {""}
         if given:
             # Where a source put one fact on several sides, its other questions are kept from being measured.
@@ -33,12 +33,12 @@ def assign_splits(questions: Sequence[Question], settings: SplitSettings, seed: 
             assigned.update({question_id: assigned[question_id] or follow for question_id in members})
         else:
             open_facts[members[0]] = members
-    for key, split in shares(list(open_facts), settings, seed).items():
+    for key, split in split_by_hash(list(open_facts), settings, seed).items():
         assigned.update(dict.fromkeys(open_facts[key], split))
     return [replace(question, split=assigned[question.id]) for question in questions]
 
 
-def shares(keys: Sequence[str], settings: SplitSettings, seed: int) -> dict[str, str]:
+def split_by_hash(keys: Sequence[str], settings: SplitSettings, seed: int) -> dict[str, str]:
     """Send each key to "train", "dev" or "test" by its hash, in the shares of `settings`.
 
     With few keys chance may leave a split empty; it then takes the key nearest to its own range from the largest
@@ -63,7 +63,7 @@ def shares(keys: Sequence[str], settings: SplitSettings, seed: int) -> dict[str,
     return chosen
 
 
-def facts(questions: Sequence[Question]) -> Iterator[list[str]]:
+def group_by_fact(questions: Sequence[Question]) -> Iterator[list[str]]:
     """Group questions into facts (see `assign_splits`); yields sorted question ids, one list per fact."""
     parent = {question.id: question.id for question in questions}
 
@@ -85,16 +85,16 @@ def facts(questions: Sequence[Question]) -> Iterator[list[str]]:
 
 def _keys(question: Question) -> Iterator[Hashable]:
     """What makes two questions the same fact when they share it."""
-    yield "question", normalized(question.question)
+    yield "question", comparison_key(question.question)
     if question.fact_id:
         yield "fact", question.fact_id
     for document_id in question.document_ids:
         if question.evidence is not None:
-            yield "evidence", document_id, normalized(question.evidence)
+            yield "evidence", document_id, comparison_key(question.evidence)
         for answer in question.golden_answers:
-            yield "answer", document_id, normalized(answer)
+            yield "answer", document_id, comparison_key(answer)
     if question.evidence is not None and not question.document_ids:
-        yield "evidence", normalized(question.evidence)
+        yield "evidence", comparison_key(question.evidence)
 
 
 def _answerable(question: Question) -> bool:

@@ -9,9 +9,7 @@ import pandas as pd
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.leaderboard_report import MISSING, markdown_table
 from zrag_core.evaluation.metrics import METRICS, compared_metrics
-
-# Floor and ceiling, whose differences surprise nobody.
-_BOUNDS = ("closed_book", "gold_evidence")
+from zrag_core.systems import in_family
 
 
 def comparisons_markdown(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str:
@@ -50,7 +48,7 @@ def comparisons_text(frame: pd.DataFrame, *, systems: Sequence[str] = ()) -> str
         systems: their order; left out, the order of appearance.
 
     Returns:
-        A block of lines for each split, at most 110 characters wide, without closed_book and gold_evidence; empty
+        A block of lines for each split, at most 110 characters wide, without floor and ceiling; empty
         where nothing was compared.
     """
     blocks: dict[tuple[str, str], str] = {}
@@ -105,7 +103,7 @@ def _text_block(title: str, reference: str, rows: pd.DataFrame, systems: Sequenc
     table = [
         [name, *(_text_cell(own, name) for own in columns.values())]
         for name in _in_order(rows["system"].unique(), systems)
-        if name not in _BOUNDS
+        if not in_family(name, "bound")
     ]
     table = [["system", *columns], *table]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]

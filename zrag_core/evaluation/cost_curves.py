@@ -13,10 +13,11 @@ from scipy.optimize import isotonic_regression
 
 from zrag_core.evaluation.canvas import PALETTE, new_figure, percent_axis, png
 from zrag_core.evaluation.leaderboard import ESTIMATED_COST, LIST_COST
+from zrag_core.systems import SYSTEMS, in_family
 
 TOKENS = "evidence_tokens"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_REFERENCES = {"closed_book": ("#555555", "x"), "gold_evidence": ("#555555", "*")}
+_BOUND = "#555555"
 _LABELS = {"answer_coverage": "answer stands in the evidence", "f1": "F1 of the answer", "em": "exact match"}
 _DOLLARS = {
     LIST_COST: "answering model at list prices",
@@ -65,14 +66,20 @@ def cost_curve(rows: pd.DataFrame, measure: str, cost: str, title: str) -> bytes
 
 
 def system_styles(names: Sequence[str]) -> dict[str, Style]:
-    """Colour, marker and line of each system; references are grey and dotted."""
+    """Colour, marker and line of each system; floor and ceiling are grey and dotted, memories are bold."""
     styles: dict[str, Style] = {}
-    drawn = [name for name in names if name not in _REFERENCES]
-    for position, name in enumerate(drawn):
-        cycle, place = divmod(position, len(PALETTE))
+    rivals = 0
+    for name in names:
+        if in_family(name, "bound"):
+            marker = "x" if SYSTEMS[name].evidence == "nothing" else "*"
+            styles[name] = Style(_BOUND, marker, ":", bold=False)
+            continue
+        cycle, place = divmod(rivals, len(PALETTE))
         marker = _MARKERS[(place + cycle) % len(_MARKERS)]
-        styles[name] = Style(PALETTE[place], marker, "--" if cycle else "-", name.startswith("zrag"))
-    return {name: Style(*_REFERENCES[name], ":", bold=False) if name in _REFERENCES else styles[name] for name in names}
+        system = name.partition(", ")[0]  # where several readers answered, the reader's name follows
+        styles[name] = Style(PALETTE[place], marker, "--" if cycle else "-", bold=in_family(system, "memory"))
+        rivals += 1
+    return styles
 
 
 def _draw(axes: Axes, line: pd.DataFrame, measure: str, cost: str, style: Style) -> float:

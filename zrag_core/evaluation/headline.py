@@ -10,10 +10,8 @@ import pandas as pd
 from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.metrics import compared_metrics
+from zrag_core.systems import MEMORY_SYSTEM, REFERENCE_SYSTEM, in_family
 
-MEMORY = "zrag"
-SENTENCES = "bm25_sentence"
-BASELINES = (SENTENCES, "bm25", "hybrid", "dense")
 # Splits whose facts nobody trained on, and the types of question that a result is quoted for.
 SPLITS = ("test", "new_documents")
 TYPES = (ALL_TYPES, "single", "two_hop", "vague")
@@ -45,15 +43,15 @@ def references(systems: Sequence[str], chosen: str | None = None) -> tuple[str, 
 
     Args:
         systems: those evaluated, in their order.
-        chosen: the main reference; left out, `bm25_sentence`, which fills a budget sentence by sentence as the memory
-            does, else the first retrieval baseline.
+        chosen: the main reference; left out, `REFERENCE_SYSTEM`, which fills a budget sentence by sentence as the
+            memory does, else the first retrieval baseline.
 
     Returns:
-        The main reference and, beside it, `zrag`; the first system where neither a baseline nor `zrag` was evaluated.
+        The main reference and, beside it, `MEMORY_SYSTEM`; the first system where neither was evaluated.
     """
-    baselines = [system for system in systems if system in BASELINES]
-    main = chosen or (SENTENCES if SENTENCES in baselines else next(iter(baselines), None))
-    memory = MEMORY if MEMORY in systems else None
+    baselines = [system for system in systems if in_family(system, "retrieval")]
+    main = chosen or (REFERENCE_SYSTEM if REFERENCE_SYSTEM in baselines else next(iter(baselines), None))
+    memory = MEMORY_SYSTEM if MEMORY_SYSTEM in systems else None
     found = tuple(dict.fromkeys(system for system in (main, memory) if system))
     return found or tuple(systems[:1])
 

@@ -63,7 +63,7 @@ def make_memorag_system(spec: SystemSpec, inputs: SystemInputs) -> MemoragSystem
 
 def _z_memory(inputs: SystemInputs) -> ClueMemory:
     from zrag_core.memorag.z_memory import ZMemory
-    from zrag_core.model.inference.memory_system import make_memory_system
+    from zrag_core.model.inference.policies import make_memory_system
 
     spec = replace(inputs.spec("memorag"), evidence=OWN_WORDS, indexes=())
     return ZMemory(make_memory_system(spec, inputs))
@@ -98,7 +98,7 @@ def _kv_memory(inputs: SystemInputs) -> ClueMemory:
     settings, documents = inputs.settings, inputs.corpus.documents
     own = settings.memorag
     assert own.kv_model is not None, "the settings demand it"
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.backbone.threads)
     folder = inputs.folder / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
     earlier = sorted(path for path in folder.glob("*") if path.is_dir())

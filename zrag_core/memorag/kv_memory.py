@@ -27,6 +27,8 @@ from zrag_core.memorag.kv_decoder import KvDecoder
 from zrag_core.settings import MemoragSettings
 from zrag_core.text import detect_language
 
+_CHUNK_TOKENS = 1024  # read at once; bounds the memory that attention takes
+
 log = logging.getLogger(__name__)
 
 
@@ -119,7 +121,7 @@ class KvMemory:
         model = model_fingerprint(lm)
         kept = load_cache(folder, model, decoder.device)
         known = kept or nearest_cache(earlier, head + ids, model, decoder.device)
-        cache, reused = read_on(lm, head + ids, known, settings.kv_chunk_tokens)
+        cache, reused = read_on(lm, head + ids, known, _CHUNK_TOKENS)
         if kept is None or not reused == cache.tokens == kept.tokens:
             save_cache(folder, cache, model)
         return cls(decoder, cache, coverage, reused, settings.kv_batch_size)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from zrag_core.corpus.types import Document
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
 
 def register(commands: Commands) -> None:
@@ -29,35 +32,30 @@ def register(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add the documents and say what became of them."""
     from zrag_core.corpus.read import read_documents
-    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
 
     documents = read_documents(arguments.file.expanduser())
     if arguments.dry_run:
-        print("\n".join(_preview(documents)))
-        return 0
-    from zrag_core.model.store.checkpoint import load_checkpoint
-
-    with one_at_a_time():
-        champion = the_champion()
-        applied = change_corpus(
-            champion,
-            load_checkpoint(champion.folder, device=champion.backbone_device),
-            lambda overlay: overlay.with_added(documents),
-            reason=f"zrag add {arguments.file.name}",
-            on_progress=progress,
-        )
-    print("\n".join(applied.lines()))
+        lines = _preview(documents)
+    else:
+        reason = f"zrag add {arguments.file.name}"
+        with change_lock():
+            added = change_corpus(
+                required_champion(), lambda o: o.with_added(documents), reason=reason, on_progress=print_progress
+            )
+        lines = added.lines()
+    print("\n".join(lines))
     return 0
 
 
-def _preview(documents: tuple) -> list[str]:
+def _preview(documents: Sequence[Document]) -> list[str]:
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.types import Corpus
     from zrag_core.model.store.update import compare_documents
-    from zrag_pipeline.defs.champion.corpus_changes import documents_of, the_champion
+    from zrag_pipeline.defs.champion.corpus_changes import required_champion
 
-    champion = the_champion()
-    before = documents_of(champion)
+    champion = required_champion()
+    before = checkpoint_documents(champion.folder)
     overlay = load_overlay(paths.overlay_dir(champion.corpus)).with_added(documents)
     change = compare_documents(before, apply_overlay(Corpus(champion.corpus, before, ()), overlay).documents)
     lines = [f"would add:    {name}" for name in change.added]

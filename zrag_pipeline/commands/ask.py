@@ -15,7 +15,7 @@ from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.settings import AnswerSettings, load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
+from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory
 from zrag_pipeline.commands.reply_text import reply_text
 from zrag_pipeline.platform import paths
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = None if words == [_STDIN] else " ".join(words).strip()
     if asked is not None:
         _refuse_unreadable(asked)
-    chosen = chosen_memory(arguments.checkpoint)
+    chosen = choose_memory(arguments.checkpoint)
     reader = _reader(arguments)
     decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import unicodedata
-from collections.abc import Iterator
-from pathlib import Path
 
-from zrag_core.corpus.types import Document
-from zrag_core.errors import CheckpointError
+from rich.cells import cell_len, set_cell_size
+
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.commands.chosen import add_checkpoint_option, chosen_memory
-from zrag_pipeline.commands.terminal import clip, columns, pad, width
+from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory
+from zrag_pipeline.commands.terminal import clip, columns
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
 _LONGEST_ID = 40
 
@@ -35,8 +34,8 @@ def register(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the documents."""
-    folder = chosen_memory(arguments.checkpoint).folder
-    documents = list(_read(folder))
+    folder = choose_memory(arguments.checkpoint).folder
+    documents = checkpoint_documents(folder)
     wanted = _plain(arguments.search or "")
     found = [d for d in documents if wanted in _plain("\n".join((d.id, d.title, d.text)))]
     if arguments.json:
@@ -45,31 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(row, ensure_ascii=False))
         return 0
     ids = [clip(document.id, _LONGEST_ID) for document in found]
-    widest = max((*map(width, ids), len("id")))
+    widest = max((*map(cell_len, ids), len("id")))
     if found:
-        print(f"{pad('id', widest)}  tokens  title")
+        print(f"{set_cell_size('id', widest)}  tokens  title")
     for name, document in zip(ids, found, strict=True):
         title = clip(document.title, columns() - widest - 10)
-        print(f"{pad(name, widest)}  {evidence_tokens(document.text):>6}  {title}".rstrip())
+        print(f"{set_cell_size(name, widest)}  {evidence_tokens(document.text):>6}  {title}".rstrip())
     tokens = sum(evidence_tokens(document.text) for document in found)
     of_all = f" of {len(documents):,}" if arguments.search else ""
     print(f"{len(found):,}{of_all} documents, {tokens:,} tokens, in {folder.name}")
     return 0
-
-
-def _read(folder: Path) -> Iterator[Document]:
-    """Read the documents of a checkpoint without its model (which takes seconds to load)."""
-    file = folder / "documents.jsonl"
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield Document(**json.loads(line))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"the checkpoint is damaged ({str(error).splitlines()[0]})",
-            where=str(file),
-            remedy="restore the folder, or remove it and train again",
-        ) from error
 
 
 def _plain(text: str) -> str:

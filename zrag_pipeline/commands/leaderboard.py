@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import typing
 
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.commands.arguments import Commands, add_command
@@ -25,12 +24,6 @@ def register(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the leaderboard."""
-    print_leaderboard(arguments.corpus_version, markdown=arguments.markdown)
-    return 0
-
-
-def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     """Print the view `leaderboard` for one corpus version, and which differences are shown.
 
     Raises:
@@ -38,11 +31,11 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
     """
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_text
-    from zrag_core.settings import System
+    from zrag_core.systems import SYSTEMS
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
 
-    warehouse = Warehouse(paths.warehouse_file())
+    warehouse, corpus_version = Warehouse(paths.warehouse_file()), arguments.corpus_version
     if corpus_version is None:
         newest = warehouse.query("SELECT corpus_version FROM leaderboard_all ORDER BY created_at DESC LIMIT 1")
         if newest.empty:
@@ -60,13 +53,14 @@ def print_leaderboard(corpus_version: str | None, *, markdown: bool) -> None:
         raise WarehouseError(
             f"corpus version '{corpus_version}' has not been evaluated", remedy=f"known: {', '.join(known) or 'none'}"
         )
-    order = typing.get_args(System)
+    order = list(SYSTEMS)
     compared = newest_comparisons(warehouse, corpus_version)
-    if markdown:
+    if arguments.markdown:
         print(leaderboard_markdown(frame, systems=order))
         print(comparisons_markdown(compared, systems=order))
-        return
+        return 0
     # Answers are compared at the budget that the run was configured to be judged by.
     budgets = compared.loc[compared["measure"] == "f1", "budget"]
     print(leaderboard_text(frame, systems=order, answer_budget=None if budgets.empty else int(budgets.iloc[-1])))
     print(comparisons_text(compared, systems=order), end="")
+    return 0

@@ -8,6 +8,7 @@ import sys
 from zrag_core.errors import CorpusError, ZragError
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
 
 def register(commands: Commands) -> None:
@@ -34,18 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.purge:
         return _purge(ids, confirmed=arguments.yes)
     from zrag_core.corpus.overlay import find_documents, load_overlay
-    from zrag_core.model.store.checkpoint import load_checkpoint
-    from zrag_pipeline.defs.champion.corpus_changes import (
-        change_corpus,
-        documents_of,
-        one_at_a_time,
-        progress,
-        the_champion,
-    )
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
 
-    with one_at_a_time():
-        champion = the_champion()
-        documents = documents_of(champion)
+    reason = f"zrag remove {' '.join(ids)}"
+    with change_lock():
+        champion = required_champion()
+        documents = checkpoint_documents(champion.folder)
         found = {name: find_documents(documents, name) for name in ids}
         # What was removed before is no mistake: a command that was stopped half-way may be given again.
         known = load_overlay(paths.overlay_dir(champion.corpus)).removed
@@ -55,22 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
                 where=champion.checkpoint_id,
                 remedy="`zrag documents` lists them; nothing was removed",
             )
-        applied = change_corpus(
-            champion,
-            load_checkpoint(champion.folder, device=champion.backbone_device),
-            lambda overlay: overlay.with_removed(found),
-            reason=f"zrag remove {' '.join(ids)}",
-            on_progress=progress,
-        )
-    print("\n".join(applied.lines()))
+        removed = change_corpus(champion, lambda o: o.with_removed(found), reason=reason, on_progress=print_progress)
+    print("\n".join(removed.lines()))
     return 0
 
 
 def _purge(ids: list[str], *, confirmed: bool) -> int:
-    from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
-    from zrag_pipeline.purging.purge import erase, find_target
+    from zrag_pipeline.defs.champion.corpus_changes import change_lock
+    from zrag_pipeline.purging.purge import erase
+    from zrag_pipeline.purging.target import find_target
 
-    with one_at_a_time():
+    with change_lock():
         target = find_target(ids)
         print("\n".join(target.lines()))
         if not confirmed and not _asked():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len, set_cell_size
+
 from zrag_core.memory import Reply
-from zrag_pipeline.commands.terminal import clip, columns, pad, width, wrap
+from zrag_pipeline.commands.terminal import clip, columns, wrap
 
 _SOURCES, _ROUTED = 5, 5
 _READERS = {"offline": "offline (extractive stand-in)"}
@@ -45,10 +47,10 @@ def _routing(reply: Reply, size: int) -> list[str]:
     shown = reply.routing[:_ROUTED]
     room = (size - len(_LABEL) - 8) // 2
     titles = [clip(item.title or item.document_id, room) for item in shown]
-    widest = max(map(width, titles), default=0)
+    widest = max(map(cell_len, titles), default=0)
     return [
         ("" if number else "Routed to").ljust(len(_LABEL))
-        + f"{item.score:.3f}  {pad(title, widest)}  {clip(item.document_id, room)}"
+        + f"{item.score:.3f}  {set_cell_size(title, widest)}  {clip(item.document_id, room)}"
         for number, (item, title) in enumerate(zip(shown, titles, strict=True))
     ]
 

@@ -1,9 +1,11 @@
-"""`make ui`: Dagster (webserver and daemon, so that sensors tick) and MLflow, on loopback only."""
+"""`zrag ui`: Dagster (webserver and daemon, so that sensors tick) and MLflow, on loopback only."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,70 +13,54 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zrag_core.errors import ZragError
+from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.tracking import Tracking
+
+if TYPE_CHECKING:
+    from zrag_pipeline.platform.tracking import Tracking
 
 _HOST = "127.0.0.1"
 _SHUTDOWN_S = 20.0
 _GROUP_S = 5.0
 
 
-def commands(dagster_port: int, mlflow_port: int, tracking: Tracking) -> dict[str, list[str]]:
-    """The two servers' command lines."""
-    binaries = Path(sys.executable).parent
-    return {
-        "mlflow": [
-            str(binaries / "mlflow"),
-            "server",
-            "--backend-store-uri",
-            tracking.uri,
-            "--artifacts-destination",
-            str(paths.mlartifacts_dir()),
-            "--host",
-            _HOST,
-            "--port",
-            str(mlflow_port),
-            "--workers",
-            "1",
-        ],
-        "dagster": [
-            str(binaries / "dagster"),
-            "dev",
-            "-w",
-            str(paths.CHECKOUT / "workspace.yaml"),
-            "-h",
-            _HOST,
-            "-p",
-            str(dagster_port),
-        ],
-    }
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    add_command(
+        commands,
+        "ui",
+        run,
+        summary="start Dagster and MLflow on this machine",
+        description="Start Dagster (webserver and daemon) and MLflow, on loopback only, until Ctrl-C.\n"
+        "$ZRAG_DAGSTER_PORT (3000) and $ZRAG_MLFLOW_PORT (5000) choose other ports.",
+        examples=["zrag ui", "ZRAG_DAGSTER_PORT=3001 zrag ui"],
+    )
 
 
-def main() -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Start both servers, wait for Ctrl-C or for one of them to end, and stop both."""
+    from zrag_pipeline.platform.tracking import Tracking
+
     dagster_port = int(os.environ.get("ZRAG_DAGSTER_PORT", "3000"))
     mlflow_port = int(os.environ.get("ZRAG_MLFLOW_PORT", "5000"))
-    os.environ.setdefault("DAGSTER_HOME", str(paths.dagster_home_dir()))
     # Its job runner starts many workers that nothing here needs.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ.setdefault("ZRAG_MLFLOW_URL", f"http://{_HOST}:{mlflow_port}")
-    try:
-        _refuse_taken(dagster_port, "ZRAG_DAGSTER_PORT")
-        _refuse_taken(mlflow_port, "ZRAG_MLFLOW_PORT")
-        tracking = Tracking(paths.data_dir())
-        _ = tracking.experiment_id  # creates the store, so that the server has something to show
-    except ZragError as error:
-        print(f"zrag: {error}", file=sys.stderr)
-        return 1
+    _refuse_taken(dagster_port, "ZRAG_DAGSTER_PORT")
+    _refuse_taken(mlflow_port, "ZRAG_MLFLOW_PORT")
+    tracking = Tracking(paths.data_dir())
+    _ = tracking.experiment_id  # creates the store, so that the server has something to show
+    _prepare_dagster_home()
     # SIGINT too: a shell that starts this in the background has it ignored, and so would the servers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     servers: dict[str, subprocess.Popen[bytes]] = {}
     code = 0
     try:
-        for name, command in commands(dagster_port, mlflow_port, tracking).items():
+        for name, command in _commands(dagster_port, mlflow_port, tracking).items():
             # A session of its own: Ctrl-C would reach the servers directly and through us, and
             # Dagster, interrupted twice, leaves its daemon behind.
             servers[name] = subprocess.Popen(command, cwd=paths.CHECKOUT, start_new_session=True)
@@ -88,6 +74,28 @@ def main() -> int:
     finally:
         _stop(servers.values())
     return code
+
+
+def _prepare_dagster_home() -> None:
+    """Set DAGSTER_HOME where nobody has; an installed copy gets one in the current folder."""
+    if os.environ.get("DAGSTER_HOME"):
+        return
+    home = paths.dagster_home_dir()
+    if not (home / "dagster.yaml").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.SHIPPED_HOME / "dagster.yaml", home)
+    os.environ["DAGSTER_HOME"] = str(home)
+
+
+def _commands(dagster_port: int, mlflow_port: int, tracking: Tracking) -> dict[str, list[str]]:
+    """The two servers' command lines."""
+    binaries = Path(sys.executable).parent
+    mlflow = [str(binaries / "mlflow"), "server", "--host", _HOST, "--port", str(mlflow_port), "--workers", "1"]
+    stores = ["--backend-store-uri", tracking.uri, "--artifacts-destination", str(paths.mlartifacts_dir())]
+    checkout = paths.CHECKOUT
+    code = ["-m", "zrag_pipeline.definitions"] if checkout is None else ["-w", str(checkout / "workspace.yaml")]
+    dagster = [str(binaries / "dagster"), "dev", *code, "-h", _HOST, "-p", str(dagster_port)]
+    return {"mlflow": [*mlflow, *stores], "dagster": dagster}
 
 
 def _refuse_taken(port: int, variable: str) -> None:
@@ -131,7 +139,3 @@ def _end_group(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
             server.poll()
             os.killpg(server.pid, 0)  # raises when none is left
             time.sleep(0.1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,13 +22,7 @@ def register(commands: Commands) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the places."""
-    print_places()
-    return 0
-
-
-def print_places() -> None:
+def run(_arguments: argparse.Namespace) -> int:
     """Print where things are and which commands show them."""
     home = os.environ.get("DAGSTER_HOME") or str(paths.dagster_home_dir())
     print(f"data:         {paths.data_dir()}")
@@ -36,8 +30,10 @@ def print_places() -> None:
     print(f"checkpoints:  {paths.checkpoints_dir()}")
     print(f"DAGSTER_HOME: {home}")
     print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
-    print("look:         make ui   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
+    ui = "make ui" if paths.CHECKOUT else "zrag ui"
+    print(f"look:         {ui}   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
     store = shlex.quote(f"sqlite:///{paths.data_dir() / 'mlflow.db'}")
     print(f"serve:        MLFLOW_TRACKING_URI={store} \\")
     print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")
+    return 0

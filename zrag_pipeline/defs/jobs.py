@@ -11,15 +11,12 @@ import yaml
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import UPDATE_TAG
 
-CONFIGS = paths.CHECKOUT / "dagster_home" / "configs"
-
 _LINEAGE = dg.AssetSelection.groups("corpus", "evidence", "model", "baselines", "evaluation", "answers")
 
 
 def run_config(name: str | Path) -> dict[str, Any]:
     """A run configuration from `dagster_home/configs/` (by file name), or from a path."""
-    path = Path(name)
-    with (path if path.is_absolute() else CONFIGS / path).open(encoding="utf-8") as file:
+    with (paths.CONFIGS / name).open(encoding="utf-8") as file:
         return yaml.safe_load(file)
 
 

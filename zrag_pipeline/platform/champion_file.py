@@ -4,7 +4,7 @@
       "format_version": 1,
       "champion": {"checkpoint_id": "memory-...", "folder": "checkpoints/memory-...", "corpus_version": "...",
                    "corpus": "almanac", "decoding": {...}, "backbone_device": "auto",
-                   "promoted_at": "2026-01-31T12:00:00+00:00", "reason": "..."},
+                   "promoted_at": "2026-01-31T12:00:00+00:00", "reason": "...", "proven": true},
       "former": [{...}, ...],       what was the champion before, newest first, at most twenty
       "rejected": ["memory-..."]    what was rolled back: no run promotes it again
     }
@@ -16,20 +16,42 @@ Reading it imports neither torch nor MLflow nor Dagster.
 from __future__ import annotations
 
 import datetime
-import fcntl
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 
 from zrag_core.errors import CheckpointError
 from zrag_core.files import write_json_atomic
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.file_lock import locked
 
 FORMAT_VERSION = 1
 _FORMER = 20
 _AGAIN = "run `make demo` or the job `full` to make a champion again"
+
+
+def champion_file() -> Path:
+    """Return the path of the file (nothing is created)."""
+    return paths.data_path() / "champion.json"
+
+
+def _known_version(version: int) -> int:
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {version} is not {FORMAT_VERSION}",
+            where=str(champion_file()),
+            remedy="use the version of zRAG that wrote it, or remove the file and " + _AGAIN,
+        )
+    return version
+
+
+def _written_folder(folder: Path) -> str:
+    folder, data = folder.absolute(), paths.data_path()
+    return str(folder.relative_to(data) if folder.is_relative_to(data) else folder)
 
 
 @dataclass(frozen=True)
@@ -46,8 +68,10 @@ class Champion:
         proven: whether a run has checked it against the champion before; False for what a command has just written.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     checkpoint_id: str
-    folder: Path
+    folder: Annotated[Path, AfterValidator(lambda folder: paths.data_path() / folder), PlainSerializer(_written_folder)]
     corpus_version: str
     corpus: str
     decoding: dict[str, Any]
@@ -57,9 +81,15 @@ class Champion:
     proven: bool = True
 
 
-def champion_file() -> Path:
-    """Return the path of the pointer file (nothing is created)."""
-    return paths.data_path() / "champion.json"
+@dataclass(frozen=True)
+class _Record:
+    format_version: Annotated[int, AfterValidator(_known_version)]
+    champion: Champion
+    former: list[Champion]
+    rejected: list[str] = field(default_factory=list)
+
+
+_RECORD = TypeAdapter(_Record)
 
 
 def read_champion() -> Champion | None:
@@ -68,16 +98,17 @@ def read_champion() -> Champion | None:
     Raises:
         CheckpointError: the file is damaged, or the champion's folder is gone.
     """
-    known = read_champions()
-    if not known:
+    record = _read()
+    if record is None:
         return None
-    if not (known[0].folder / "config.json").is_file():
+    champion = record.champion
+    if not (champion.folder / "config.json").is_file():
         raise CheckpointError(
-            f"the champion {known[0].checkpoint_id} is gone",
-            where=str(known[0].folder),
+            f"the champion {champion.checkpoint_id} is gone",
+            where=str(champion.folder),
             remedy="restore the folder, take a former one back (`zrag rollback`), or " + _AGAIN,
         )
-    return known[0]
+    return champion
 
 
 def read_champions() -> list[Champion]:
@@ -86,13 +117,8 @@ def read_champions() -> list[Champion]:
     Raises:
         CheckpointError: the file is damaged.
     """
-    values = _read()
-    if values is None:
-        return []
-    try:
-        return [_from_json(entry) for entry in (values["champion"], *values["former"])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(str(error) or type(error).__name__) from error
+    record = _read()
+    return [] if record is None else [record.champion, *record.former]
 
 
 def rejected_checkpoints() -> list[str]:
@@ -101,29 +127,8 @@ def rejected_checkpoints() -> list[str]:
     Raises:
         CheckpointError: the file is damaged.
     """
-    return list((_read() or {}).get("rejected", ()))
-
-
-def _read() -> dict[str, Any] | None:
-    file = champion_file()
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(str(error)) from error
-    try:
-        values = json.loads(text)
-        version = values["format_version"]
-        if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"format version {version} is not {FORMAT_VERSION}",
-                where=str(file),
-                remedy="use the version of zRAG that wrote it, or remove the file and " + _AGAIN,
-            )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(str(error) or type(error).__name__) from error
-    return values
+    record = _read()
+    return [] if record is None else record.rejected
 
 
 def now() -> str:
@@ -144,65 +149,40 @@ def write_champion(champion: Champion) -> None:
 
 
 def write_champions(champions: Sequence[Champion], *, rejected: Sequence[str] | None = None) -> None:
-    """Replace the whole record: the champion first, then the former ones, newest first (at least one).
+    """Replace the whole record: the champion first, then the former ones, newest first.
 
     Args:
+        champions: without any, there is no champion until the next promotion, and nothing is rejected.
         rejected: ids of what was rolled back; left out, they stay.
     """
     with _locked():
-        _write(champions, rejected_checkpoints() if rejected is None else rejected)
+        if champions:
+            _write(champions, rejected_checkpoints() if rejected is None else rejected)
+        else:
+            champion_file().unlink(missing_ok=True)
+
+
+def _locked() -> AbstractContextManager[None]:
+    return locked(paths.data_dir() / ".champion.lock")
 
 
 def _write(champions: Sequence[Champion], rejected: Sequence[str]) -> None:
-    entries = [_to_json(entry) for entry in champions[: _FORMER + 1]]
-    values = {
-        "format_version": FORMAT_VERSION,
-        "champion": entries[0],
-        "former": entries[1:],
-        "rejected": list(rejected[:_FORMER]),
-    }
-    write_json_atomic(champion_file(), values)
+    record = _Record(FORMAT_VERSION, champions[0], list(champions[1 : _FORMER + 1]), list(rejected[:_FORMER]))
+    write_json_atomic(champion_file(), _RECORD.dump_python(record))
 
 
-class _locked:
-    """Lets one process at a time read and replace the file."""
-
-    def __enter__(self) -> None:
-        self._file = (paths.data_dir() / ".champion.lock").open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _to_json(champion: Champion) -> dict[str, Any]:
-    folder = champion.folder.absolute()
-    data = paths.data_path()
-    inside = folder.is_relative_to(data)
-    return asdict(champion) | {"folder": str(folder.relative_to(data) if inside else folder)}
-
-
-def _from_json(values: dict[str, Any]) -> Champion:
-    champion = Champion(**{**values, "folder": paths.data_path() / values["folder"]})
-    texts = asdict(champion) | {"folder": "", "decoding": "", "proven": ""}
-    if (
-        not isinstance(champion.decoding, dict)
-        or not isinstance(champion.proven, bool)
-        or not all(isinstance(value, str) for value in texts.values())
-    ):
-        raise TypeError("a field is of another kind")
-    return champion
-
-
-def _damaged(reason: str) -> CheckpointError:
-    return CheckpointError(
+def _read() -> _Record | None:
+    try:
+        return _RECORD.validate_json(champion_file().read_bytes(), strict=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    raise CheckpointError(
         f"the record of the champion is damaged ({reason.splitlines()[0]})",
         where=str(champion_file()),
         remedy="restore the file, or remove it and " + _AGAIN,
     )
-
-
-def clear_champion() -> None:
-    """Forget the champion and the former ones: there is none until the next promotion."""
-    with _locked():
-        champion_file().unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The terminal's view of a run: short lines for people instead of Dagster's event log.
+"""A logger for the terminal: short lines for people instead of Dagster's event log.
 
 Dagster hands every message and event of a run to its loggers as `logging` records that carry
 `dagster_meta` (see dagster._core.log_manager). Of the events, only those that a person waits for
@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import dagster as dg
 from dagster import DagsterEventType as Type
@@ -46,40 +46,36 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return `HH:MM:SS  asset or step  message`."""
         meta = getattr(record, "dagster_meta", None) or {}
-        event = meta.get("dagster_event")
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
         name = meta.get("step_key") or meta.get("job_name") or ""
+        text = None
         if event is not None:
-            name = _asset_of(event) or name
-            text = self._event_text(event, record)
+            asset = event.asset_key or getattr(event.event_specific_data, "asset_key", None)
+            name = asset.to_user_string() if asset else name
+            text = self._event_text(event, meta["run_id"], record.created)
         elif record.levelno >= self._level:
-            message = meta.get("orig_message", record.getMessage())
-            text = None if _NOT_RUN.match(message) else self._message_text(message, record)
-        else:
-            text = None
-        if text is None:
-            return ""
+            text = _message_text(meta.get("orig_message", record.getMessage()), record)
+            if text is not None and record.exc_info:
+                text += f"\n{self.formatException(record.exc_info)}"
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        return f"{clock}  {name:<20}  {text}"
+        return "" if text is None else f"{clock}  {name:<20}  {text}"
 
-    def _message_text(self, message: str, record: logging.LogRecord) -> str:
-        if record.levelno > logging.INFO:
-            message = f"{record.levelname}: {message}"
-        return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
-
-    def _event_text(self, event: dg.DagsterEvent, record: logging.LogRecord) -> str | None:
-        data: Any = event.event_specific_data  # what kind of data, the kind of event tells
-        match event.event_type:
+    def _event_text(self, event: dg.DagsterEvent, run_id: str, now: float) -> str | None:
+        kind = event.event_type
+        data: Any = event.event_specific_data
+        error = getattr(data, "error", None)
+        after = "" if self._run_started is None else f" after {_duration(now - self._run_started)}"
+        match kind:
             case Type.RUN_START:
-                self._run_started = record.created
-                return f"run {cast(Any, record).dagster_meta['run_id']} started"
+                self._run_started = now
+                return f"run {run_id} started"
             case Type.RUN_SUCCESS:
-                return f"run succeeded{self._run_time(record)}"
+                return f"run succeeded{after}"
             case Type.RUN_CANCELED:
-                return f"run canceled{self._run_time(record)}"
-            case Type.RUN_FAILURE if data is not None and data.error is not None and not data.first_step_failure_event:
-                return f"RUN FAILED{self._run_time(record)}: {_error_text(data.error)}"
+                return f"run canceled{after}"
             case Type.RUN_FAILURE:
-                return f"RUN FAILED{self._run_time(record)}"
+                told = error is None or data.first_step_failure_event
+                return f"RUN FAILED{after}" + ("" if told else f": {_error_text(error)}")
             case Type.STEP_START | Type.STEP_SUCCESS if event.step_key in self._check_steps:
                 return None
             case Type.STEP_START:
@@ -89,21 +85,18 @@ class ConsoleFormatter(logging.Formatter):
             case Type.STEP_SKIPPED:
                 return "skipped"
             case Type.STEP_UP_FOR_RETRY:
-                return f"will be tried again: {_error_text(data.error)}"
+                return f"will be tried again: {_error_text(error)}"
             case Type.STEP_FAILURE:
                 described = data.user_failure_data.description if data.user_failure_data else None
-                return f"FAILED: {described or _error_text(data.error)}"
+                return f"FAILED: {described or _error_text(error)}"
             case Type.ASSET_MATERIALIZATION:
                 return f"materialised{_metadata_text(data.materialization.metadata)}"
             case Type.ASSET_CHECK_EVALUATION:
                 return _check_text(data)
-            case Type.ENGINE_EVENT | Type.HOOK_ERRORED if getattr(data, "error", None) is not None:
-                return f"FAILED: {_error_text(data.error)}"
+            case Type.ENGINE_EVENT | Type.HOOK_ERRORED if error is not None:
+                return f"FAILED: {_error_text(error)}"
             case _:
                 return None
-
-    def _run_time(self, record: logging.LogRecord) -> str:
-        return "" if self._run_started is None else f" after {_duration(record.created - self._run_started)}"
 
 
 class ConsoleHandler(logging.StreamHandler):
@@ -153,16 +146,10 @@ def _check_steps(job: dg.JobDefinition | None) -> set[str]:
     return {assets.node_def.name for assets in definitions if assets.check_keys and not assets.keys}
 
 
-def _asset_of(event: dg.DagsterEvent) -> str | None:
-    """Return the key of the asset that an event is about."""
-    data: Any = event.event_specific_data
-    match event.event_type:
-        case Type.ASSET_MATERIALIZATION:
-            return data.materialization.asset_key.to_user_string()
-        case Type.ASSET_CHECK_EVALUATION:
-            return data.asset_key.to_user_string()
-        case _:
-            return None
+def _message_text(message: str, record: logging.LogRecord) -> str | None:
+    if _NOT_RUN.match(message):
+        return None
+    return f"{record.levelname}: {message}" if record.levelno > logging.INFO else message
 
 
 def _error_text(error: Any) -> str:

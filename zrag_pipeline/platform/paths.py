@@ -7,12 +7,17 @@ from pathlib import Path
 
 from zrag_core.errors import ZragError
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
+# Where the code runs from a checkout; None where it was installed from a wheel.
+CHECKOUT = _ROOT if (_ROOT / "dagster_home" / "dagster.yaml").exists() else None
+# What `dagster_home/` ships: Dagster's own configuration, and those of the runs. A wheel brings it as package data.
+SHIPPED_HOME = (CHECKOUT or _ROOT / "zrag_pipeline") / "dagster_home"
+CONFIGS = SHIPPED_HOME / "configs"
 WAREHOUSE = "warehouse.duckdb"
 
 
 def data_dir() -> Path:
-    """Return the data folder, `$ZRAG_DATA_DIR` or `data/` in the checkout, creating it if need be.
+    """Return the data folder, `$ZRAG_DATA_DIR` or `data/`, creating it if need be.
 
     Raises:
         ZragError: it cannot be created, or is read-only.
@@ -23,7 +28,7 @@ def data_dir() -> Path:
 def data_path() -> Path:
     """Return where the data folder is, whether or not it exists; nothing is created or checked."""
     chosen = os.environ.get("ZRAG_DATA_DIR")
-    return Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "data"
+    return Path(chosen).expanduser().absolute() if chosen else _own_folder() / "data"
 
 
 def warehouse_file() -> Path:
@@ -89,9 +94,14 @@ def answer_cache_file() -> Path:
 
 
 def dagster_home_dir() -> Path:
-    """Return Dagster's home, `$DAGSTER_HOME` or `dagster_home/` in the checkout (not created)."""
+    """Return Dagster's home, `$DAGSTER_HOME` or `dagster_home/` (not created)."""
     chosen = os.environ.get("DAGSTER_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "dagster_home"
+    return Path(chosen).expanduser().absolute() if chosen else _own_folder() / "dagster_home"
+
+
+def _own_folder() -> Path:
+    """The checkout, or the current folder where there is none."""
+    return CHECKOUT or Path.cwd()
 
 
 def _writable(folder: Path) -> Path:

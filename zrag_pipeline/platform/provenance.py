@@ -9,6 +9,7 @@ from zrag_core import __version__
 from zrag_pipeline.platform.paths import CHECKOUT
 
 ZRAG_VERSION = __version__
+_DESCRIBE = "describe --always --abbrev=40 --exclude=* --dirty".split()
 
 
 @functools.cache
@@ -17,19 +18,9 @@ def git_sha() -> str | None:
 
     None where the code does not run from a git checkout of its own (an installed copy).
     """
-    if not (CHECKOUT / ".git").exists():
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():
         return None
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-C",
-        str(CHECKOUT),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty",
-    ]
+    command = ["git", "--no-optional-locks", "-C", str(CHECKOUT), *_DESCRIBE]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

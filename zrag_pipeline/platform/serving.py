@@ -1,7 +1,7 @@
 """The registered model: a memory behind MLflow's Responses interface.
 
 This is model code: MLflow copies the file into the model and runs it there (`mlflow models serve`), beside a copy of
-`zrag_core` (see `registered_model`). So it imports `zrag_core` and MLflow, and nothing else of this package.
+`zrag_core` (see `packaged_model`). So it imports `zrag_core` and MLflow, and nothing else of this package.
 
 The last user message is the question; the answer is the output text. `custom_outputs` is the whole reply: evidence,
 its sources with offsets, routing, confidence, whether it was answerable, and who answered (see `zrag_core.memory`).
@@ -33,7 +33,7 @@ from zrag_core.memory import Memory
 from zrag_core.settings import load_settings
 
 _BUDGET = 256
-# A file in the folder that MLflow is shown while it saves the model (see `registered_model`).
+# A file in the folder that MLflow is shown while it saves the model (see `packaged_model`).
 _UNFINISHED = ".unfinished"
 _DECODING = "decoding.json"
 
@@ -77,11 +77,8 @@ class MemoryAgent(ResponsesAgent):
         answer, reply = self._answer(request)
         message = _new_id("msg")
         yield ResponsesAgentStreamEvent(**self.create_text_delta(answer, message))
-        yield ResponsesAgentStreamEvent(
-            type="response.output_item.done",
-            item=self._message(answer, message),
-            custom_outputs=reply,
-        )
+        done = {"type": "response.output_item.done", "item": self._message(answer, message), "custom_outputs": reply}
+        yield ResponsesAgentStreamEvent.model_validate(done)
 
     def _message(self, answer: str, name: str) -> dict[str, Any]:
         return {**self.create_text_output_item(answer, name), "status": "completed"}  # OpenAI's client wants it

@@ -8,7 +8,6 @@ values of any kind, unknown fields included, pass through to `SettingsHandle.loa
 import copy
 import itertools
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,33 +53,28 @@ class SettingsHandle:
 
 def _schema(model: type[BaseModel]) -> dg.Noneable:
     """Return a shape that describes `model` and lets everything through."""
-    fields = {}
+    fields, properties = {}, model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         section = _section(field)
         kind = dg.Any if section is None else _schema(section)
-        fields[name] = dg.Field(kind, is_required=False, description=_describe(field))
+        text = _describe(field, properties[name]) if section is None else section.__doc__
+        fields[name] = dg.Field(kind, is_required=False, description=text)
     return dg.Noneable(dg.Permissive(fields, description=model.__doc__))
 
 
-def _describe(field: FieldInfo) -> str | None:
-    if (section := _section(field)) is not None:
-        return section.__doc__
+def _describe(field: FieldInfo, schema: Mapping[str, Any]) -> str:
     facts = []
-    registered = field.json_schema_extra.get("enum") if isinstance(field.json_schema_extra, dict) else None
-    choices = registered or _choices(field.annotation)
+    choices = _choices(schema)
     if choices:
         facts.append(f"one of {', '.join(map(str, choices))}")
     facts.append(f"default: {json.dumps(field.default, ensure_ascii=False)}")
     return f"{field.description or ''} ({'; '.join(facts)})".strip()
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    """Return what a `Literal` (or a tuple of them) allows."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple:
-        return _choices(typing.get_args(annotation)[0])
-    return ()
+def _choices(schema: Mapping[str, Any]) -> list[Any]:
+    """Return what a field (or each item of it) may be, where these are a few names or numbers."""
+    inner = [schema, schema.get("items", {}), *schema.get("anyOf", [])]
+    return [choice for part in inner for choice in part.get("enum", [])]
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-import queue
 import secrets
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,8 @@ _LONGEST_WAIT_S = 2.0
 class CallTraces:
     """Turns calls into traces of an MLflow run; use as a context manager, its `record` as a `CallObserver`.
 
-    `record` only puts the call into a queue. The end of the block waits until everything is written, a few
-    milliseconds for each call that is still in the queue. What cannot be written is said and never stops a run.
+    `record` only notes the call. The end of the block waits until everything is written, a few milliseconds for each
+    call that is not yet. What cannot be written is said and never stops a run.
 
     Args:
         model_of: the model's name by the prompt's label "purpose".
@@ -57,9 +56,10 @@ class CallTraces:
         self._model_of = dict(model_of)
         self._limit = limit
         self._log = log
-        self._queue: queue.SimpleQueue[tuple[int, Prompt, Completion] | None] = queue.SimpleQueue()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="call-traces")
+        self._pending: list[tuple[int, Prompt, Completion]] = []
+        self._due = time.monotonic() + _LONGEST_WAIT_S
         self._seen = 0
-        self._thread: threading.Thread | None = None
         self._problem = ""
         self.written = 0
         self.left_out = 0
@@ -70,10 +70,15 @@ class CallTraces:
             self.left_out += 1
             return
         self._seen += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="call-traces", daemon=True)
-            self._thread.start()
-        self._queue.put((time.time_ns(), prompt, completion))
+        self._pending.append((time.time_ns(), prompt, completion))
+        if len(self._pending) == _BATCH or time.monotonic() >= self._due:
+            self._flush()
+
+    def _flush(self) -> None:
+        calls, self._pending = self._pending, []
+        self._due = time.monotonic() + _LONGEST_WAIT_S
+        if calls:
+            self._writer.submit(self._store, calls)
 
     def __enter__(self) -> CallTraces:
         return self
@@ -81,46 +86,25 @@ class CallTraces:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        self._flush()
+        self._writer.shutdown()
         if self.left_out:
             reason = self._problem or f"answers.max_traces is {self._limit:,}"
             self._log(f"{self.left_out:,} calls were not traced in MLflow: {reason}")
 
-    def _write(self) -> None:
-        open_ = True
-        while open_:
-            spans = []
-            item = self._queue.get()
-            deadline = time.monotonic() + _LONGEST_WAIT_S
-            while item is not None:
-                spans.append(self._span(*item))
-                if len(spans) == _BATCH:
-                    break
-                try:
-                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    break
-            else:
-                open_ = False
-            if spans:
-                self._store(spans)
-
-    def _store(self, spans: list[Span]) -> None:
-        from mlflow.exceptions import MlflowException
+    def _store(self, calls: Sequence[tuple[int, Prompt, Completion]]) -> None:
         from mlflow.tracing.client import TracingClient
-        from sqlalchemy.exc import SQLAlchemyError
 
         try:
+            spans = [self._span(*call) for call in calls]
             TracingClient(self._tracking.uri).log_spans(self._run.experiment_id, spans)
             self._tracking.client.link_traces_to_run([span.trace_id for span in spans], self._run.run_id)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
             # The answers are what was paid for: they must not be lost for want of a trace.
-            self.left_out += len(spans)
-            self._problem = str(error).splitlines()[0]
+            self.left_out += len(calls)
+            self._problem = (str(error) or type(error).__name__).splitlines()[0]
         else:
-            self.written += len(spans)
+            self.written += len(calls)
 
     def _span(self, ended_ns: int, prompt: Prompt, completion: Completion) -> Span:
         from mlflow.entities import Span

@@ -8,7 +8,6 @@ MLflow is imported on first use (it takes a second).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import logging
@@ -18,9 +17,11 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.mlflow_links import ui_url
 from zrag_pipeline.platform.provenance import ZRAG_VERSION, git_sha
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "zrag"
-CHECKPOINT_TAG = "checkpoint_id"
-"""Tag of a model version: which checkpoint it is."""
 # MLflow's own limits (mlflow.utils.validation).
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
@@ -64,14 +63,14 @@ class Tracking:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._locked():
+        with self.locked():
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @functools.cached_property
     def experiment_id(self) -> str:
         """The experiment's id; creates the experiment where it does not exist yet."""
         client = self.client
-        with self._locked():
+        with self.locked():
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
                 location = (self.data_dir / "mlartifacts").as_uri()
@@ -80,7 +79,6 @@ class Tracking:
             client.restore_experiment(experiment.experiment_id)
         return experiment.experiment_id
 
-    @contextlib.contextmanager
     def run(
         self,
         name: str,
@@ -88,7 +86,7 @@ class Tracking:
         asset: str,
         context_tags: Mapping[str, str | None] | None = None,
         params: Mapping[str, Any] | None = None,
-    ) -> Iterator[TrackedRun]:
+    ) -> AbstractContextManager[TrackedRun]:
         """Track one materialisation.
 
         Args:
@@ -100,10 +98,8 @@ class Tracking:
         The run ends FINISHED, FAILED when the block raises, KILLED when it is interrupted; what
         was raised goes on.
         """
-        with self._start(name, {"dagster.asset": asset, **(context_tags or {})}, params) as run:
-            yield run
+        return self._start(name, {"dagster.asset": asset, **(context_tags or {})}, params)
 
-    @contextlib.contextmanager
     def child(
         self,
         parent: TrackedRun,
@@ -111,57 +107,14 @@ class Tracking:
         *,
         context_tags: Mapping[str, str | None] | None = None,
         params: Mapping[str, Any] | None = None,
-    ) -> Iterator[TrackedRun]:
+    ) -> AbstractContextManager[TrackedRun]:
         """Track a part of `parent` (one system, for instance) as a run of its own below it."""
         tags = {**parent.context_tags, **(context_tags or {}), "mlflow.parentRunId": parent.run_id}
-        with self._start(name, tags, params) as run:
-            yield run
+        return self._start(name, tags, params)
 
-    def register(self, run: TrackedRun, name: str, folder: Path, *, tags: Mapping[str, str]) -> str:
-        """Add a checkpoint folder to the model registry, as a model that can be served, and return its version.
-
-        A checkpoint that is registered already (a repeated materialisation) keeps its version. Its id, the folder's
-        name, becomes the tag `checkpoint_id`.
-        """
-        from mlflow.exceptions import MlflowException
-
-        from zrag_pipeline.platform.registry import is_packaged, package_model
-
-        client, model = self.client, self.model_folder(name, folder.name)
-        with self._locked():
-            if not is_packaged(folder, model):
-                package_model(folder, model)
-            try:
-                client.create_registered_model(name)
-            except MlflowException:
-                client.get_registered_model(name)  # it exists already; anything else is raised here
-            if version := self.version_of(name, folder.name):
-                return version
-            marked = {**tags, CHECKPOINT_TAG: folder.name}
-            made = client.create_model_version(name, model.as_uri(), run.run_id, tags=marked)
-        return str(made.version)
-
-    def model_folder(self, name: str, checkpoint_id: str) -> Path:
-        """Return where the registered model of a checkpoint lies, or would lie."""
-        return self.data_dir / "mlartifacts" / "registered" / name / checkpoint_id
-
-    def version_of(self, name: str, checkpoint_id: str) -> str | None:
-        """Return the version of a registered model that is this checkpoint; None where there is none.
-
-        Versions without a model to serve, which older versions of zRAG registered, do not count.
-        """
-        for version in self.client.search_model_versions(f"name='{name}'"):
-            if version.tags.get(CHECKPOINT_TAG) == checkpoint_id:
-                return str(version.version)
-        return None
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out: MLflow does not guard the creation of its tables itself."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / ".mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return locked(self.data_dir / ".mlflow.lock")
 
     @contextlib.contextmanager
     def _start(
@@ -221,10 +174,9 @@ class TrackedRun:
         """Log settings; nested mappings become dotted names, long values are cut."""
         from mlflow.entities import Param
 
-        flat = list(_flatten(params))
+        flat = [Param(name, _shorten(value)) for name, value in _flatten(params)]
         for start in range(0, len(flat), _PARAMS_PER_BATCH):
-            batch = [Param(name, _shorten(value)) for name, value in flat[start : start + _PARAMS_PER_BATCH]]
-            self._client.log_batch(self.run_id, params=batch)
+            self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_BATCH])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Log numbers, at `step` for curves; None and NaN are left out, `recall@1` becomes `recall_at_1`."""
@@ -241,7 +193,7 @@ class TrackedRun:
 
     def log_table(self, frame: pandas.DataFrame, name: str) -> None:
         """Log a table that the UI shows and compares across runs, as `<name>.json`."""
-        self._client.log_table(self.run_id, frame, f"{name.removesuffix('.json')}.json")
+        self._client.log_table(self.run_id, frame, f"{name}.json")
 
     def log_figure(self, png: bytes, name: str) -> None:
         """Log a plot, as `<name>.png`; `name` may contain folders."""

@@ -1,4 +1,4 @@
-"""The cache of paid answers: those that quote the document, answer questions about it, or read it."""
+"""The cache of paid answers, without those that quote the document or whose prompt did."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from zrag_pipeline.purging.erased import Erased
+from zrag_pipeline.purging.erasure import Erasure
 from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.sqlite_files import delete_rows
+from zrag_pipeline.purging.redaction import delete_rows
 
 
 def purge_answer_cache(
     path: Path, patterns: Patterns, prompt_hashes: Collection[str], summaries: Iterable[Path]
-) -> Erased:
-    """Delete answers.
+) -> Erasure:
+    """Delete the answers that quote the document, or whose prompt was about it or quoted it.
 
     Args:
         prompt_hashes: of prompts that were about the document or quoted it.
@@ -25,7 +25,7 @@ def purge_answer_cache(
         ZragError: the cache is in use.
     """
     if not path.exists():
-        return Erased("answer cache")
+        return Erasure("answer cache")
     texts = [text for file in summaries if (text := _summary(file))]
 
     def unwanted(row: dict) -> bool:
@@ -36,7 +36,7 @@ def purge_answer_cache(
             or any(text in answer for text in texts)
         )
 
-    return Erased("answer cache", {"answers": delete_rows(path, "answers", unwanted, patterns)})
+    return Erasure("answer cache", {"answers": delete_rows(path, "answers", unwanted, patterns)})
 
 
 def _summary(file: Path) -> str | None:

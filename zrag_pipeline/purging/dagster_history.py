@@ -6,14 +6,11 @@ them, and with them what every asset was made from.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from zrag_core.errors import ZragError
 from zrag_pipeline.platform import paths
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.folders import redact_files
+from zrag_pipeline.purging.erasure import Erasure
 from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.sqlite_files import redact_database
+from zrag_pipeline.purging.redaction import redact
 
 _DATABASES = ("history", "schedules")
 _TEXTS = ("storage", "logs")
@@ -41,7 +38,8 @@ def refuse_running() -> None:
                 remedy="erase with Dagster's default storage, or wipe that history first",
             )
         fail_lost_runs(instance)
-        going = [status for status in dg.DagsterRunStatus if status not in _ended()]
+        ended = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+        going = [status for status in dg.DagsterRunStatus if status not in ended]
         runs = instance.get_runs(dg.RunsFilter(statuses=going), limit=1)
     if runs:
         raise ZragError(
@@ -51,25 +49,12 @@ def refuse_running() -> None:
         )
 
 
-def _ended() -> set:
-    import dagster as dg
-
-    status = dg.DagsterRunStatus
-    return {status.SUCCESS, status.FAILURE, status.CANCELED}
-
-
-def purge_dagster(patterns: Patterns) -> Erased:
+def purge_dagster(patterns: Patterns) -> Erasure:
     """Cut the document out of events and of what steps printed.
 
     Raises:
         ZragError: a database is in use.
     """
     home = paths.dagster_home_dir()
-    databases = [path for name in _DATABASES for path in _databases(home / name)]
-    values = sum(redact_database(path, patterns) for path in databases)
-    files = redact_files("", [home / name for name in _TEXTS], patterns)
-    return Erased("Dagster", {"values with text cut out": values, **files.counts})
-
-
-def _databases(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.db"))
+    databases = [path for name in _DATABASES for path in sorted((home / name).rglob("*.db"))]
+    return redact("Dagster", patterns, databases=databases, folders=[home / name for name in _TEXTS])

@@ -1,4 +1,4 @@
-"""Checkpoints, indexes, MemoRAG's memories, reports and other files below the data folder and Dagster's home."""
+"""Checkpoints, indexes, MemoRAG's memories and unfinished files below the data folder and Dagster's home."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from zrag_core.files import write_text_atomic
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import clear_champion, read_champions, write_champions
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.search import Searched, files_below, search_file
-from zrag_pipeline.purging.sqlite_files import without
-from zrag_pipeline.purging.target import Target, read_rows
+from zrag_pipeline.platform.champion_file import read_champions, write_champions
+from zrag_pipeline.platform.checkpoint_documents import FILE
+from zrag_pipeline.purging.erasure import Erasure
+from zrag_pipeline.purging.target import Target, documents_in
 
 # What a killed process leaves: see `zrag_core.files`.
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.old)?")
 
 
-def purge_leftovers(roots: Iterable[Path]) -> Erased:
+def purge_leftovers(roots: Iterable[Path]) -> Erasure:
     """Remove the unfinished files and folders of processes that were killed."""
     found = [path for root in roots for path in root.rglob(".*.tmp*") if _LEFTOVER.fullmatch(path.name)]
     for path in found:
         _remove(path)
-    return Erased("unfinished", {"files and folders": len(found)})
+    return Erasure("unfinished", {"files and folders": len(found)})
 
 
-def purge_checkpoints(target: Target) -> Erased:
+def purge_checkpoints(target: Target) -> Erasure:
     """Delete every checkpoint that holds the document, models registered with one, and training states.
 
     The champion's record forgets what is gone: there is no way back to it. Where the champion itself goes, the newest
@@ -38,7 +35,7 @@ def purge_checkpoints(target: Target) -> Erased:
         OSError: a folder cannot be deleted.
     """
     deleted = 0
-    for file in sorted(paths.data_path().rglob("documents.jsonl")):
+    for file in sorted(paths.data_path().rglob(FILE)):
         if not (file.parent / "memory.safetensors").is_file():
             continue
         if holds(file.parent, target):
@@ -51,24 +48,22 @@ def purge_checkpoints(target: Target) -> Erased:
         shutil.rmtree(path)
     champions = read_champions()
     kept = [champion for champion in champions if champion.folder.exists() and not holds(champion.folder, target)]
-    if kept and len(kept) < len(champions):
+    if len(kept) < len(champions):
         write_champions(kept)
-    elif champions and not kept:
-        clear_champion()
     counts = {"folders": deleted, "training states": len(states), "champions": len(champions) - len(kept)}
-    return Erased("checkpoints", counts)
+    return Erasure("checkpoints", counts)
 
 
 def holds(folder: Path, target: Target) -> bool:
     """Whether a checkpoint holds the document."""
-    file = folder / "documents.jsonl"
+    file = folder / FILE
     held = {(document.id, document.content_hash) for document in target.documents}
-    if any((row.id, row.content_hash) in held for row in read_rows(file)):
+    if any((row.id, row.content_hash) in held for row in documents_in(folder)):
         return True
-    return file.is_file() and target.patterns.find(_text(file)) is not None
+    return file.is_file() and target.patterns.find(file.read_text(encoding="utf-8", errors="ignore")) is not None
 
 
-def purge_derived(target: Target, known_versions: Iterable[str]) -> Erased:
+def purge_derived(target: Target, known_versions: Iterable[str]) -> Erasure:
     """Delete what was made from a corpus that held the document, and is made again by the next run.
 
     Summaries do not say what they were made of, and a tokenizer's words come from every document: all of them go.
@@ -87,7 +82,7 @@ def purge_derived(target: Target, known_versions: Iterable[str]) -> Erased:
     for found in kinds.values():
         for path in found:
             _remove(path)
-    return Erased("derived", {kind: len(found) for kind, found in kinds.items()})
+    return Erasure("derived", {kind: len(found) for kind, found in kinds.items()})
 
 
 def summaries() -> list[Path]:
@@ -95,31 +90,8 @@ def summaries() -> list[Path]:
     return sorted((paths.data_path() / "memorag" / "summaries").glob("*.json"))
 
 
-def redact_files(store: str, roots: Iterable[Path], patterns: Patterns) -> Erased:
-    """Cut the document out of the text files below some folders; files of other kinds that hold it are deleted."""
-    redacted = deleted = 0
-    for path in files_below(roots):
-        searched = Searched()
-        search_file(path, patterns, searched)
-        if not searched.found:
-            continue
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            path.unlink()
-            deleted += 1
-        else:
-            write_text_atomic(path, without(text, patterns))
-            redacted += 1
-    return Erased(store, {"files with text cut out": redacted, "files": deleted})
-
-
 def _folders(parent: Path, innocent: set[str]) -> list[Path]:
     return sorted(path for path in parent.glob("*") if path.is_dir() and path.name not in innocent)
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="ignore")
 
 
 def _remove(path: Path) -> None:

@@ -6,28 +6,28 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.folders import redact_files
+from zrag_pipeline.purging.erasure import Erasure
 from zrag_pipeline.purging.patterns import Patterns
-from zrag_pipeline.purging.sqlite_files import redact_database
+from zrag_pipeline.purging.redaction import redact
 
 
-def purge_mlflow(patterns: Patterns) -> list[Erased]:
+def purge_mlflow(patterns: Patterns) -> list[Erasure]:
     """Cut the document out of the database and the artifacts, and unregister models without a folder.
 
     Raises:
         ZragError: the database is in use.
     """
-    artifacts = redact_files("MLflow files", [paths.mlartifacts_dir()], patterns)
+    erased = [redact("MLflow files", patterns, folders=[paths.mlartifacts_dir()])]
     database = paths.data_path() / "mlflow.db"
-    if not database.exists():
-        return [artifacts]
-    counts = {"versions of models": _unregister(), "values with text cut out": redact_database(database, patterns)}
-    return [artifacts, Erased("MLflow", counts)]
+    if database.exists():
+        versions = _unregister()
+        counts = redact("MLflow", patterns, databases=[database]).counts
+        erased.append(Erasure("MLflow", {"versions of models": versions, **counts}))
+    return erased
 
 
 def _unregister() -> int:
-    """Delete registered versions whose checkpoint folder on this machine no longer exists."""
+    """Delete registered versions whose checkpoint folder on this machine no longer exists; returns how many."""
     from zrag_pipeline.platform.tracking import Tracking
 
     client = Tracking(paths.data_path()).client

@@ -17,21 +17,13 @@ from zrag_pipeline.platform.champion_file import read_champions
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.answer_cache import purge_answer_cache
 from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.folders import (
-    holds,
-    purge_checkpoints,
-    purge_derived,
-    purge_leftovers,
-    redact_files,
-    summaries,
-)
+from zrag_pipeline.purging.erasure import Erasure
+from zrag_pipeline.purging.folders import holds, purge_checkpoints, purge_derived, purge_leftovers, summaries
 from zrag_pipeline.purging.mlflow_store import purge_mlflow
-from zrag_pipeline.purging.search import Searched, search, search_file
-from zrag_pipeline.purging.target import Target, find_target
-from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, sweep
-
-__all__ = ["erase", "find_target"]
+from zrag_pipeline.purging.redaction import redact
+from zrag_pipeline.purging.search import Findings, search, search_file
+from zrag_pipeline.purging.target import Target
+from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, remove_leftovers
 
 _OUT_OF_REACH = (
     "out of reach:  backups, freed blocks of the disk, copies made by hand, and what was sent to the provider of an "
@@ -50,22 +42,22 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     with warehouse.write():
         pass  # nobody else writes: better known before anything is erased
     roots = [paths.data_dir(), paths.dagster_home_dir()]
-    sweep(warehouse.path)
-    stays = _forget(target, say)
+    remove_leftovers(warehouse.path)
+    stays = _remove_from_memory(target, say)
     say("erased:")
-    for erased in _stores(target, warehouse, roots):
+    for erased in _erase_stores(target, warehouse, roots):
         say(erased.line())
     if not stays:
         former = read_champions()
         say(f"champion:      {former[0].checkpoint_id} again" if former else "champion:      none; run the job `full`")
-    searched = search(roots, target.patterns, leave_out=[warehouse.path])
-    if not searched.found:
+    findings = search(roots, target.patterns, leave_out=[warehouse.path])
+    if not findings.found:
         say(purge_warehouse(warehouse.path, target).line())
-        search_file(warehouse.path, target.patterns, searched)
-    return _proved(target, searched, say)
+        search_file(warehouse.path, target.patterns, findings)
+    return _say_proof(target, findings, say)
 
 
-def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erased]:
+def _erase_stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erasure]:
     yield purge_leftovers(roots)
     cache, asked = paths.answer_cache_file(), prompt_hashes(warehouse, target)
     yield purge_answer_cache(cache, target.patterns, asked, summaries())
@@ -73,12 +65,12 @@ def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator
     known = warehouse.query("SELECT corpus_version FROM corpora")["corpus_version"]
     yield purge_derived(target, known)
     yield from purge_mlflow(target.patterns)
-    yield redact_files("reports", [paths.reports_dir(), paths.handles_dir()], target.patterns)
+    yield redact("reports", target.patterns, folders=[paths.reports_dir(), paths.handles_dir()])
     yield purge_dagster(target.patterns)
 
 
-def _forget(target: Target, say: Callable[[str], None]) -> bool:
-    """Tombstones, and a champion without the documents; whether there is one, and it need not go as a whole."""
+def _remove_from_memory(target: Target, say: Callable[[str], None]) -> bool:
+    """Record the tombstones, and make a champion without the documents; False where it has to go as a whole."""
     for corpus, removed in target.tombstones.items():
         folder = paths.overlay_dir(corpus)
         overlay = load_overlay(folder)
@@ -88,13 +80,10 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     champions = read_champions()
     if not champions or not holds(champions[0].folder, target):
         return True
-    from zrag_core.model.store.checkpoint import load_checkpoint
-
     champion = champions[0]
     try:
         change_corpus(
             champion,
-            load_checkpoint(champion.folder, device=champion.backbone_device),
             lambda overlay: overlay.with_removed(target.tombstones.get(champion.corpus, {})),
             reason=f"zrag remove --purge {' '.join(target.names)}",
         )
@@ -104,11 +93,11 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _proved(target: Target, searched: Searched, say: Callable[[str], None]) -> bool:
-    counted = f"searched {searched.files:,} files, {searched.tables:,} tables"
-    if searched.found:
-        say(f"NOT ERASED: {counted}, and something is left in {len(searched.found):,} places:")
-        for line in searched.found:
+def _say_proof(target: Target, findings: Findings, say: Callable[[str], None]) -> bool:
+    counted = f"searched {findings.files:,} files, {findings.tables:,} tables"
+    if findings.found:
+        say(f"NOT ERASED: {counted}, and something is left in {len(findings.found):,} places:")
+        for line in findings.found:
             say(f"  {line}")
         say("remove these by hand and repeat the command; the warehouse keeps its rows until then")
         return False

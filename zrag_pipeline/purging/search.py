@@ -1,6 +1,6 @@
-"""Searching everything again: every file below the data folder and Dagster's home, and every row of every database.
+"""The search that proves an erasure: every file below some folders, and every row of every database in them.
 
-It knows nothing of what should be where, so that it also finds what the erasing has not thought of.
+It knows nothing of what should be where, so that it also finds what no store was asked to erase.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _OVERLAP = 64 << 10  # longer than any sentence that is looked for, however it i
 _SQLITE = b"SQLite format 3\x00"
 _GZIP, _ZIP, _PARQUET, _DUCKDB = b"\x1f\x8b", b"PK\x03\x04", b"PAR1", b"DUCK"
 _ROWS = 500
+_TEXT_TYPES = ("VARCHAR", "JSON", "STRUCT", "MAP", "UNION", "BLOB")
 
 
 @dataclass
-class Searched:
+class Findings:
     """What was searched and what was found.
 
     Attributes:
@@ -44,14 +45,14 @@ class Searched:
             self.found.append(f"{where}: {what}")
 
 
-def search(roots: Iterable[Path], patterns: Patterns, *, leave_out: Iterable[Path] = ()) -> Searched:
+def search(roots: Iterable[Path], patterns: Patterns, *, leave_out: Iterable[Path] = ()) -> Findings:
     """Search every file below some folders; a file that cannot be read counts as found."""
-    searched = Searched()
+    findings = Findings()
     left_out = {path.resolve() for path in leave_out}
     for path in files_below(roots):
         if path.resolve() not in left_out:
-            search_file(path, patterns, searched)
-    return searched
+            search_file(path, patterns, findings)
+    return findings
 
 
 def files_below(roots: Iterable[Path]) -> list[Path]:
@@ -63,37 +64,37 @@ def files_below(roots: Iterable[Path]) -> list[Path]:
     return sorted(path for path in found.values() if path.is_file() or path.is_symlink())
 
 
-def search_file(path: Path, patterns: Patterns, searched: Searched) -> None:
+def search_file(path: Path, patterns: Patterns, findings: Findings) -> None:
     """Search one file by what its first bytes say it is."""
-    searched.files += 1
+    findings.files += 1
     try:
         with path.open("rb") as file:
             head = file.read(16)
         if head == _SQLITE:
-            searched.add(str(path), in_bytes(path, patterns))
-            _search_sqlite(path, patterns, searched)
+            findings.add(str(path), in_bytes(path, patterns))
+            _search_sqlite(path, patterns, findings)
         elif head[8:12] == _DUCKDB:
-            searched.add(str(path), in_bytes(path, patterns))
-            _search_duckdb(path, patterns, searched)
+            findings.add(str(path), in_bytes(path, patterns))
+            _search_duckdb(path, patterns, findings)
         elif head.startswith(_PARQUET):
-            _search_parquet(path, patterns, searched)
+            _search_parquet(path, patterns, findings)
         elif head.startswith(_GZIP):
             with gzip.open(path) as unpacked:
-                searched.add(str(path), _in_stream(unpacked, patterns))
+                findings.add(str(path), _in_stream(unpacked, patterns))
         elif head.startswith(_ZIP):
-            _search_zip(path, patterns, searched)
+            _search_zip(path, patterns, findings)
         else:
             with path.open("rb") as file:
-                searched.add(str(path), _in_stream(file, patterns))
+                findings.add(str(path), _in_stream(file, patterns))
     except FileNotFoundError:  # SQLite's own files go when its last connection is closed
-        searched.files -= 1
+        findings.files -= 1
     except Exception as error:  # whatever it is: a file that was not searched proves nothing
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        searched.add(str(path), f"cannot be searched ({reason})")
+        findings.add(str(path), f"cannot be searched ({reason})")
 
 
 def in_bytes(path: Path, patterns: Patterns) -> str | None:
-    """What stands in the raw bytes of a database: also in pages that hold no row any more."""
+    """Search the raw bytes of a database: also pages that hold no row any more."""
     with path.open("rb") as file:
         return next((what for block in _blocks(file) if (what := patterns.find_bytes(block))), None)
 
@@ -118,55 +119,72 @@ def _blocks(file: Any) -> Iterator[bytes]:
         before = (before + block)[-_OVERLAP:]
 
 
-def _search_zip(path: Path, patterns: Patterns, searched: Searched) -> None:
+def _search_zip(path: Path, patterns: Patterns, findings: Findings) -> None:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
-                searched.add(f"{path} ({name})", _in_stream(io.BytesIO(member.read()), patterns))
+                findings.add(f"{path} ({name})", _in_stream(io.BytesIO(member.read()), patterns))
 
 
-def _search_sqlite(path: Path, patterns: Patterns, searched: Searched) -> None:
+def _search_sqlite(path: Path, patterns: Patterns, findings: Findings) -> None:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as con:
-        for (table,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            searched.tables += 1
-            rows = con.execute(f'SELECT * FROM "{table}"')
-            columns = [column[0] for column in rows.description]
-            for values in rows:
-                for column, value in zip(columns, values, strict=True):
-                    searched.add(f"{path}, table {table}, column {column}", in_value(value, patterns))
+        _search_tables(con, sqlite_tables(con), path, patterns, findings)
 
 
-def _search_duckdb(path: Path, patterns: Patterns, searched: Searched) -> None:
+def _search_duckdb(path: Path, patterns: Patterns, findings: Findings) -> None:
     from zrag_pipeline.platform.warehouse.connection import connection
 
     with connection(path, read_only=True, timeout_s=30) as con:
-        for (table,) in con.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall():
-            searched.tables += 1
-            for column, _ in matching_rows(con, table, patterns):
-                searched.add(f"{path}, table {table}, column {column}", "text")
+        tables = con.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()
+        _search_tables(con, [name for (name,) in tables], path, patterns, findings)
 
 
-def matching_rows(con: Any, table: str, patterns: Patterns) -> Iterator[tuple[str, int]]:
-    """(column, rowid) of every value of a DuckDB table that holds something of the document."""
-    text = ("VARCHAR", "JSON", "STRUCT", "MAP", "UNION", "BLOB")
-    columns = [row[0] for row in con.execute(f'DESCRIBE "{table}"').fetchall() if any(t in row[1] for t in text)]
+def _search_parquet(path: Path, patterns: Patterns, findings: Findings) -> None:
+    import duckdb
+
+    with closing(duckdb.connect()) as con:
+        con.read_parquet(str(path)).create_view("parquet")
+        _search_tables(con, ["parquet"], path, patterns, findings)
+
+
+def _search_tables(con: Any, tables: Iterable[str], path: Path, patterns: Patterns, findings: Findings) -> None:
+    for table in tables:
+        findings.tables += 1
+        for _, column, value in matching_values(con, table, patterns, key="NULL"):
+            findings.add(f"{path}, table {table}, column {column}", in_value(value, patterns))
+
+
+def sqlite_tables(con: sqlite3.Connection) -> list[str]:
+    """Names of the tables of an SQLite database."""
+    return [row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
+def matching_values(con: Any, table: str, patterns: Patterns, *, key: str = "rowid") -> list[tuple[Any, str, Any]]:
+    """(key, column, value) of every value of a table that holds something of the document.
+
+    Args:
+        con: a connection to SQLite or DuckDB.
+        key: SQL of what names a row.
+    """
+    described = con.execute(f'SELECT * FROM "{table}" LIMIT 0').description
+    # Columns of SQLite have no type: any may hold text.
+    columns = [name for name, kind, *_ in described if kind is None or any(t in str(kind) for t in _TEXT_TYPES)]
     if not columns:
-        return
+        return []
     names = ", ".join(f'"{column}"' for column in columns)
-    rows = con.execute(f'SELECT rowid, {names} FROM "{table}"')
-    found: list[tuple[str, int]] = []
+    rows = con.execute(f'SELECT {key}, {names} FROM "{table}"')
+    found: list[tuple[Any, str, Any]] = []
     while batch := rows.fetchmany(_ROWS):
         # Most rows hold nothing: they are searched together.
         together = "\x1f".join(text for row in batch for value in row[1:] for text in _texts(value))
-        if patterns.find(together) is None:
-            continue
-        for row in batch:
-            found += [(c, row[0]) for c, v in zip(columns, row[1:], strict=True) if in_value(v, patterns)]
-    yield from found
+        if patterns.find(together) is not None:
+            pairs = ((row[0], column, value) for row in batch for column, value in zip(columns, row[1:], strict=True))
+            found += [pair for pair in pairs if in_value(pair[2], patterns)]
+    return found
 
 
 def in_value(value: Any, patterns: Patterns) -> str | None:
-    """What stands in one value of a row: a text, a list of such, or bytes (compressed or not)."""
+    """Search one value of a row: a text, a list of such, or bytes (compressed or not)."""
     return next((what for text in _texts(value) if (what := patterns.find(text))), None)
 
 
@@ -188,14 +206,3 @@ def unpacked(value: bytes) -> str:
     with suppress(zlib.error):
         value = zlib.decompress(value)
     return value.decode("utf-8", "ignore")
-
-
-def _search_parquet(path: Path, patterns: Patterns, searched: Searched) -> None:
-    import duckdb
-
-    searched.tables += 1
-    with closing(duckdb.connect()) as con:
-        rows = con.execute("SELECT * FROM read_parquet(?)", [str(path)])
-        while batch := rows.fetchmany(_ROWS):
-            for what in (in_value(row, patterns) for row in batch):
-                searched.add(str(path), what)

@@ -16,8 +16,8 @@ import duckdb
 
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.platform.warehouse import Warehouse
-from zrag_pipeline.purging.erased import Erased
-from zrag_pipeline.purging.search import matching_rows
+from zrag_pipeline.purging.erasure import Erasure
+from zrag_pipeline.purging.search import matching_values
 from zrag_pipeline.purging.target import Target, mark_held
 
 _ABOUT_QUESTIONS = ("evidence", "answers", "judgements", "scores", "memorag_traces", "questions")
@@ -31,26 +31,25 @@ def prompt_hashes(warehouse: Warehouse, target: Target) -> set[str]:
     found: set[str] = set()
     with warehouse.read() as con:
         _mark_questions(con, target)
-        for table in ("answers", "judgements"):
-            found |= _column(con, f"SELECT t.prompt_hash FROM {table} t JOIN about USING (corpus_version, question_id)")
         quoting = _quoting(con, "evidence", target)
         for table in ("answers", "judgements"):
-            found |= _column(
-                con,
-                f"""SELECT t.prompt_hash FROM {table} t JOIN evidence e USING (system, budget, question_id)
+            rows = con.execute(
+                f"""SELECT t.prompt_hash FROM {table} t JOIN about USING (corpus_version, question_id)
+                UNION SELECT t.prompt_hash FROM {table} t JOIN evidence e USING (system, budget, question_id)
                 WHERE e.corpus_version = t.corpus_version AND list_contains(?, e.rowid)""",
-                quoting,
+                [quoting],
             )
+            found |= {row[0] for row in rows.fetchall() if row[0]}
     return found
 
 
-def purge_warehouse(path: Path, target: Target) -> Erased:
+def purge_warehouse(path: Path, target: Target) -> Erasure:
     """Write the file anew without the document, in one step: until then the former one stands as it was.
 
     Raises:
         WarehouseError: the file is held by another process, or there is no room for two copies of it.
     """
-    sweep(path)
+    remove_leftovers(path)
     work, fresh = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp") for _ in range(2))
     with closing(duckdb.connect()) as con:
         try:
@@ -72,11 +71,11 @@ def purge_warehouse(path: Path, target: Target) -> Erased:
             ) from error
         finally:
             con.close()
-            sweep(path)
-    return Erased("warehouse", {f"rows of {table}": n for table, n in counts.items()})
+            remove_leftovers(path)
+    return Erasure("warehouse", {f"rows of {table}": n for table, n in counts.items()})
 
 
-def sweep(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what a killed command left beside the warehouse."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
         leftover.unlink(missing_ok=True)
@@ -118,7 +117,7 @@ def _attach(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _quoting(con: duckdb.DuckDBPyConnection, table: str, target: Target) -> list[int]:
     """Row ids of the rows of a table that quote the document, or say that they do."""
-    found = {rowid for _, rowid in matching_rows(con, table, target.patterns)}
+    found = {rowid for rowid, _, _ in matching_values(con, table, target.patterns)}
     if table == "evidence":  # which may end after the first words of one of its sentences
         where = f"EXISTS ({_HELD} list_has_any(source_document_ids, h.ids))"
         rows = con.execute(f"SELECT rowid FROM evidence t WHERE {where}")
@@ -137,12 +136,8 @@ def _mark_questions(con: duckdb.DuckDBPyConnection, target: Target) -> None:
 
 
 def _delete(con: duckdb.DuckDBPyConnection, table: str, where: str, *params: Any) -> int:
-    ((count,),) = con.execute(f"DELETE FROM {table} AS t WHERE {where}", list(params)).fetchall()
-    return count
-
-
-def _column(con: duckdb.DuckDBPyConnection, sql: str, *params: Any) -> set[str]:
-    return {row[0] for row in con.execute(sql, list(params)).fetchall() if row[0]}
+    deleted = con.execute(f"DELETE FROM {table} AS t WHERE {where}", list(params)).fetchall()
+    return deleted[0][0]
 
 
 def _quoted(path: Path) -> str:

@@ -6,28 +6,20 @@ from the second is known of the first.
 """
 
 from zrag_core.corpus.almanac.documents import (
-    Asked,
-    AskedTwoHop,
-    AskedVague,
     GeneratedDocument,
-    GeneratedSentence,
     corpus_name,
-    generate_documents,
     skill_batch,
     two_hop_questions,
     vague_questions,
 )
+from zrag_core.corpus.almanac.lexicon import Phrasing
 from zrag_core.corpus.almanac.questions import generate_almanac
 
 __all__ = [
-    "Asked",
-    "AskedTwoHop",
-    "AskedVague",
     "GeneratedDocument",
-    "GeneratedSentence",
+    "Phrasing",
     "corpus_name",
     "generate_almanac",
-    "generate_documents",
     "skill_batch",
     "two_hop_questions",
     "vague_questions",

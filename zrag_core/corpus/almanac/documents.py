@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from zrag_core.corpus.almanac.lexicon import Lexicon, load_lexicon
+from zrag_core.corpus.almanac.lexicon import Lexicon, Phrasing, load_lexicon
 from zrag_core.corpus.almanac.names import Language, Pool
 from zrag_core.corpus.almanac.schema import ATTRIBUTES, BLOCK
 from zrag_core.corpus.almanac.world import Block, Entity, World
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CorpusError
 
-Phrasing = Literal["any", "train", "held_out"]
 _FULL_NAME = 0.45  # chance that a later sentence repeats the full name
 _HELD_OUT_LINKS = 4  # one in so many descriptions of a linked entity is kept for held-out questions
 
@@ -38,11 +37,10 @@ class GeneratedSentence:
 
 
 class Asked(NamedTuple):
-    """A question with the sentence that answers it and its best answer."""
+    """A question with the sentence that answers it."""
 
     question: str
     sentence: GeneratedSentence
-    answer: str
 
 
 class AskedVague(NamedTuple):
@@ -60,7 +58,6 @@ class AskedTwoHop(NamedTuple):
     link: GeneratedSentence
     target: GeneratedDocument
     final: GeneratedSentence
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +78,16 @@ class GeneratedDocument:
     missing: tuple[str, ...]
     lexicon: Lexicon = field(repr=False)
 
-    def ask(self, rng: random.Random, sentence: int | None = None, *, phrasing: Phrasing = "any") -> Asked:
-        """A question about the sentence at position `sentence` (any one by default)."""
-        chosen = rng.choice(self.sentences) if sentence is None else self.sentences[sentence]
-        template = rng.choice(self.templates(chosen.attribute, phrasing))
-        return Asked(self.fill(template), chosen, chosen.answers[0])
+    def ask(self, rng: random.Random, sentence: int, *, phrasing: Phrasing) -> Asked:
+        """A question about the sentence at position `sentence`."""
+        chosen = self.sentences[sentence]
+        return Asked(self.question(rng.choice(self.templates(chosen.attribute, phrasing))), chosen)
 
-    def ask_missing(self, rng: random.Random, *, phrasing: Phrasing = "any") -> str | None:
+    def ask_missing(self, rng: random.Random, *, phrasing: Phrasing) -> str | None:
         """A question about an untold attribute, which no document answers; None if there is none."""
         if not self.missing:
             return None
-        return self.fill(rng.choice(self.templates(rng.choice(self.missing), phrasing)))
+        return self.question(rng.choice(self.templates(rng.choice(self.missing), phrasing)))
 
     def ask_two_hop(
         self,
@@ -99,8 +95,7 @@ class GeneratedDocument:
         link: GeneratedSentence,
         target: GeneratedDocument,
         final: GeneratedSentence,
-        *,
-        phrasing: Phrasing = "any",
+        phrasing: Phrasing,
     ) -> AskedTwoHop:
         """A question about `final` of `target` that names only this document's entity.
 
@@ -112,35 +107,24 @@ class GeneratedDocument:
             phrasing: "held_out" also describes the linked entity in words unused by "train".
         """
         descriptions = self.lexicon.phrasings[self.kind][link.attribute].links
-        if phrasing != "any":
-            held_out = -(-len(descriptions) // _HELD_OUT_LINKS)
-            descriptions = descriptions[:-held_out] if phrasing == "train" else descriptions[-held_out:]
+        held_out = -(-len(descriptions) // _HELD_OUT_LINKS)
+        descriptions = descriptions[:-held_out] if phrasing == "train" else descriptions[-held_out:]
         grammar = self.lexicon.grammar
         described = rng.choice(descriptions).format(name=grammar.mention(self.kind, self.document.title))
         template = rng.choice(target.templates(final.attribute, phrasing))
-        question = grammar.sentence(template.format(name=grammar.form(described)))
-        return AskedTwoHop(question, self, link, target, final, final.answers[0])
+        return AskedTwoHop(grammar.sentence(template.format(name=grammar.form(described))), self, link, target, final)
+
+    def finals(self, target: GeneratedDocument) -> list[GeneratedSentence]:
+        """Sentences of a linked document that a two-hop question from this one may ask for."""
+        return [final for final in target.sentences if final.target != self.index and not final.shared]
 
     def templates(self, attribute: str, phrasing: Phrasing) -> tuple[str, ...]:
-        """Question phrasings for `attribute` of this kind of entity."""
-        return ask_templates(self.lexicon, self.kind, attribute, phrasing)
+        """Question phrasings for an attribute of this kind of entity."""
+        return self.lexicon.phrasings[self.kind][attribute].ask(phrasing)
 
-    def fill(self, template: str) -> str:
+    def question(self, template: str) -> str:
         """A question about this document's entity."""
-        return fill_question(self.lexicon, self.kind, self.document.title, template)
-
-
-def ask_templates(lexicon: Lexicon, kind: str, attribute: str, phrasing: Phrasing) -> tuple[str, ...]:
-    """Question phrasings of one attribute."""
-    phrasings = lexicon.phrasings[kind][attribute]
-    if phrasing == "any":
-        return phrasings.ask
-    return phrasings.ask_train if phrasing == "train" else phrasings.ask_held_out
-
-
-def fill_question(lexicon: Lexicon, kind: str, name: str, template: str) -> str:
-    """`template` as a question about the entity called `name`."""
-    return lexicon.grammar.sentence(template.format(name=lexicon.grammar.mention(kind, name)))
+        return self.lexicon.question(template, self.kind, self.document.title)
 
 
 def corpus_name(language: Language, seed: int, pool: Pool) -> str:
@@ -168,22 +152,6 @@ def generate_blocks(
         yield block, [write_document(rng, lexicon, block, entity, name) for entity in block.entities]
 
 
-def generate_documents(
-    n_documents: int, language: Language = "en", seed: int = 0, pool: Pool = "evaluation"
-) -> Iterator[GeneratedDocument]:
-    """The documents of an almanac one by one, without the questions of a corpus.
-
-    Document i is the same whatever `n_documents` is.
-
-    Raises:
-        CorpusError: a negative number, or an unknown language or pool.
-    """
-    for _, documents in generate_blocks(n_documents, language, seed, pool):
-        for document in documents:
-            if document.index < n_documents:
-                yield document
-
-
 def skill_batch(rng: random.Random, n: int, language: Language = "en") -> list[GeneratedDocument]:
     """`n` fresh documents of the skill pool from a world that exists for this call only.
 
@@ -208,7 +176,7 @@ def skill_batch(rng: random.Random, n: int, language: Language = "en") -> list[G
 
 
 def two_hop_questions(
-    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing = "any"
+    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing
 ) -> list[AskedTwoHop]:
     """One two-hop question for every link between two of `documents` (indexed by position)."""
     asked = []
@@ -217,39 +185,33 @@ def two_hop_questions(
             if link.target is None or link.target >= len(documents):
                 continue
             target = documents[link.target]
-            candidates = [
-                source.ask_two_hop(rng, link, target, final, phrasing=phrasing)
-                for final in target.sentences
-                if final.target != source.index and not final.shared
-            ]
-            candidates = [hop for hop in candidates if not gives_away(hop.question, hop.final.answers)]
-            if candidates:
-                asked.append(rng.choice(candidates))
+            hops = [source.ask_two_hop(rng, link, target, final, phrasing) for final in source.finals(target)]
+            hops = [hop for hop in hops if not gives_away(hop.question, hop.final.answers)]
+            if hops:
+                asked.append(rng.choice(hops))
     return asked
 
 
 def vague_questions(
-    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing = "any"
+    rng: random.Random, documents: Sequence[GeneratedDocument], *, phrasing: Phrasing
 ) -> list[AskedVague]:
     """One question for everything that documents of one region share; it names the region and no document."""
-    groups: dict[tuple[str, str], list[tuple[GeneratedDocument, GeneratedSentence]]] = {}
-    for document in documents:
-        for sentence in document.sentences:
-            if sentence.shared:
-                groups.setdefault((document.region, sentence.attribute), []).append((document, sentence))
     return [
-        AskedVague(vague_question(rng, members[0][0].lexicon, attribute, region, phrasing), members)
-        for (region, attribute), members in groups.items()
+        AskedVague(members[0][0].lexicon.vague_question(rng, attribute, region, phrasing), members)
+        for (region, attribute), members in shared_facts(documents).items()
     ]
 
 
-def vague_question(rng: random.Random, lexicon: Lexicon, attribute: str, region: str, phrasing: Phrasing) -> str:
-    """A question about what the entities of `region` share."""
-    templates = lexicon.vague[attribute]
-    if phrasing != "any":
-        templates = templates[:-1] if phrasing == "train" else templates[-1:]
-    template = rng.choice(templates)
-    return lexicon.grammar.sentence(template.format(region=lexicon.grammar.mention("region", region)))
+def shared_facts(
+    documents: Sequence[GeneratedDocument],
+) -> dict[tuple[str, str], list[tuple[GeneratedDocument, GeneratedSentence]]]:
+    """Map (region, attribute) to the documents and sentences that tell what the region shares."""
+    shared: dict[tuple[str, str], list[tuple[GeneratedDocument, GeneratedSentence]]] = {}
+    for document in documents:
+        for sentence in document.sentences:
+            if sentence.shared:
+                shared.setdefault((document.region, sentence.attribute), []).append((document, sentence))
+    return shared
 
 
 def gives_away(question: str, answers: Sequence[str]) -> bool:
@@ -259,11 +221,7 @@ def gives_away(question: str, answers: Sequence[str]) -> bool:
 
 
 def write_document(
-    rng: random.Random,
-    lexicon: Lexicon,
-    block: Block,
-    entity: Entity,
-    prefix: str,
+    rng: random.Random, lexicon: Lexicon, block: Block, entity: Entity, prefix: str
 ) -> GeneratedDocument:
     """Write the facts of `entity` as a document.
 
@@ -274,7 +232,7 @@ def write_document(
     short = grammar.short_mention(entity.kind, entity.name, entity.noun)
     region = grammar.mention("region", block.region)
     noun = grammar.form(entity.noun)
-    sentences = []
+    sentences: list[GeneratedSentence] = []
     for fact in entity.facts:
         template = rng.choice(lexicon.phrasings[entity.kind][fact.attribute].say)
         # "the tale, a tale from ..." would be odd: templates that say what it is name it too.

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import product
-from typing import Any
+from typing import Literal
 
-import yaml
-
-from zrag_core.corpus.almanac.english import EnglishGrammar
-from zrag_core.corpus.almanac.grammar import Grammar
-from zrag_core.corpus.almanac.korean import KoreanGrammar
-from zrag_core.corpus.almanac.names import LANGUAGES, POOLS, Language, Pool
+from zrag_core.corpus.almanac.grammar import ENGLISH, KOREAN, Grammar
+from zrag_core.corpus.almanac.names import LANGUAGES, POOLS, Language, Pool, read_data
 from zrag_core.errors import CorpusError
+
+Phrasing = Literal["train", "held_out"]
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 _SPACE_BEFORE_MARK = re.compile(r" (?=[,.?])")
-_GRAMMARS: dict[Language, Grammar] = {"en": EnglishGrammar(), "ko": KoreanGrammar()}
+_GRAMMARS: dict[Language, Grammar] = {"en": ENGLISH, "ko": KOREAN}
 # The last lines of every list of question phrasings are never used in training questions.
 _HELD_OUT_LINES = 2
 
@@ -40,10 +38,9 @@ class Phrasings:
     ask_held_out: tuple[str, ...]
     links: tuple[str, ...] = ()
 
-    @property
-    def ask(self) -> tuple[str, ...]:
-        """Every question phrasing."""
-        return self.ask_train + self.ask_held_out
+    def ask(self, phrasing: Phrasing) -> tuple[str, ...]:
+        """Question phrasings for training, or those for held-out facts."""
+        return self.ask_train if phrasing == "train" else self.ask_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,16 @@ class Lexicon:
     values: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
     kinds: dict[str, tuple[str, ...]]
 
+    def question(self, template: str, kind: str, name: str) -> str:
+        """A question about the entity called `name`."""
+        return self.grammar.sentence(template.format(name=self.grammar.mention(kind, name)))
+
+    def vague_question(self, rng: random.Random, attribute: str, region: str, phrasing: Phrasing) -> str:
+        """A question about what the entities of `region` share."""
+        templates = self.vague[attribute]
+        template = rng.choice(templates[:-1] if phrasing == "train" else templates[-1:])
+        return self.grammar.sentence(template.format(region=self.grammar.mention("region", region)))
+
 
 def expand(line: str) -> list[str]:
     """Every text that `line` stands for: "(a|b|) c" gives "a c", "b c" and "c"."""
@@ -86,8 +93,8 @@ def load_lexicon(language: Language, pool: Pool) -> Lexicon:
         raise CorpusError(f"unknown language {language!r}", where="almanac", remedy=f"use one of {list(LANGUAGES)}")
     if pool not in POOLS:
         raise CorpusError(f"unknown pool {pool!r}", where="almanac", remedy=f"use one of {list(POOLS)}")
-    templates = _read(f"{language}_{pool}.yaml")
-    words = _read(f"{language}_words.yaml")[pool]
+    templates = dict(read_data(f"{language}_{pool}.yaml"))
+    words = read_data(f"{language}_words.yaml")[pool]
     vague = templates.pop("vague")
     return Lexicon(
         language=language,
@@ -101,11 +108,6 @@ def load_lexicon(language: Language, pool: Pool) -> Lexicon:
         values={name: (_words(parts["first"]), _words(parts["second"])) for name, parts in words["values"].items()},
         kinds={name: _words(listed) for name, listed in words["kinds"].items()},
     )
-
-
-def _read(name: str) -> dict[str, Any]:
-    text = (resources.files(__package__) / "data" / name).read_text(encoding="utf-8")
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _expand_all(lines: list[str]) -> list[str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from zrag_core.corpus.almanac.documents import (
     GeneratedDocument,
     GeneratedSentence,
-    Phrasing,
-    ask_templates,
     corpus_name,
-    fill_question,
     generate_blocks,
     gives_away,
-    vague_question,
+    shared_facts,
 )
-from zrag_core.corpus.almanac.lexicon import Lexicon, load_lexicon
+from zrag_core.corpus.almanac.lexicon import Lexicon, Phrasing, load_lexicon
 from zrag_core.corpus.almanac.names import Language, Pool
 from zrag_core.corpus.almanac.schema import ATTRIBUTES, SHARED
 from zrag_core.corpus.almanac.world import Block
@@ -101,98 +99,65 @@ class _QuestionWriter:
                 continue
             templates = document.templates(sentence.attribute, _phrasing(split))
             count = rng.randint(2, 3) if split == "train" else 1
-            fact_id = _fact_id(document, sentence)
-            metadata = {"kind": document.kind, "attribute": sentence.attribute}
             for number, template in enumerate(rng.sample(templates, min(count, len(templates)))):
-                text = document.fill(template)
+                text = document.question(template)
                 if not gives_away(text, sentence.answers):
-                    yield Question(
-                        id=f"{fact_id}:{number}",
-                        question=text,
+                    yield self._question(
+                        _fact_id(document, sentence),
+                        text,
+                        split,
+                        number=number,
                         golden_answers=sentence.answers,
                         document_ids=(document.document.id,),
                         evidence=sentence.text,
-                        split=split,
-                        language=self._lexicon.language,
-                        fact_id=fact_id,
-                        metadata=metadata,
+                        metadata={"kind": document.kind, "attribute": sentence.attribute},
                     )
 
     def _two_hop(self, rng: random.Random, source: GeneratedDocument) -> Iterator[Question]:
         """At most one question for each split that starts at `source`."""
         pairs = [
-            (link, final)
+            (link, target, final)
             for link in source.sentences
             if link.target is not None
-            for final in self.documents[link.target].sentences
-            if final.target != source.index and not final.shared
+            for target in (self.documents[link.target],)
+            for final in source.finals(target)
         ]
         rng.shuffle(pairs)
         for split in _SPLITS:
-            for link, final in pairs:
-                target = self.documents[link.target]
+            for link, target, final in pairs:
                 link_split = self._splits[source.index][link.attribute]
                 if self._splits[target.index][final.attribute] != split or link_split not in _LINK_SPLITS[split]:
                     continue
-                asked = source.ask_two_hop(rng, link, target, final, phrasing=_phrasing(split))
+                asked = source.ask_two_hop(rng, link, target, final, _phrasing(split))
                 if gives_away(asked.question, final.answers):
                     continue
                 if target.index < self._n_documents:
                     hops = [(source, link), (target, final)]
                     fact_id = f"{_fact_id(source, link)}>{_fact_id(target, final)}"
-                    yield self._over_documents(asked.question, final.answers, hops, split, "two_hop", fact_id)
+                    yield self._question(
+                        fact_id, asked.question, split, golden_answers=final.answers, **_over_documents(hops, "two_hop")
+                    )
                 break
 
     def _vague(
         self, rng: random.Random, block: Block, documents: list[GeneratedDocument], groups: dict[str, str]
     ) -> Iterator[Question]:
+        shared = shared_facts(documents)
         for attribute, split in groups.items():
-            members = [
-                (document, sentence)
-                for document in documents
-                for sentence in document.sentences
-                if sentence.shared and sentence.attribute == attribute
-            ]
-            text = vague_question(rng, self._lexicon, attribute, block.region, _phrasing(split))
+            members = shared[block.region, attribute]
+            text = self._lexicon.vague_question(rng, attribute, block.region, _phrasing(split))
             if max(document.index for document, _ in members) < self._n_documents:
                 answers = tuple(dict.fromkeys(answer for _, sentence in members for answer in sentence.answers))
                 fact_id = f"{self.name}-b{block.number:04d}:{attribute}"
-                yield self._over_documents(text, answers, members, split, "vague", fact_id)
-
-    def _over_documents(
-        self,
-        text: str,
-        answers: tuple[str, ...],
-        facts: list[tuple[GeneratedDocument, GeneratedSentence]],
-        split: str,
-        question_type: str,
-        fact_id: str,
-    ) -> Question:
-        supporting = [
-            [document.document.id, document.document.title, document.sentences.index(sentence)]
-            for document, sentence in facts
-        ]
-        return Question(
-            id=f"{fact_id}:0",
-            question=text,
-            golden_answers=answers,
-            document_ids=tuple(document.document.id for document, _ in facts),
-            evidence=" ".join(sentence.text for _, sentence in facts),
-            split=split,
-            question_type=question_type,
-            language=self._lexicon.language,
-            fact_id=fact_id,
-            metadata={"attribute": facts[-1][1].attribute, "supporting_facts": supporting},
-        )
+                yield self._question(fact_id, text, split, golden_answers=answers, **_over_documents(members, "vague"))
 
     def _missing(self, rng: random.Random, documents: list[GeneratedDocument]) -> Iterator[Question]:
         """Questions about entities of the corpus that no document answers."""
         eligible = [document for document in documents if document.missing]
         for document in rng.sample(eligible, min(_MISSING_PER_BLOCK, len(eligible))):
             attribute = rng.choice(document.missing)
-            question = self._unanswerable(
-                rng, f"{document.document.id}:{attribute}", "missing", document.kind, document.document.title, attribute
-            )
+            fact_id = f"{document.document.id}:{attribute}"
+            question = self._unanswerable(rng, fact_id, document.kind, document.document.title, "missing")
             if document.index < self._n_documents:
                 yield question
 
@@ -201,20 +166,32 @@ class _QuestionWriter:
         for number, entity in enumerate(block.absent):
             attribute = rng.choice([name for name, source in ATTRIBUTES[entity.kind].items() if source.how != "shared"])
             fact_id = f"{self.name}-b{block.number:04d}-absent{number}:{attribute}"
-            yield self._unanswerable(rng, fact_id, "absent", entity.kind, entity.name, attribute)
+            yield self._unanswerable(rng, fact_id, entity.kind, entity.name, "absent")
 
-    def _unanswerable(
-        self, rng: random.Random, fact_id: str, reason: str, kind: str, name: str, attribute: str
-    ) -> Question:
-        template = rng.choice(ask_templates(self._lexicon, kind, attribute, "held_out"))
-        return Question(
-            id=f"{fact_id}:0",
-            question=fill_question(self._lexicon, kind, name, template),
-            split="unanswerable",
-            language=self._lexicon.language,
-            fact_id=fact_id,
-            metadata={"kind": kind, "attribute": attribute, "entity": name, "unanswerable": reason},
-        )
+    def _unanswerable(self, rng: random.Random, fact_id: str, kind: str, name: str, reason: str) -> Question:
+        attribute = fact_id.rsplit(":", 1)[1]
+        template = rng.choice(self._lexicon.phrasings[kind][attribute].ask("held_out"))
+        metadata = {"kind": kind, "attribute": attribute, "entity": name, "unanswerable": reason}
+        return self._question(fact_id, self._lexicon.question(template, kind, name), "unanswerable", metadata=metadata)
+
+    def _question(self, fact_id: str, text: str, split: str, number: int = 0, **fields: Any) -> Question:
+        """Question `number` about a fact."""
+        language = self._lexicon.language
+        return Question(f"{fact_id}:{number}", text, split=split, language=language, fact_id=fact_id, **fields)
+
+
+def _over_documents(facts: list[tuple[GeneratedDocument, GeneratedSentence]], question_type: str) -> dict[str, Any]:
+    """The fields of a question whose evidence stands in several documents."""
+    supporting = [
+        [document.document.id, document.document.title, document.sentences.index(sentence)]
+        for document, sentence in facts
+    ]
+    return {
+        "document_ids": tuple(document.document.id for document, _ in facts),
+        "evidence": " ".join(sentence.text for _, sentence in facts),
+        "question_type": question_type,
+        "metadata": {"attribute": facts[-1][1].attribute, "supporting_facts": supporting},
+    }
 
 
 def _fact_splits(rng: random.Random, document: GeneratedDocument, groups: dict[str, str]) -> dict[str, str]:

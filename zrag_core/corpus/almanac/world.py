@@ -158,7 +158,7 @@ class World:
     def _place_name(self, rng: random.Random) -> str:
         name = self._word(rng, "place")
         if name in self._taken or rng.random() < _PREFIXED:
-            name = self._grammar.place_name(rng.choice(self._lexicon.kinds["place"]), name)
+            name = self._grammar.place_name.format(rng.choice(self._lexicon.kinds["place"]), name)
         return name if name not in self._taken else f"{name}-{self._word(rng, 'other')}"
 
     def _namesake(self, rng: random.Random, noun: str) -> str:
@@ -169,16 +169,18 @@ class World:
 
     def _title(self, rng: random.Random) -> str:
         first, second = self._lexicon.values["title"]
-        title = self._grammar.title(rng.choice(first), rng.choice(second))
-        return self._grammar.title_of(title, self._word(rng, "other")) if title in self._taken else title
+        title = self._grammar.title.format(rng.choice(first).capitalize(), rng.choice(second).capitalize())
+        if title not in self._taken:
+            return title
+        return self._grammar.title_of.format(title=title, name=self._word(rng, "other"))
 
     # Facts ------------------------------------------------------------------------------------
 
     def _shared_facts(self, rng: random.Random) -> dict[str, Fact]:
         prize = f"{self._word(rng, 'other')} {rng.choice(self._lexicon.kinds['prize'])}"
         answers = {
-            "prize": self._grammar.named("prize", prize),
-            "river": self._grammar.river(self._word(rng, "other")),
+            "prize": self._grammar.name_answers("prize", prize),
+            "river": (self._grammar.river.format(self._word(rng, "other")),),
             "field": (self._two_words(rng, "topic"),),
             "theme": (self._two_words(rng, "theme"),),
         }
@@ -215,16 +217,17 @@ class World:
             if target is None:
                 return None
             form = grammar.mention(target.kind, target.name)
-            return Fact(name, form, grammar.named(target.kind, target.name), target.index)
+            return Fact(name, form, grammar.name_answers(target.kind, target.name), target.index)
+        answers: tuple[str, ...]
         if source.how == "words":
             answers = (self._two_words(rng, name),)
         elif source.how == "year":
-            answers = grammar.year(entity.year)
+            answers = tuple(form.format(entity.year) for form in grammar.years)
         elif source.how == "number":
             number = pool_number(rng, self._lexicon.pool, source.low, source.high, source.step)
-            answers = grammar.number(name, number)
+            answers = grammar.number_answers(name, number)
         elif source.how == "date":
-            answers = grammar.date(*self._day(rng))
+            answers = (grammar.date_answer(*self._day(rng)),)
         else:
             answers = (self._word(rng, "other"),)
         return Fact(name, grammar.form(answers[0]), answers)

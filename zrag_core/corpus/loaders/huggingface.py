@@ -151,7 +151,7 @@ def _answers(value: Any, field: str) -> tuple[tuple[str, ...], list[tuple[str, A
             return (), []
         case str():
             return strings([value] if value.strip() else [], field), []
-        case {"text": texts, **rest}:
-            starts = rest.get("answer_start") or []
+        case {"text": texts}:
+            starts = value.get("answer_start") or []
             return strings(texts, field), list(zip(texts, starts, strict=False))
     return strings(expect(value, list, field), field), []

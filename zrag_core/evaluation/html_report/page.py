@@ -20,9 +20,10 @@ from markupsafe import Markup
 from zrag_core.corpus.types import Corpus
 from zrag_core.evaluation.html_report.examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
 from zrag_core.evaluation.html_report.summary import summary_sentences, vague_sentences
-from zrag_core.evaluation.html_report.tables import REFERENCES, comparison_tables, leaderboard_tables
+from zrag_core.evaluation.html_report.tables import comparison_tables, leaderboard_tables
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.leaderboard_report import MISSING, leaderboard_sections
+from zrag_core.systems import in_family
 
 EXAMPLES = 20
 # Of the systems beside the first, so that the page stays small enough for a phone.
@@ -108,7 +109,6 @@ def report_html(evaluation: Evaluation) -> str:
     sections = list(leaderboard_sections(evaluation.leaderboard, evaluation.systems))
     examples = list(_examples(evaluation))
     split_of = {question.id: question.split for question in evaluation.corpus.questions}
-    told = {"budget": evaluation.budget, "confidence": evaluation.confidence}
     questions = evaluation.questions.assign(split=evaluation.questions["question_id"].map(split_of))
     script = _source("sort.js")
     return _template().render(
@@ -119,7 +119,12 @@ def report_html(evaluation: Evaluation) -> str:
                 sentence
                 for section in sections
                 if section.question_type == ALL_TYPES
-                for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
+                for sentence in summary_sentences(
+                    section,
+                    questions[questions["split"] == section.split],
+                    budget=evaluation.budget,
+                    confidence=evaluation.confidence,
+                )
             ),
             *vague_sentences(evaluation.comparisons, budget=evaluation.budget),
         ],
@@ -138,7 +143,7 @@ def report_html(evaluation: Evaluation) -> str:
 def _examples(evaluation: Evaluation) -> Iterator[Examples]:
     """Of each system that looks for evidence, the most of the first one."""
     rows = evaluation.questions
-    shown = [name for name in evaluation.systems if name not in REFERENCES and (rows["system"] == name).any()]
+    shown = [name for name in evaluation.systems if not in_family(name, "bound") and (rows["system"] == name).any()]
     for position, name in enumerate(shown):
         limit = OTHER_EXAMPLES if position else EXAMPLES
         yield choose_examples(name, rows[rows["system"] == name], evaluation.corpus, limit)

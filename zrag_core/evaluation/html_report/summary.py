@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from zrag_core.evaluation.html_report.tables import REFERENCES
 from zrag_core.evaluation.leaderboard_report import COVERAGE, LeaderboardSection, reader_label
+from zrag_core.systems import in_family
 
 UNANSWERABLE = "unanswerable"  # the split whose questions ought to be refused
 # MemoRAG is made for questions that no single passage answers.
@@ -26,9 +26,9 @@ def summary_sentences(
         confidence: level of the intervals.
     """
     rows = section.by_budget[section.by_budget["budget"] == budget].set_index("system")
-    rivals = [name for name in rows.index if name not in REFERENCES]
-    memory = [name for name in rivals if name.startswith("zrag")][:1]
-    others = [name for name in rivals if not name.startswith("zrag")]
+    rivals = [name for name in rows.index if not in_family(name, "bound")]
+    memory = [name for name in rivals if in_family(name, "memory")][:1]
+    others = [name for name in rivals if not in_family(name, "memory")]
     told = [
         f"{section.n_questions:,} question{'s' if section.n_questions != 1 else ''} of the split {section.split} were "
         f"asked of {len(rows)} system{'s' if len(rows) != 1 else ''}."
@@ -48,9 +48,9 @@ def summary_sentences(
         told.append(f"A document that holds the answer is ranked first for {' and '.join(shares)}.")
     for reader, answered in section.answered.groupby("reader", sort=False):
         answered = answered[answered["budget"] == budget]
-        f1 = answered[~answered["system"].isin(REFERENCES)].set_index("system")["f1"]
-        ceiling = answered.set_index("system")["f1"].get("gold_evidence")
-        lead = [name for name in (*memory, *_best(f1, [n for n in f1.index if n in others])) if name in f1.index]
+        f1 = answered.set_index("system")["f1"]
+        ceiling = f1.get("gold_evidence")
+        lead = [name for name in (*memory, *_best(f1, others)) if name in f1.index]
         shares = [f"{100 * f1[name]:.1f} from {name}" for name in lead]
         if ceiling is not None:
             shares.append(f"{100 * ceiling:.1f} from the gold evidence, the ceiling")

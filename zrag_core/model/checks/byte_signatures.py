@@ -12,6 +12,7 @@ import torch
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.encoder import UNUSED, sentences_per_span
 from zrag_core.model.architecture.lexical_keys import title_ids
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.checks.byte_search import LEAST_BYTES, patterns_in_file
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences
@@ -47,18 +48,20 @@ def removed_signatures(former: Checkpoint, remaining: Sequence[Document]) -> lis
 
     What a remaining document says as well is no signature: sentences, titles, and slots and keys of the same text.
     """
+    model = former.model
+    assert isinstance(model, SeparatedMemory), "no other memory is updated"
     kept = {document.content_hash for document in remaining}
     said = "\n\n".join(document.contents for document in remaining)
     texts = {document.text for document in remaining}
     titles = {frozenset(title_ids(document.title)) for document in remaining}
-    width = former.settings.memory.title_width
+    width = former.settings.separated.title_width
     found: list[ByteSignature] = []
     for row, document in enumerate(former.documents):
         if document.content_hash in kept:
             continue
         found += _text_signatures(document, said)
         found += _slot_signatures(former, row, said)
-        key = former.model.lexical[row]
+        key = model.lexical[row]
         if document.text not in texts:
             found += _number_signatures(document, "words", key[width:])
         if frozenset(title_ids(document.title)) not in titles:

@@ -12,12 +12,13 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures
 from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.deletion import guessing_floor, withheld_coverage, withheld_evidence
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
 
@@ -195,7 +196,7 @@ def _free(probe: Probe, numbers: Sequence[int]) -> dict[int, bool]:
 
 def _constrained(checkpoint: Checkpoint, questions: Sequence[Question]) -> dict[int, bool]:
     """Whether the best sentences cover each question."""
-    system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
     pairs = zip(questions, system.retrieve(questions), strict=True)
     return {number: bool(coverage_at(question, found, BUDGET)) for number, (question, found) in enumerate(pairs)}
 
@@ -215,14 +216,15 @@ def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
     """The former memory, with the new one's theta and its untouched rows."""
-    model = checkpoint.model.with_same_theta()
+    model, before = checkpoint.model.with_same_theta(), former.model
+    assert isinstance(model, SeparatedMemory) and isinstance(before, SeparatedMemory), "no other memory is updated"
 
     def pinned(name: str) -> torch.Tensor:
-        tensor: torch.Tensor = getattr(former.model, name).detach().clone()
+        tensor: torch.Tensor = getattr(before, name).detach().clone()
         tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
         return tensor
 
-    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.model.frequency)
+    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), before.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 

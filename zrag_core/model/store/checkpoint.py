@@ -17,8 +17,16 @@ from zrag_core.errors import CheckpointError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.policies import create_memory
 from zrag_core.model.store.skill_folder import load_heads
-from zrag_core.settings import MemorySettings, Settings, WritingSettings, load_settings
+from zrag_core.model.store.stored_settings import (
+    checkpoint_values,
+    memory_values,
+    read_settings,
+    read_writing,
+    writing_values,
+)
+from zrag_core.settings import Settings, WritingSettings
 
 FORMAT_VERSION = 3
 _HASH_BYTES = 32
@@ -30,7 +38,7 @@ class Origin:
 
     Attributes:
         skill_id, skill_digest: of theta.
-        writing: batch size and threads in it say nothing about the rows.
+        writing: the batch size in it says nothing about the rows.
         studied: [N, 32] bytes, digest of what each row was refined on (see `writing.Written`).
     """
 
@@ -61,30 +69,25 @@ def memory_id(
     skill_digest: str,
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
-    memory: MemorySettings,
+    settings: Settings,
     writing: WritingSettings,
 ) -> str:
     """Id of the memory that a skill writes of a corpus: the same whether it is written afresh or updated.
 
     Args:
-        memory: of the model that holds it (architecture of the skill, widths of the keys).
+        settings: of the skill, with the widths of the keys in this memory.
     """
     payload = [
         skill_digest,
         corpus_version(corpus.documents),
         questions_version(corpus.questions),
-        memory.model_dump(mode="json"),
-        row_settings(writing),
+        memory_values(settings, "separated"),
+        writing_values(writing),
         # What may be learned from; questions written by an LLM among it, which no setting here tells.
         [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
     ]
     fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode("utf-8")).hexdigest()[:16]
     return f"memory-{fingerprint}"
-
-
-def row_settings(writing: WritingSettings) -> dict[str, Any]:
-    """The settings of writing that rows depend on."""
-    return writing.model_dump(mode="json", exclude={"threads", "batch_size"})
 
 
 def save_checkpoint(
@@ -116,16 +119,11 @@ def save_checkpoint(
         "checkpoint_id": checkpoint_id,
         "corpus_version": corpus_version(documents),
         "memory_shape": list(model.z.shape),
-        "settings": {
-            "backbone": settings.backbone.model_dump(mode="json"),
-            "memory": model.settings.model_dump(mode="json"),  # the policy that it was made with
-            "training": settings.training.model_dump(mode="json"),
-            "decoding": settings.decoding.model_dump(mode="json"),
-        },
+        "settings": checkpoint_values(settings, model.policy),
     }
     if origin is not None:
         config["skill"] = {"id": origin.skill_id, "digest": origin.skill_digest}
-        config["writing"] = row_settings(origin.writing)
+        config["writing"] = writing_values(origin.writing)
         rows["studied_hash"] = origin.studied
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
@@ -194,9 +192,8 @@ def stored_hashes(folder: Path) -> list[str]:
 def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bool) -> Checkpoint:
     from safetensors.torch import load_file
 
-    values = config["settings"]
-    values["backbone"]["device"] = device or "auto"
-    settings = load_settings(values)
+    config["settings"]["backbone"]["device"] = device or "auto"
+    settings = read_settings(config["settings"])
     with (folder / "documents.jsonl").open(encoding="utf-8") as file:
         documents = tuple(Document(**json.loads(line)) for line in file)
     memory = load_file(folder / "memory.safetensors")
@@ -210,14 +207,14 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bo
                 remedy="the folder was changed by hand; restore it or train again",
             )
     backbone = load_backbone(settings.backbone, folder, verbatim=verbatim)
-    model = MemoryModel(backbone, settings.memory, len(documents))
+    model = create_memory(backbone, settings, len(documents))
     load_heads(model, load_file(folder / "heads.safetensors"))
     with torch.no_grad():
         for name, tensor in model.named_memory():
             tensor.copy_(memory[name])
     origin = None
     if "writing" in config:
-        skill, writing = config["skill"], WritingSettings.model_validate(config["writing"])
+        skill, writing = config["skill"], read_writing(config["writing"])
         origin = Origin(skill["id"], skill["digest"], writing, memory["studied_hash"])
     return Checkpoint(config["checkpoint_id"], folder, model.eval(), documents, settings, config, origin)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,26 @@ from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.settings import MemorySettings, Settings, load_settings
+from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
+from zrag_core.settings import SeparatedSettings, Settings
 
 FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A loaded skill.
+
+    Attributes:
+        model: theta in evaluation mode, its memory empty.
+        settings: its backbone, its recipe and its shape with the widths of the lexical keys that the model has; all
+            else at its default. What a memory that is written with it keeps.
+    """
+
+    id: str
+    model: SeparatedMemory
+    settings: Settings
 
 
 def shipped_skill() -> Path:
@@ -26,7 +44,7 @@ def shipped_skill() -> Path:
 
 def save_skill(
     folder: Path,
-    model: MemoryModel,
+    model: SeparatedMemory,
     settings: Settings,
     *,
     skill_id: str,
@@ -45,12 +63,7 @@ def save_skill(
         "format_version": FORMAT_VERSION,
         "skill_id": skill_id,
         "seen": sorted(seen),
-        "settings": {
-            "backbone": settings.backbone.model_dump(mode="json", exclude={"device"}),
-            "memory": model.settings.model_dump(mode="json"),
-            # On what machine it was trained makes it no other skill (nor another fingerprint).
-            "skill": settings.skill.model_dump(mode="json", exclude={"save_every", "threads", "compile"}),
-        },
+        "settings": skill_folder_values(settings),
     }
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
@@ -85,13 +98,10 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_skill(
-    folder: Path, n_documents: int, *, keys: MemorySettings | None = None, device: str = "auto"
-) -> tuple[MemoryModel, dict[str, Any]]:
-    """A model with the skill in `folder` and room for documents, in evaluation mode, and the skill's config.
+def load_skill(folder: Path, *, keys: SeparatedSettings | None = None, device: str = "auto") -> Skill:
+    """Load the skill in `folder`.
 
     Args:
-        n_documents: rows of its memory, all zero.
         keys: widths of the lexical keys, where they are not those that the skill was trained with; they are random
             projections, so a skill works with any.
         device: where the model goes.
@@ -104,20 +114,22 @@ def load_skill(
 
     config = read_skill_config(folder)
     try:
-        values = dict(config["settings"])
-        values["backbone"] = {**values["backbone"], "device": device}
-        settings = load_settings(values)
+        settings = read_settings(config["settings"])
+        if settings.memory.policy != "separated":
+            raise ValueError(f"a skill is of the policy separated, not {settings.memory.policy}")
     except (ValueError, KeyError, TypeError, SettingsError, ProblemList) as error:
         raise _damaged(folder, error) from error
     try:
-        memory = settings.memory
         if keys is not None:
-            memory = memory.model_copy(update={"title_width": keys.title_width, "text_width": keys.text_width})
-        model = MemoryModel(load_backbone(settings.backbone, folder), memory, n_documents)
+            widths = {"title_width": keys.title_width, "text_width": keys.text_width}
+            own = settings.separated.model_copy(update=widths)
+            settings = settings.model_copy(update={"separated": own})
+        backbone = load_backbone(settings.backbone.model_copy(update={"device": device}), folder)
+        model = SeparatedMemory(backbone, settings.separated, 0)
         load_heads(model, load_file(folder / "heads.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
-    return model.eval(), config
+    return Skill(config["skill_id"], model.eval(), settings)
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:

@@ -20,13 +20,14 @@ import torch
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.settings import WritingSettings
 from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
 _PADDING = 1.15  # the longest document of a batch may be so many times as long as the shortest
+_QUERY_TOKENS, _EVIDENCE_TOKENS = 64, 96  # as long as in skill training; what is longer is cut
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
 
 
@@ -76,7 +77,7 @@ class Study:
 
 
 def write_documents(
-    model: MemoryModel,
+    model: SeparatedMemory,
     documents: Sequence[Document],
     targets: Sequence[EvidenceTarget],
     settings: WritingSettings,
@@ -93,7 +94,6 @@ def write_documents(
         settings: batch size, steps, rates and the stopping rule.
         on_progress: called with the phase, documents done and their number.
     """
-    torch.set_num_threads(settings.threads)
     model.eval()
     sentences = [sentence_ids(model.backbone, document.text) for document in documents]
     z, spans, encode_seconds = encode_documents(model, sentences, settings, on_progress=on_progress)
@@ -115,7 +115,7 @@ def write_documents(
 
 @torch.no_grad()
 def encode_documents(
-    model: MemoryModel,
+    model: SeparatedMemory,
     documents: Sequence[Sentences],
     settings: WritingSettings,
     *,
@@ -187,7 +187,11 @@ def plan_studies(
 
 @torch.enable_grad()
 def _refine(
-    model: MemoryModel, start: torch.Tensor, spans: torch.Tensor, studies: Sequence[Study], settings: WritingSettings
+    model: SeparatedMemory,
+    start: torch.Tensor,
+    spans: torch.Tensor,
+    studies: Sequence[Study],
+    settings: WritingSettings,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adam on each document's slots until its loss is below the tolerance, in directions that routing does not see."""
     device = model.device
@@ -220,7 +224,7 @@ def _refine(
 
 
 @contextmanager
-def _frozen(model: MemoryModel) -> Iterator[None]:
+def _frozen(model: SeparatedMemory) -> Iterator[None]:
     """Keep theta out of the graph, which saves memory; it is trainable again afterwards."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trainable:
@@ -233,7 +237,7 @@ def _frozen(model: MemoryModel) -> Iterator[None]:
 
 
 def _study_losses(
-    model: MemoryModel,
+    model: SeparatedMemory,
     z: torch.Tensor,
     spans: torch.Tensor,
     studies: Sequence[Study],
@@ -253,8 +257,8 @@ def _study_losses(
                 query = self_study_query(study.document, evidence, rng)
             rows.append(row)
             wanted.append(span)
-            queries.append(backbone.encode(query, settings.query_tokens))
-            targets.append([*backbone.encode(evidence, settings.evidence_tokens), backbone.eos_id])
+            queries.append(backbone.encode(query, _QUERY_TOKENS))
+            targets.append([*backbone.encode(evidence, _EVIDENCE_TOKENS), backbone.eos_id])
     owner = torch.tensor(rows, device=z.device)
     nll, number = model.read_nll(*span_slots(z[owner], spans[owner], wanted), queries, targets)
     owner = owner[number]

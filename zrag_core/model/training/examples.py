@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.settings import TrainingSettings
+from zrag_core.settings import JointSettings
 from zrag_core.text import split_sentences
 
 
@@ -59,7 +59,7 @@ def build_training_set(
     documents: Sequence[Document],
     targets: Sequence[EvidenceTarget],
     backbone: Backbone,
-    settings: TrainingSettings,
+    settings: JointSettings,
     *,
     split: str = "train",
 ) -> TrainingSet:
@@ -90,7 +90,7 @@ def build_training_set(
 
 
 def make_example(
-    backbone: Backbone, settings: TrainingSettings, query: str, row: int, gold: tuple[int, ...], evidence: str
+    backbone: Backbone, settings: JointSettings, query: str, row: int, gold: tuple[int, ...], evidence: str
 ) -> ReadExample:
     """Tokenise one example, cut to the configured lengths."""
     evidence_ids = backbone.encode(evidence, settings.evidence_tokens)
@@ -100,7 +100,7 @@ def make_example(
 
 
 def sample_self_study(
-    data: TrainingSet, backbone: Backbone, settings: TrainingSettings, rng: random.Random
+    data: TrainingSet, backbone: Backbone, settings: JointSettings, rng: random.Random
 ) -> ReadExample:
     """A fresh self-study example: title and words of a random sentence -> that sentence."""
     row, evidence = rng.choice(data.study)
@@ -127,7 +127,7 @@ def rows_read(batch: Sequence[ReadExample], n_documents: int, wrong: float, rng:
 
 
 def sample_reconstruction(
-    data: TrainingSet, backbone: Backbone, settings: TrainingSettings, rng: random.Random
+    data: TrainingSet, backbone: Backbone, settings: JointSettings, rng: random.Random
 ) -> tuple[int, list[int], list[int]]:
     """A document to reconstruct: row, masked input ids, target ids.
 

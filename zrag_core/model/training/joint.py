@@ -27,9 +27,10 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CorpusError
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.model.architecture.features import feature_ids, sketch
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.joint import JointMemory
 from zrag_core.model.architecture.spans import whole_document
+from zrag_core.model.architecture.word_features import feature_ids, sketch
+from zrag_core.model.store.stored_settings import backbone_values, memory_values, training_values
 from zrag_core.model.training.examples import (
     ReadExample,
     TrainingSet,
@@ -41,12 +42,13 @@ from zrag_core.model.training.examples import (
 )
 from zrag_core.model.training.progress import Progress
 from zrag_core.model.training.state import SavedProgress, load_state, save_state
-from zrag_core.settings import MemorySettings, Settings, TrainingSettings
+from zrag_core.settings import JointSettings, Settings
 
 TRAINING_VERSION = 2
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.95
+_REBUILT = 0.5  # documents rebuilt per query of a batch, the costly part
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class TrainingResult:
         unplaced: targets whose evidence stands in none of their documents (left out).
     """
 
-    model: MemoryModel
+    model: JointMemory
     steps: int
     resumed_from: int
     losses: dict[str, float]
@@ -92,7 +94,7 @@ def train_joint(
         documents: row i of Z belongs to documents[i].
         targets: evidence targets; only those of the "train" split are used.
         backbone: from `create_backbone`.
-        settings: `memory` and `training` are used.
+        settings: `joint` is used.
         state_folder: where the resumable state is kept; None keeps none.
         on_resume: called with the step that training goes on from, where it does not start afresh.
         on_progress: called about `progress_times` times, at even steps, and at the end.
@@ -100,15 +102,15 @@ def train_joint(
     Raises:
         CorpusError: there is nothing to train on.
     """
-    training = settings.training
-    torch.set_num_threads(training.threads)
+    training = settings.joint
+    torch.set_num_threads(settings.backbone.threads)
     data = build_training_set(documents, targets, backbone, training)
     if not data.examples and not data.study:
         raise CorpusError(
             "nothing to train on: no training question with evidence and no self-study sentence",
             remedy="set targets.self_study_per_sentence above 0, or bring questions",
         )
-    model = initialise(backbone, settings.memory, documents, seed=training.seed)
+    model = initialise(backbone, training, documents, seed=training.seed)
     steps = training.steps or _steps_of(training, data)
     parameters, optimizer = _optimizer(model, training)
     fingerprint = training_fingerprint(documents, targets, settings)
@@ -146,7 +148,7 @@ def train_joint(
 
 
 @torch.no_grad()
-def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_size: int) -> float | None:
+def evaluation_loss(model: JointMemory, examples: Sequence[ReadExample], batch_size: int) -> float | None:
     """Mean evidence NLL per token of held-out examples, each reading its gold document; None without any."""
     total, tokens = 0.0, 0
     for start in range(0, len(examples), batch_size):
@@ -158,13 +160,10 @@ def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_s
     return total / tokens if tokens else None
 
 
-def initialise(
-    backbone: Backbone, settings: MemorySettings, documents: Sequence[Document], *, seed: int
-) -> MemoryModel:
+def initialise(backbone: Backbone, settings: JointSettings, documents: Sequence[Document], *, seed: int) -> JointMemory:
     """A model of the policy `joint` whose Z is the random projection of the documents' BM25 term weights."""
     torch.manual_seed(seed)
-    settings = settings.joint()
-    model = MemoryModel(backbone, settings, len(documents))
+    model = JointMemory(backbone, settings, len(documents))
     bags = [feature_ids(document.contents) for document in documents]
     model.router.initialise(bags)
     with torch.no_grad():
@@ -188,33 +187,33 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
         "order": [document.id for document in documents],
         "targets": [(t.id, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
         "settings": {
-            "backbone": settings.backbone.model_dump(mode="json"),
-            "memory": settings.memory.joint().model_dump(mode="json"),
-            "training": settings.training.model_dump(mode="json"),
+            "backbone": backbone_values(settings.backbone),
+            "memory": memory_values(settings, "joint"),
+            # How often the state is saved does not make it another training.
+            "training": {
+                name: value for name, value in training_values(settings.joint).items() if name != "save_every"
+            },
         },
     }
-    # How often the state is saved and on how many threads it runs do not make it another training.
-    for irrelevant in ("save_every", "threads"):
-        payload["settings"]["training"].pop(irrelevant)
     text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def _questions_per_batch(training: TrainingSettings, data: TrainingSet) -> int:
+def _questions_per_batch(training: JointSettings, data: TrainingSet) -> int:
     """How many of a micro-batch are training questions; the others are self-study queries."""
     if not data.examples or not data.study:
         return training.batch_size if data.examples else 0
     return training.batch_size - round(training.self_study * training.batch_size)
 
 
-def _steps_of(training: TrainingSettings, data: TrainingSet) -> int:
+def _steps_of(training: JointSettings, data: TrainingSet) -> int:
     """Optimiser steps of `epochs` passes over the training questions (over the sentences, where none are asked)."""
     asked = _questions_per_batch(training, data)
     items, per_batch = (len(data.examples), asked) if asked else (len(data.study), training.batch_size)
     return math.ceil(items * (training.epochs or 1) / (per_batch * training.gradient_accumulation))
 
 
-def _optimizer(model: MemoryModel, training: TrainingSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+def _optimizer(model: JointMemory, training: JointSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
     heads = model.head_parameters()
     groups = [
         {"params": model.backbone.trainable(), "lr": training.lr_theta, "weight_decay": 0.01},
@@ -227,7 +226,7 @@ def _optimizer(model: MemoryModel, training: TrainingSettings) -> tuple[dict[str
 
 
 def _step(
-    model: MemoryModel, data: TrainingSet, training: TrainingSettings, step: int, optimizer: torch.optim.Optimizer
+    model: JointMemory, data: TrainingSet, training: JointSettings, step: int, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, float], int]:
     rng = random.Random(f"{training.seed}:{step}")
     torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
@@ -247,7 +246,7 @@ def _step(
 
 
 def _losses(
-    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random, micro_batch: int
+    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
 ) -> tuple[dict[str, torch.Tensor], int]:
     batch = _sample_batch(model, data, training, rng, micro_batch)
     queries = [example.query for example in batch]
@@ -260,7 +259,7 @@ def _losses(
         losses["evidence"] = _read_loss(model, torch.tensor(rows, device=model.device), batch)
         tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in batch)
     if training.reconstruction_weight > 0:
-        n = max(1, round(training.reconstruction_share * len(batch)))
+        n = max(1, round(_REBUILT * len(batch)))
         drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in range(n)]
         rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
         targets = [target for _, _, target in drawn]
@@ -270,13 +269,13 @@ def _losses(
     return losses, tokens
 
 
-def _read_loss(model: MemoryModel, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
+def _read_loss(model: JointMemory, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
     queries, targets = [example.query for example in batch], [example.evidence for example in batch]
     return model.read_nll(*whole_document(model.z[rows]), queries, targets)[0].mean()
 
 
 def _sample_batch(
-    model: MemoryModel, data: TrainingSet, training: TrainingSettings, rng: random.Random, micro_batch: int
+    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
 ) -> list[ReadExample]:
     """Self-study queries at random, and the next training questions of a pass in shuffled order.
 

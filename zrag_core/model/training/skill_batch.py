@@ -15,6 +15,7 @@ from zrag_core.settings import SkillSettings
 from zrag_core.text import split_sentences
 
 _FINDS_PER_READ = 4  # finding costs a query alone, and is what phrasings differ in
+_LEAST_MASKED = 0.3  # share of the tokens of a sentence that is to be rebuilt
 _RENAMED = (0.1, 1.0)  # share of a document's token types
 
 
@@ -199,7 +200,7 @@ class _Maker:
         return [*ids[: self.settings.evidence_tokens], self.backbone.eos_id]
 
     def _masked(self, ids: list[int]) -> list[int]:
-        rate = self.rng.uniform(self.settings.mask_least, 1.0)
+        rate = self.rng.uniform(_LEAST_MASKED, 1.0)
         return self._with_masks(ids, rate)
 
     def _dropped(self, ids: list[int]) -> list[int]:

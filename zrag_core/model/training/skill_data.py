@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zrag_core.corpus.almanac import GeneratedDocument, skill_batch, two_hop_questions, vague_questions
-from zrag_core.corpus.almanac.documents import Phrasing
+from zrag_core.corpus.almanac import GeneratedDocument, Phrasing, skill_batch, two_hop_questions, vague_questions
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document

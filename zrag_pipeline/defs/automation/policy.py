@@ -1,4 +1,4 @@
-"""What the sensor does about a changed corpus: a pure function of what is known at a tick.
+"""The sensor's policy about a changed corpus: a pure function of what is known at a tick.
 
 Nothing is remembered that the runs themselves tell. The cursor only says what the corpus held when it was
 last looked at, and since when; which content is in memory, what is going on, and how often a change has been
@@ -7,10 +7,9 @@ tried is read from the runs at every tick. So a tick that is lost or repeated lo
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 UPDATE = "update_memory"
@@ -18,13 +17,16 @@ FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
 MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
 MAX_ATTEMPTS = 3
+State = Literal["going", "succeeded", "failed", "cancelled"]
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
+
+RunState = Literal["going", "succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a tick needs to know about a run that writes the memory.
+    """A run that writes the memory, as far as a tick needs to know it.
 
     Attributes:
         run_id: Dagster's id.
@@ -38,7 +40,11 @@ class RunFacts:
 
     run_id: str
     job: str
-    state: Literal["going", "succeeded", "failed", "cancelled"]
+<<<<<<< HEAD
+    state: State
+=======
+    state: RunState
+>>>>>>> work-h
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
@@ -97,7 +103,7 @@ class Watch:
 
     def to_json(self) -> str:
         """The cursor as text."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str | None, corpus: str, now: float) -> Watch | None:
@@ -117,8 +123,8 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What a tick comes to.
+class Action:
+    """The outcome of a tick.
 
     Attributes:
         watch: the next cursor.
@@ -137,22 +143,11 @@ class Decision:
     noticed: bool = False
 
 
-def decide(
-    watch: Watch | None,
-    *,
-    corpus: str,
-    name: str,
-    content: str,
-    runs: Sequence[RunFacts],
-    report: Report | None,
-    now: float,
-    settle_seconds: float,
-    updatable: bool = True,
-) -> Decision:
-    """Decide what to do about the corpus as it stands.
+@dataclass(frozen=True)
+class Tick:
+    """The corpus and the runs at one look of the sensor.
 
-    Args:
-        watch: the cursor; None at the first tick.
+    Attributes:
         corpus: label of the corpus.
         name: what to call it in messages.
         content: fingerprint of what it holds now.
@@ -163,107 +158,118 @@ def decide(
             after some times as long.
         updatable: whether all that is evaluated can follow row by row; the policy joint is trained afresh instead.
     """
-    held = _held(runs, corpus)
-    first = watch is None
-    noticed = first or watch.content != content
-    watch = _look(watch, corpus, content, held, now)
-    known = held or watch.known
-    changed = content != known
-    watch = dataclasses.replace(watch, waiting=min(watch.waiting or now, now) if changed else None)
-    retrain = report if report is not None and _unanswered(report, runs, corpus) else None
 
-    def wait(reason: str) -> Decision:
-        return Decision(watch, reason, noticed=noticed)
+    corpus: str
+    name: str
+    content: str
+    runs: Sequence[RunFacts]
+    report: Report | None
+    now: float
+    settle_seconds: float
+    updatable: bool = True
 
-    def start(job: str, reason: str, asked_by: Report | None = None) -> Decision:
-        # Dagster starts a run key only once, for ever. With the run before it in the key, a corpus may return to
-        # an earlier state and a run be tried again, while the same tick asked twice starts one run.
-        former = runs[0].run_id if runs else "none"
-        run_key = f"{name}:{watch.change}:{content}:{job} after {former}"
-        asked = dataclasses.replace(watch, waiting=None)
-        return Decision(asked, reason, job, run_key, asked_by.run_id if asked_by else None, noticed)
+    def action(self, former: Watch | None) -> Action:
+        """Decide what to do about the corpus as it stands.
 
-    going = next((run for run in runs if run.state == "going"), None)
-    if going is not None:
-        return wait(_busy(going, name, corpus, content, changed=changed, retrain=retrain))
-    if first and not changed:
-        return wait(f"watching the corpus of {name} from now on ({content}); the next change runs")
-    if not changed and retrain is None:
-        return wait(f"the corpus of {name} is unchanged ({content})")
-    quiet = now - watch.since
-    if changed and quiet < settle_seconds and now - watch.waiting < _PATIENCE * settle_seconds:
-        return wait(
-            f"the corpus of {name} changed {quiet:.0f} s ago; waiting until it has been quiet for {settle_seconds:g} s"
-        )
-    if retrain is not None:
-        # Counted by change: a later report of the same content, asking for the same, starts no new round.
-        tries = _tries(FULL, watch.change, content, runs)
-        drift = f"drift: {'; '.join(retrain.reasons)}"
-        if not _spent(tries):
-            return start(FULL, f"{drift}: retraining on the corpus of {name}{_again(tries)}", retrain)
-        if not changed:
-            return wait(f"{drift}; but {_outcome(tries)}; waiting for the next change of the corpus of {name}")
-    what = f"the corpus of {name} changed: {known} -> {content} (change {watch.changes})"
-    job = UPDATE if updatable else FULL
-    tries = _tries(job, watch.change, content, runs)
-    if _spent(tries):
-        return wait(f"{what}, but {_outcome(tries)}; waiting for the next change")
-    return start(job, f"{what}{_again(tries)}")
+        Args:
+            former: the cursor; None at the first tick.
+        """
+        held = self._held()
+        watch = self._look(former, held)
+        known = held or watch.known
+        changed = self.content != known
+        watch = replace(watch, waiting=min(watch.waiting or self.now, self.now) if changed else None)
+        noticed = former is None or former.content != self.content
+        retrain = self._unanswered()
 
+        def wait(reason: str) -> Action:
+            return Action(watch, reason, noticed=noticed)
 
-def _held(runs: Sequence[RunFacts], corpus: str) -> str | None:
-    """Fingerprint of the content in memory; None where no run of this corpus is known.
+        def start(job: str, reason: str, asked_by: Report | None = None) -> Action:
+            # Dagster starts a run key only once, for ever. With the run before it in the key, a corpus may return to
+            # an earlier state and a run be tried again, while the same tick asked twice starts one run.
+            before = self.runs[0].run_id if self.runs else "none"
+            run_key = f"{self.name}:{watch.change}:{self.content}:{job} after {before}"
+            asked = replace(watch, waiting=None)
+            return Action(asked, reason, job, run_key, asked_by.run_id if asked_by else None, noticed)
 
-    A run that ended badly after it had read the corpus may have written the memory or not: then the answer is
-    text that equals no fingerprint.
-    """
-    for run in runs:
-        if run.corpus != corpus or run.state == "going":
-            continue
-        if run.state == "succeeded":
-            return run.content
-        if run.read is not None:
-            return f"unsure since run {run.short_id} {run.state}"
-    return None
+        going = next((run for run in self.runs if run.state == "going"), None)
+        if going is not None:
+            return wait(self._busy(going, changed=changed, retrain=retrain is not None))
+        if former is None and not changed:
+            return wait(f"watching the corpus of {self.name} from now on ({self.content}); the next change runs")
+        if not changed and retrain is None:
+            return wait(f"the corpus of {self.name} is unchanged ({self.content})")
+        quiet, waited = self.now - watch.since, self.now - (watch.waiting or self.now)
+        if changed and quiet < self.settle_seconds and waited < _PATIENCE * self.settle_seconds:
+            until = f"waiting until it has been quiet for {self.settle_seconds:g} s"
+            return wait(f"the corpus of {self.name} changed {quiet:.0f} s ago; {until}")
+        if retrain is not None:
+            # Counted by change: a later report of the same content, asking for the same, starts no new round.
+            tries = self._tries(FULL, watch.change)
+            drift = f"drift: {'; '.join(retrain.reasons)}"
+            if not _spent(tries):
+                return start(FULL, f"{drift}: retraining on the corpus of {self.name}{_again(tries)}", retrain)
+            if not changed:
+                return wait(f"{drift}; but {_outcome(tries)}; waiting for the next change of the corpus of {self.name}")
+        what = f"the corpus of {self.name} changed: {known} -> {self.content} (change {watch.changes})"
+        job = UPDATE if self.updatable else FULL
+        tries = self._tries(job, watch.change)
+        if _spent(tries):
+            return wait(f"{what}, but {_outcome(tries)}; waiting for the next change")
+        return start(job, f"{what}{_again(tries)}")
 
+    def _held(self) -> str | None:
+        """Fingerprint of the content in memory; None where no run of this corpus is known.
 
-def _tries(job: str, change: str, content: str, runs: Sequence[RunFacts]) -> list[RunFacts]:
-    """Runs that were asked for a change and have not brought it about, newest first."""
-    asked = (run for run in runs if run.job == job and run.change == change)
-    return [run for run in asked if not (run.state == "succeeded" and run.content == content)]
+        A run that ended badly after it had read the corpus may have written the memory or not: then the answer is
+        text that equals no fingerprint.
+        """
+        for run in self.runs:
+            if run.corpus != self.corpus or run.state == "going":
+                continue
+            if run.state == "succeeded":
+                return run.content
+            if run.read is not None:
+                return f"unsure since run {run.short_id} {run.state}"
+        return None
 
+    def _look(self, watch: Watch | None, held: str | None) -> Watch:
+        """The cursor after looking at the corpus."""
+        now, content = self.now, self.content
+        if watch is None:
+            changed = held is not None and held != content
+            known = content if held is None else None
+            return Watch(self.corpus, int(now), int(changed), content, since=now, known=known)
+        if content != watch.content:
+            return replace(watch, changes=watch.changes + 1, content=content, since=now)
+        # A clock that was put back must not hold up a change.
+        return replace(watch, since=min(watch.since, now))
 
-def _look(watch: Watch | None, corpus: str, content: str, held: str | None, now: float) -> Watch:
-    """The cursor after looking at the corpus."""
-    if watch is None:
-        changed = held is not None and held != content
-        return Watch(corpus, int(now), int(changed), content, since=now, known=content if held is None else None)
-    if content != watch.content:
-        return dataclasses.replace(watch, changes=watch.changes + 1, content=content, since=now)
-    # A clock that was put back must not hold up a change.
-    return dataclasses.replace(watch, since=min(watch.since, now))
+    def _tries(self, job: str, change: str) -> list[RunFacts]:
+        """Runs that were asked for a change and have not brought it about, newest first."""
+        asked = (run for run in self.runs if run.job == job and run.change == change)
+        return [run for run in asked if not (run.state == "succeeded" and run.content == self.content)]
 
+    def _unanswered(self) -> Report | None:
+        """The report, if it asks to run everything afresh and that has not been done since."""
+        if self.report is None or not self.report.reasons:
+            return None
+        for run in self.runs:
+            if run.run_id == self.report.run_id:
+                break
+            if run.state == "succeeded" and run.job in WHOLE_LINEAGE and run.corpus == self.corpus:
+                return None
+        return self.report
 
-def _unanswered(report: Report, runs: Sequence[RunFacts], corpus: str) -> bool:
-    """Whether a report's request to run everything afresh has not been met since."""
-    if not report.reasons:
-        return False
-    for run in runs:
-        if run.run_id == report.run_id:
-            return True
-        if run.state == "succeeded" and run.job in WHOLE_LINEAGE and run.corpus == corpus:
-            return False
-    return True
-
-
-def _busy(run: RunFacts, name: str, corpus: str, content: str, *, changed: bool, retrain: Report | None) -> str:
-    going = f"{run.job} is still running (run {run.short_id})"
-    if changed and run.corpus == corpus and run.content == content:
-        return f"{going}: it brings the newest content of {name} ({content})"
-    waiting = [text for text, waits in (("the change", changed), ("retraining", retrain is not None)) if waits]
-    if not waiting:
-        return f"the corpus of {name} is unchanged ({content}); {going}"
-    return f"{going}; {' and '.join(waiting)} of {name} wait{'' if len(waiting) > 1 else 's'}"
+    def _busy(self, run: RunFacts, *, changed: bool, retrain: bool) -> str:
+        going = f"{run.job} is still running (run {run.short_id})"
+        if changed and run.corpus == self.corpus and run.content == self.content:
+            return f"{going}: it brings the newest content of {self.name} ({self.content})"
+        waiting = [text for text, waits in (("the change", changed), ("retraining", retrain)) if waits]
+        if not waiting:
+            return f"the corpus of {self.name} is unchanged ({self.content}); {going}"
+        return f"{going}; {' and '.join(waiting)} of {self.name} wait{'' if len(waiting) > 1 else 's'}"
 
 
 def _spent(tries: Sequence[RunFacts]) -> bool:

@@ -14,7 +14,7 @@ import yaml
 from zrag_core.corpus.source import corpus_key
 from zrag_core.errors import ZragError
 from zrag_core.settings import Settings
-from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Decision, Watch, decide
+from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Action, Tick, Watch
 from zrag_pipeline.defs.automation.runs import (
     CHANGE_TAG,
     going_runs,
@@ -63,8 +63,7 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         context.log.warning(f"{run.job_name} (run {run.run_id[:8]}) has no process any more: marked as failed")
     now = time.time()
     runs = memory_runs(context.instance, corpus)
-    decision = decide(
-        Watch.from_json(context.cursor, corpus, now),
+    tick = Tick(
         corpus=corpus,
         name=Path(name).name,
         content=content,
@@ -75,26 +74,27 @@ def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         # An update leaves the policy joint out, and the evaluation after it would lack that checkpoint.
         updatable=settings.memory.policy == "separated" and "joint" not in policies_read(settings),
     )
+    action = tick.action(Watch.from_json(context.cursor, corpus, now))
     return dg.SensorResult(
-        run_requests=None if decision.job is None else [_request(decision, config)],
-        skip_reason=dg.SkipReason(decision.reason) if decision.job is None else None,
-        cursor=decision.watch.to_json(),
+        run_requests=None if action.job is None else [_request(action, config)],
+        skip_reason=dg.SkipReason(action.reason) if action.job is None else None,
+        cursor=action.watch.to_json(),
         # What was made from the former content shows as stale.
-        asset_events=[observation(content)] if decision.noticed else None,
+        asset_events=[observation(content)] if action.noticed else None,
     )
 
 
-def _request(decision: Decision, config: dict[str, Any]) -> dg.RunRequest:
+def _request(action: Action, config: dict[str, Any]) -> dg.RunRequest:
     tags = {
-        CORPUS_TAG: decision.watch.corpus,
-        ASKED_TAG: decision.watch.content,
-        CHANGE_TAG: decision.watch.change,
-        "zrag.reason": decision.reason,
+        CORPUS_TAG: action.watch.corpus,
+        ASKED_TAG: action.watch.content,
+        CHANGE_TAG: action.watch.change,
+        "zrag.reason": action.reason,
         "zrag.trigger": "corpus_sensor",
     }
-    if decision.report is not None:
-        tags["zrag.report"] = decision.report
-    return dg.RunRequest(run_key=decision.run_key, job_name=decision.job, run_config=config, tags=tags)
+    if action.report is not None:
+        tags["zrag.report"] = action.report
+    return dg.RunRequest(run_key=action.run_key, job_name=action.job, run_config=config, tags=tags)
 
 
 @dg.run_status_sensor(
@@ -115,7 +115,8 @@ def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
     newest = newest_success(context.instance, UPDATE)
     if newest is not None and newest.run_id != update.run_id:
         return dg.SkipReason(f"{UPDATE} has succeeded again since (run {newest.run_id[:8]}): the last one counts")
-    waiting = [run for run in going_runs(context.instance, [evaluate.name]) if not _runs_already(run)]
+    running = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+    waiting = [run for run in going_runs(context.instance, [evaluate.name]) if run.status not in running]
     if waiting:
         return dg.SkipReason(f"evaluate (run {waiting[0].run_id[:8]}) is queued and will read the newest memory")
     return dg.RunRequest(
@@ -123,10 +124,6 @@ def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
         run_config=update.run_config,
         tags={"zrag.trigger": "evaluate_updates", "zrag.reason": f"{UPDATE} (run {update.run_id[:8]}) has succeeded"},
     )
-
-
-def _runs_already(run: dg.DagsterRun) -> bool:
-    return run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 @dg.schedule(

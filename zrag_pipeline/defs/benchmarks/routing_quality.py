@@ -13,7 +13,7 @@ from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.inference.decoder import route
+from zrag_core.model.inference.routing import route
 from zrag_core.model.training.joint import initialise, train_joint
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
@@ -36,17 +36,16 @@ def measure_routing(
     targets = warehouse.load_targets(corpus_version)
     questions = [q for q in evaluated_questions(corpus, settings.evaluation) if q.document_ids]
     alone = settings.model_copy(
-        update={"training": settings.training.model_copy(update={"evidence_weight": 0, "reconstruction_weight": 0})}
+        update={"joint": settings.joint.model_copy(update={"evidence_weight": 0, "reconstruction_weight": 0})}
     )
-    memory = settings.memory.joint()
-    numbers = memory.slots * memory.width
+    numbers = settings.joint.slots * settings.joint.width
     bm25 = Bm25System(Bm25Index.build(corpus.documents, settings.baselines), corpus.documents)
     rows = _rows(
         "bm25", None, corpus.documents, questions, [item.document_ids for item in bm25.retrieve(questions)], alone
     )
     texts = tokenizer_texts(corpus.documents, targets)
-    backbone = create_backbone(settings.backbone, texts, seed=settings.training.seed)
-    untrained = initialise(backbone, memory, corpus.documents, seed=settings.training.seed).eval()
+    backbone = create_backbone(settings.backbone, texts, seed=settings.joint.seed)
+    untrained = initialise(backbone, settings.joint, corpus.documents, seed=settings.joint.seed).eval()
     ranked = rank(untrained, corpus.documents, questions)
     rows += _rows("router_untrained", numbers, corpus.documents, questions, ranked, alone)
 

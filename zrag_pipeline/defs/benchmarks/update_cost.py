@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
@@ -25,6 +26,7 @@ from zrag_core.model.checks.update_checks import (
     updated_leak_coverage,
 )
 from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
@@ -61,7 +63,7 @@ def measure_updates(settings: Settings, skill: SkillReference, log: Callable[[st
 class _Almanac:
     """One almanac, of which all but the last documents are written first."""
 
-    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: str, seed: int):
+    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: Language, seed: int):
         self.settings, self.skill, self.folder = settings, skill, folder
         self.corpus: Corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
         self.targets: list[EvidenceTarget] = build_targets(self.corpus, settings.targets, 0)
@@ -69,8 +71,8 @@ class _Almanac:
 
     def figures(self) -> Iterator[tuple[str, str, float]]:
         """(system, metric, value) of everything that is measured."""
-        torch.set_num_threads(self.settings.writing.threads)
-        load_skill(self.skill.folder, 0, device="cpu")  # what is imported on the way is no part of it
+        torch.set_num_threads(self.settings.backbone.threads)
+        load_skill(self.skill.folder, device="cpu")  # what is imported on the way is no part of it
         times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
         for name in times[0]:
             yield "memory", name, statistics.median(time[name] for time in times)
@@ -92,12 +94,12 @@ class _Almanac:
     def _write(self, documents: Sequence[Document]) -> dict[str, float]:
         began = time.perf_counter()
         device = self.settings.backbone.device
-        model, config = load_skill(self.skill.folder, 0, keys=self.settings.memory, device=device)
+        skill = load_skill(self.skill.folder, keys=self.settings.separated, device=device)
+        model = skill.model
         written = write_documents(model, documents, self.targets, self.settings.writing)
         model.remember(documents, written.z, written.spans)
-        origin = Origin(config["skill_id"], self.skill.digest, self.settings.writing, hash_rows(written.studied))
-        stored = self.settings.model_copy(update={"memory": model.settings})
-        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), stored, {}, origin)
+        origin = Origin(skill.id, self.skill.digest, self.settings.writing, hash_rows(written.studied))
+        checkpoint = Checkpoint("written", self.folder, model, tuple(documents), skill.settings, {}, origin)
         self._save(checkpoint, "written")
         return {"rewrite_seconds": time.perf_counter() - began}
 
@@ -134,12 +136,12 @@ class _Almanac:
         if not all(groups.values()):
             return
         for system in ("zrag", "zrag_free"):
-            reader = MemorySystem(
+            reader = create_system(
                 system,
                 grown,
                 self.settings.decoding,
                 free=system == "zrag_free",
-                threads=self.settings.writing.threads,
+                threads=self.settings.backbone.threads,
             )
             covered = {name: _covered(reader, questions) for name, questions in groups.items()}
             for name, value in covered.items():

@@ -1,4 +1,4 @@
-"""What `zrag add` and `zrag remove` share: a change is recorded beside the corpus and applied to the champion at once.
+"""Changes by command (`zrag add`, `zrag remove`), recorded beside the corpus and applied to the champion at once.
 
 The order lets a command be killed at any moment and repeated: first the overlay, which every later run applies, then
 the corpus in the warehouse, the new checkpoint, and last the pointer. What a repeated command finds done, it skips.
@@ -7,31 +7,32 @@ the corpus in the warehouse, the new checkpoint, and last the pointer. What a re
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zrag_core.corpus.overlay import Overlay, apply_overlay, load_overlay, save_overlay
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, now, read_champion, write_champion
+from zrag_pipeline.platform.file_lock import locked
+from zrag_pipeline.platform.warehouse import Warehouse, corpora
 
 if TYPE_CHECKING:
     from zrag_core.model.store.checkpoint import Checkpoint
-    from zrag_core.model.store.update import CorpusChange
-    from zrag_pipeline.platform.warehouse import Warehouse
+    from zrag_core.model.store.update import CorpusChange, UpdatedMemory
 
 _MANY = 200
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A change that is in the memory.
+class AppliedChange:
+    """A change of the corpus that the memory has followed.
 
     Attributes:
         checkpoint_id: of the champion now; the same as before where the memory held everything already.
@@ -46,7 +47,7 @@ class Applied:
     written: int
 
     def lines(self) -> list[str]:
-        """What happened, for the terminal."""
+        """Lines for the terminal."""
         change = self.change
         counts = (
             f"{len(change.added):,} added, {len(change.changed):,} changed, {len(change.removed):,} removed, "
@@ -62,15 +63,12 @@ class Applied:
         ]
 
 
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
+def change_lock() -> AbstractContextManager[None]:
     """Let one command at a time change corpus and champion; others wait."""
-    with (paths.data_dir() / ".corpus_changes.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(paths.data_dir() / ".corpus_changes.lock")
 
 
-def the_champion() -> Champion:
+def required_champion() -> Champion:
     """The champion, whose corpus is changed.
 
     Raises:
@@ -86,13 +84,7 @@ def the_champion() -> Champion:
     return champion
 
 
-def documents_of(champion: Champion) -> tuple[Document, ...]:
-    """The documents in the champion's memory, without loading it."""
-    with (champion.folder / "documents.jsonl").open(encoding="utf-8") as file:
-        return tuple(Document(**json.loads(line)) for line in file)
-
-
-def progress(phase: str, done: int, total: int) -> None:
+def print_progress(phase: str, done: int, total: int) -> None:
     """A line on standard error for each batch, where there is much to write."""
     if total >= _MANY:
         print(f"{phase} {done:,} of {total:,} documents", file=sys.stderr)
@@ -100,16 +92,14 @@ def progress(phase: str, done: int, total: int) -> None:
 
 def change_corpus(
     champion: Champion,
-    checkpoint: Checkpoint,
     change: Callable[[Overlay], Overlay],
     *,
     reason: str,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> Applied:
+) -> AppliedChange:
     """Record a change of the champion's corpus and make the memory that follows it the champion.
 
     Args:
-        checkpoint: the champion's, loaded.
         change: what the command does to the overlay.
         reason: why the new checkpoint becomes the champion.
 
@@ -117,59 +107,67 @@ def change_corpus(
         CheckpointError: the memory cannot be updated (policy `joint`, or an older format); nothing is recorded then.
         CorpusError: nothing would be left in the corpus.
     """
-    from zrag_core.corpus.version import corpus_version
-    from zrag_core.model.store.checkpoint import memory_id, save_checkpoint
+    import torch
+
+    from zrag_core.model.store.checkpoint import load_checkpoint
     from zrag_core.model.store.update import update_memory
-    from zrag_pipeline.platform.warehouse import Warehouse, corpora
 
     started = time.perf_counter()
     folder = paths.overlay_dir(champion.corpus)
     overlay = change(load_overlay(folder))
+    checkpoint = load_checkpoint(champion.folder, device=champion.backbone_device)
     warehouse = Warehouse(paths.warehouse_file())
     after, targets = changed_corpus(champion, checkpoint.documents, overlay, warehouse)
-    origin = checkpoint.origin
-    if origin is None:
+    if checkpoint.origin is None:
         raise CheckpointError(
             "this memory cannot be changed document by document: its policy is joint, or it is of an older zRAG",
             where=str(checkpoint.folder),
             remedy="change the corpus itself and run the job `full`",
         )
     save_overlay(folder, overlay)
-    updated = update_memory(checkpoint, after.documents, targets, origin.writing, on_progress=on_progress)
-    if updated.change.empty:
-        return Applied(checkpoint.id, updated.change, time.perf_counter() - started, 0)
-    version = corpus_version(after.documents)
-    with warehouse.write() as con:
-        corpora.save_corpus(con, version, after)
-        corpora.save_targets(con, version, targets)
-    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings.memory, origin.writing)
+    torch.set_num_threads(checkpoint.settings.backbone.threads)
+    updated = update_memory(checkpoint, after.documents, targets, checkpoint.origin.writing, on_progress=on_progress)
+    made = checkpoint.id
+    if not updated.change.empty:
+        with warehouse.write() as con:
+            corpora.save_corpus(con, corpus_version(after.documents), after)
+            corpora.save_targets(con, corpus_version(after.documents), targets)
+        made = _save(checkpoint, updated, after, targets)
+        write_champion(
+            replace(
+                champion,
+                checkpoint_id=made,
+                folder=paths.checkpoints_dir() / made,
+                corpus_version=corpus_version(after.documents),
+                promoted_at=now(),
+                reason=reason,
+                proven=False,
+            )
+        )
+    return AppliedChange(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
+
+
+def _save(checkpoint: Checkpoint, updated: UpdatedMemory, after: Corpus, targets: Sequence[EvidenceTarget]) -> str:
+    """Write the updated memory as a checkpoint of its own, and return its id."""
+    from zrag_core.model.store.checkpoint import memory_id, save_checkpoint
+
+    origin = updated.origin
+    made = memory_id(origin.skill_digest, after, targets, checkpoint.settings, origin.writing)
     metrics = {
         "documents": len(after.documents),
         "documents_written": len(updated.rewritten),
         "update_seconds": updated.seconds,
     }
-    target = paths.checkpoints_dir() / made
     save_checkpoint(
-        target,
+        paths.checkpoints_dir() / made,
         updated.model,
         after.documents,
         checkpoint.settings,
         checkpoint_id=made,
         metrics=metrics,
-        origin=updated.origin,
+        origin=origin,
     )
-    write_champion(
-        replace(
-            champion,
-            checkpoint_id=made,
-            folder=target,
-            corpus_version=version,
-            promoted_at=now(),
-            reason=reason,
-            proven=False,
-        )
-    )
-    return Applied(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
+    return made
 
 
 def changed_corpus(
@@ -200,8 +198,6 @@ def _on_record(
     after: Corpus, targets: list[EvidenceTarget], warehouse: Warehouse
 ) -> tuple[Corpus, list[EvidenceTarget]]:
     """A corpus that was on record before has the questions and targets that it had then: no change loses them."""
-    from zrag_core.corpus.version import corpus_version
-
     version = corpus_version(after.documents)
     with contextlib.suppress(WarehouseError):  # a new one, or one without targets
         stored = warehouse.load_corpus(version)

@@ -19,6 +19,7 @@ from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.checks.memory_plots import memory_plots
 from zrag_core.settings import Settings
+from zrag_core.systems import in_family
 from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
 from zrag_pipeline.defs.evaluation.comparisons import load_comparisons
 from zrag_pipeline.defs.evaluation.scores import NO_READER
@@ -67,7 +68,7 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
             "the answers come from the offline extractive reader, not from an LLM; EM and F1 rank the evidence and say "
             "nothing about ChatGPT"
         )
-    if settings.backbone.name == TINY and any(name.startswith("zrag") for name in systems):
+    if settings.backbone.name == TINY and any(in_family(name, "memory") for name in systems):
         lines.append("the memory's backbone is the embedded zrag-tiny, a model of about a million parameters")
     if settings.baselines.dense_encoder == "lsa" and {"dense", "hybrid"}.intersection(systems):
         lines.append("dense retrieval uses LSA vectors, not a neural encoder")
@@ -145,7 +146,7 @@ def _leaderboard(
 
 def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str], budget: int) -> pd.DataFrame:
     """Evidence, scores and the newest reader's answers, one row per system and question."""
-    reader = next((name for name in reversed(runs) if name != NO_READER), None)
+    reader = next((name for name in reversed(list(runs)) if name != NO_READER), None)
     return warehouse.query(
         """SELECT evidence.*, scores.answer_coverage, scores.rouge_l, answers.reader, answers.answer, answers.error,
             answered.em, answered.f1, judgements.verdict
@@ -169,7 +170,7 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
         {
             "scores_run": runs[NO_READER],
             "no_reader": NO_READER,
-            "answers_run": runs.get(reader),
+            "answers_run": None if reader is None else runs[reader],
             "reader": reader,
             "evidence_run": evidence_run,
             "budget": budget,
@@ -178,7 +179,7 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
 
 
 def _seeds(settings: Settings) -> str:
-    seeds = {"training": settings.training.seed, "evaluation": settings.evaluation.seed}
+    seeds = {"training": settings.joint.seed, "evaluation": settings.evaluation.seed}
     if settings.corpus.format == "almanac":
         seeds = {"almanac": settings.corpus.almanac.seed, **seeds}
     return ", ".join(f"{name} {seed}" for name, seed in seeds.items())

@@ -9,12 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zrag_core.corpus.offsets import normalized
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.errors import SettingsError
 from zrag_core.settings import Settings, TargetSettings
-from zrag_core.text import split_sentences
+from zrag_core.text import comparison_key, split_sentences
 
 
 def llm_targets(
@@ -62,12 +61,12 @@ def without_leaks(targets: Sequence[EvidenceTarget], corpus: Corpus) -> tuple[li
         of its questions, whatever their split) and "evidence held out" (a sentence of a target of another
         split than train, or a part of one, in the same document).
     """
-    asked = {normalized(question.question) for question in corpus.questions}
+    asked = {comparison_key(question.question) for question in corpus.questions}
     held = _held_out(corpus)
     kept: list[EvidenceTarget] = []
     dropped: Counter[str] = Counter()
     for target in targets:
-        if normalized(target.query) in asked:
+        if comparison_key(target.query) in asked:
             dropped["asked in the corpus"] += 1
         elif any(_overlaps(target.evidence, held.get(document_id, set())) for document_id in target.document_ids):
             dropped["evidence held out"] += 1
@@ -87,7 +86,7 @@ def _held_out(corpus: Corpus) -> dict[str, set[str]]:
 
 
 def _sentences(text: str) -> list[str]:
-    return [normalized(sentence.text) for sentence in split_sentences(text)]
+    return [comparison_key(sentence.text) for sentence in split_sentences(text)]
 
 
 def _overlaps(evidence: str, held: set[str]) -> bool:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, CorpusError, ZragError
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.checkpoint import (
     Origin,
     checkpoint_digest,
@@ -26,14 +28,14 @@ from zrag_core.model.store.checkpoint import (
     load_checkpoint,
     memory_id,
     read_config,
-    row_settings,
     save_checkpoint,
     stored_hashes,
 )
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
+from zrag_core.model.store.stored_settings import same_keys, writing_values
 from zrag_core.model.store.update import CorpusChange, update_memory
 from zrag_core.model.store.write import Written, write_documents
-from zrag_core.settings import BackboneSettings, DecodingSettings, Settings, TrainingSettings
+from zrag_core.settings import Settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
 from zrag_pipeline.platform.handle_store import stored_handle
@@ -79,6 +81,7 @@ def write_memory(
         CorpusError: the skill was trained on a document of this corpus.
     """
     corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
+    torch.set_num_threads(settings.backbone.threads)
     _refuse_seen(corpus.documents, read_skill_config(skill.folder))
     former = former_checkpoint(settings, skill, corpus.documents) if update else None
     if update and former is None:
@@ -94,15 +97,14 @@ def former_checkpoint(settings: Settings, skill: SkillReference, documents: Sequ
     Only those count whose unchanged rows would come out the same: of the same skill, keys and settings of writing.
     """
     wanted = {document.content_hash for document in documents}
-    keys = {name: getattr(settings.memory, name) for name in ("title_width", "text_width")}
     best, most = None, 0
     for folder in _candidates():
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             same = (
                 config["skill"]["digest"] == skill.digest
-                and config["writing"] == row_settings(settings.writing)
-                and keys.items() <= config["settings"]["memory"].items()
+                and config["writing"] == writing_values(settings.writing)
+                and same_keys(config["settings"], settings.separated)
             )
             shared = len(wanted.intersection(stored_hashes(folder))) if same else 0
         except (OSError, ValueError, KeyError, CheckpointError):
@@ -142,23 +144,15 @@ def _write(
     skill: SkillReference,
     log: Callable[[str], None],
 ) -> WrittenMemory:
-    model, config = load_skill(skill.folder, 0, keys=settings.memory, device=settings.backbone.device)
+    loaded = load_skill(skill.folder, keys=settings.separated, device=settings.backbone.device)
+    model = loaded.model
     documents = corpus.documents
     written = write_documents(model, documents, targets, settings.writing, on_progress=_progress(settings, log))
     model.remember(documents, written.z, written.spans)
-    # The checkpoint is read with the architecture of its skill, whatever the run's settings say; how joint memories
-    # are trained, and how evidence is decoded here, is no part of it.
-    stored = settings.model_copy(
-        update={
-            "backbone": BackboneSettings.model_validate(config["settings"]["backbone"]),
-            "memory": model.settings,
-            "training": TrainingSettings(),
-            "decoding": DecodingSettings(),
-        }
-    )
     origin = Origin(skill.skill_id, skill.digest, settings.writing, hash_rows(written.studied))
     metrics = {"documents": len(documents), **_writing_metrics(written, len(documents), settings)}
-    return _save(model, corpus, targets, stored, origin, metrics)
+    # The checkpoint is read with the architecture of its skill, whatever the run's settings say.
+    return _save(model, corpus, targets, loaded.settings, origin, metrics)
 
 
 def _update(
@@ -240,32 +234,33 @@ def _reference(folder: Path) -> CheckpointReference:
 
 
 def _save(
-    model: MemoryModel,
+    model: SeparatedMemory,
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
     stored: Settings,
     origin: Origin,
     metrics: dict[str, float],
 ) -> WrittenMemory:
-    checkpoint_id = memory_id(origin.skill_digest, corpus, targets, model.settings, origin.writing)
+    checkpoint_id = memory_id(origin.skill_digest, corpus, targets, stored, origin.writing)
     folder = paths.checkpoints_dir() / checkpoint_id
     metrics = {**metrics, "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2}
     save_checkpoint(
         folder, model, corpus.documents, stored, checkpoint_id=checkpoint_id, metrics=metrics, origin=origin
     )
-    keys = stored.memory.title_width + stored.memory.text_width
+    shape = stored.separated
+    keys = shape.title_width + shape.text_width
     return WrittenMemory(
         CheckpointReference(checkpoint_id, folder, corpus_version(corpus.documents)),
         tuple(model.z.shape),
-        stored.memory.slots * stored.memory.width + keys,
+        shape.slots * shape.width + keys,
         checkpoint_digest(folder),
         metrics,
         {
-            "policy": stored.memory.policy,
+            "policy": model.policy,
             "backbone": stored.backbone.name,
             "skill": origin.skill_id,
-            "m": stored.memory.slots,
-            "d": stored.memory.width,
+            "m": shape.slots,
+            "d": shape.width,
             "key_numbers": keys,
             "writing_steps": origin.writing.steps,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import SettingsError
-from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
-from zrag_core.model.training.progress import Progress
-from zrag_core.settings import BackboneSettings, Settings
+from zrag_core.model.store.stored_settings import read_settings
+from zrag_core.settings import Settings
+from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import TrackedRun
@@ -45,7 +44,7 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         assert start is not None
         return _known(start, "shipped with the package")
     if start is not None:  # its architecture goes on, whatever the settings say
-        own = BackboneSettings.model_validate(read_skill_config(start)["settings"]["backbone"])
+        own = read_settings(read_skill_config(start)["settings"]).backbone
         backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
         settings = settings.model_copy(update={"backbone": backbone})
     from zrag_core.model.training.skill import skill_fingerprint
@@ -71,13 +70,16 @@ def _start(settings: Settings) -> Path | None:
         )
     if not shipped:
         return None
-    own = read_skill_config(shipped_skill())["settings"]["memory"]
-    wanted = {name: getattr(settings.memory, name) for name in ("slots", "width", "stride", "key_width")}
-    differing = [f"memory.{name} {own[name]} (given: {value})" for name, value in wanted.items() if own[name] != value]
+    own, given = read_settings(read_skill_config(shipped_skill())["settings"]).separated, settings.separated
+    differing = [
+        f"separated.{name} {getattr(own, name)} (given: {getattr(given, name)})"
+        for name in ("slots", "width", "stride", "key_width")
+        if getattr(own, name) != getattr(given, name)
+    ]
     if differing:
         raise SettingsError(
             f"the shipped skill of {TINY} has {', '.join(differing)}",
-            where="memory",
+            where="separated",
             remedy="use these values, or train another skill (skill.start scratch and skill.steps above 0)",
         )
     return shipped_skill()
@@ -111,59 +113,42 @@ def _make(
     run: TrackedRun,
     log: Callable[[str], None],
 ) -> MadeSkill:
+    import torch
+
     from zrag_core.model.training.calibration import calibrate
     from zrag_core.model.training.skill import new_model, train_skill
 
-    history: list[Progress] = []
-
-    def on_progress(progress: Progress) -> None:
-        history.append(progress)
-        values = {f"loss_{name}": value for name, value in progress.losses.items()}
-        run.log_metrics(
-            {**values, "learning_rate": progress.learning_rate, "tokens_per_s": progress.tokens_per_s},
-            step=progress.step,
-        )
-        if len(history) % _POINTS_PER_LINE == 1 or progress.step == progress.steps:
-            log(progress.line())
-
+    torch.set_num_threads(settings.backbone.threads)
+    progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
     if start is None:
         model = new_model(settings, source)
     else:
-        model, _ = load_skill(start, 0, keys=settings.memory, device=settings.backbone.device)
+        loaded = load_skill(start, keys=settings.separated, device=settings.backbone.device)
+        model, own = loaded.model, loaded.settings
+        settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
     log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     state = paths.skills_dir() / ".training" / fingerprint
     result = train_skill(
-        model,
-        source,
-        settings.skill,
-        fingerprint=fingerprint,
-        state_folder=state,
-        on_resume=lambda step: log(f"resumed from step {step:,}"),
-        on_progress=on_progress,
-        progress_times=_POINTS,
+        model, source, settings.skill, fingerprint=fingerprint, state_folder=state, **progress.callbacks
     )
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
-    found = calibrate(model, source, Settings(backbone=settings.backbone, memory=settings.memory, skill=settings.skill))
+    alone = Settings(backbone=settings.backbone, separated=settings.separated, skill=settings.skill)
+    found = calibrate(model, source, alone)
     metrics = {
-        "steps": result.steps,
-        "resumed_from_step": result.resumed_from,
-        "training_seconds": result.seconds,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
-        **{f"final_loss_{name}": value for name, value in result.losses.items()},
+        **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
         **{f"skill_documents_{name}": value for name, value in asdict(found).items()},
     }
     skill_id = folder.name
     card = model_card(skill_id, settings, source.name, metrics)
     save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
-    curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
     reference = SkillReference(skill_id, folder, checkpoint_digest(folder))
-    return MadeSkill(reference, metrics, curves, f"{skill_id}: made from {source.name}")
+    return MadeSkill(reference, metrics, progress.curves(), f"{skill_id}: made from {source.name}")
 
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:
     """The skill's README: what it is, how it was made, how it did on documents that it had not seen."""
-    memory, tiny, skill = settings.memory, settings.backbone.tiny, settings.skill
+    memory, tiny, skill = settings.separated, settings.backbone.tiny, settings.skill
     size = (
         f"Qwen3 architecture, hidden size {tiny.hidden_size}, {tiny.layers} layers, {tiny.heads} heads, "
         f"{tiny.vocabulary:,} byte-level BPE tokens"

@@ -1,4 +1,4 @@
-"""What the erasing of one store did."""
+"""What was erased in one store, for the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Erased:
+class Erasure:
     """What was erased in one store.
 
     Attributes:

@@ -15,31 +15,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from filecmp import cmp
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zrag_core
 from zrag_core.files import atomic_folder, write_json_atomic
 
-if TYPE_CHECKING:
-    from zrag_pipeline.platform.tracking import Tracking
-
 _CHECKPOINT = Path("artifacts", "checkpoint")
 _DECODING = Path("artifacts", "decoding.json")
 _UNFINISHED = ".unfinished"
-_REQUIRED = (
-    "mlflow",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pydantic",
-    "pyyaml",
-    "httpx",
-    "openai",
-)
-_REQUIRED_BY_ADAPTERS = ("accelerate", "bitsandbytes", "peft")
+_REQUIRED = "mlflow torch transformers tokenizers safetensors numpy pydantic pyyaml httpx openai".split()
+_REQUIRED_BY_ADAPTERS = ["accelerate", "bitsandbytes", "peft"]
 _EXAMPLE = {"input": [{"role": "user", "content": "Where was Orla Venn born?"}], "custom_inputs": {"budget": 256}}
 
 
@@ -79,10 +66,10 @@ def package_model(checkpoint: Path, destination: Path) -> None:
 
 def is_packaged(checkpoint: Path, destination: Path) -> bool:
     """Whether `destination` is a model of exactly these files (of the same names and bytes)."""
-    held = destination / _CHECKPOINT
-    if not (destination / "MLmodel").is_file() or _names(held) != _names(checkpoint):
+    held, names = destination / _CHECKPOINT, _names(checkpoint)
+    if not (destination / "MLmodel").is_file() or _names(held) != names:
         return False
-    return all(_same(held / name, checkpoint / name) for name in _names(checkpoint))
+    return all((held / n).samefile(checkpoint / n) or cmp(held / n, checkpoint / n, shallow=False) for n in names)
 
 
 def set_decoding(model: Path, decoding: Mapping[str, Any]) -> None:
@@ -96,30 +83,15 @@ def set_decoding(model: Path, decoding: Mapping[str, Any]) -> None:
     write_json_atomic(model / _DECODING, dict(decoding))
 
 
-def write_decoding(tracking: Tracking, name: str, checkpoint_id: str, decoding: Mapping[str, Any]) -> None:
-    """Let the registered model `name` read a checkpoint as `zrag ask` does; nothing where it is not registered."""
-    if tracking.version_of(name, checkpoint_id) is None:
-        return
-    model = tracking.model_folder(name, checkpoint_id)
-    if (model / "MLmodel").is_file():
-        set_decoding(model, decoding)
-
-
 def requirements(checkpoint: Path) -> list[str]:
     """What has to be installed to serve the checkpoint, at the versions that are installed here."""
-    names = _REQUIRED + (_REQUIRED_BY_ADAPTERS if (checkpoint / "adapter").is_dir() else ())
+    names = _REQUIRED + (_REQUIRED_BY_ADAPTERS if (checkpoint / "adapter").is_dir() else [])
     # Without "+cpu" or "+cu128": which build it is, is the serving machine's choice.
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _names(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-
-
-def _same(first: Path, second: Path) -> bool:
-    return first.samefile(second) or (
-        first.stat().st_size == second.stat().st_size and first.read_bytes() == second.read_bytes()
-    )
 
 
 def _link(source: str, target: str) -> None:

@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class ChosenMemory:
+class MemoryChoice:
     """A checkpoint folder, and how it is to be read.
 
     Attributes:
@@ -35,7 +35,7 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_memory(checkpoint: str | None) -> ChosenMemory:
+def choose_memory(checkpoint: str | None) -> MemoryChoice:
     """Return the checkpoint with this id or folder, or the champion for None.
 
     Raises:
@@ -45,11 +45,11 @@ def chosen_memory(checkpoint: str | None) -> ChosenMemory:
         champion = read_champion()
         if champion is None:
             raise CheckpointError("there is no memory to ask yet", remedy="`make demo` builds one in a few minutes")
-        return ChosenMemory(champion.folder, champion.decoding, champion.backbone_device)
+        return MemoryChoice(champion.folder, champion.decoding, champion.backbone_device)
     known = paths.data_path() / "checkpoints"
     for folder in (known / checkpoint, Path(checkpoint).expanduser()):
         if (folder / "config.json").is_file():
-            return ChosenMemory(folder, None, "auto")
+            return MemoryChoice(folder, None, "auto")
     ids = sorted(folder.parent.name for folder in known.glob("*/config.json"))
     shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more in {known}" if len(ids) > _SHOWN else "")
     raise CheckpointError(

@@ -1,0 +1,39 @@
+"""The section `backbone`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from zrag_core.settings.section import Positive, Section, Share
+
+
+class LoraSettings(Section):
+    """The adapter theta of a pretrained backbone (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Positive = Field(32, description="rank r")
+    alpha: Positive = Field(64, description="scale alpha")
+    dropout: Share = Field(0.05, description="dropout on the adapter's input")
+    target_modules: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), description="adapted layers")
+
+
+class TinySettings(Section):
+    """Architecture of the embedded backbone (a small Qwen3)."""
+
+    hidden_size: Positive = Field(128, description="width of the hidden states")
+    layers: Positive = Field(4, description="transformer layers")
+    heads: Positive = Field(4, description="attention heads; half as many key/value heads")
+    vocabulary: Positive = Field(2048, description="byte-level BPE tokens, learned from the corpus")
+
+
+class BackboneSettings(Section):
+    """The local causal LLM."""
+
+    name: str = Field("zrag-tiny", description="`zrag-tiny`, or a Hugging Face name or local path of a causal LM")
+    quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPU, else float32")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")
+    lora: LoraSettings = LoraSettings()
+    tiny: TinySettings = TinySettings()

@@ -1,0 +1,43 @@
+"""What every settings section is made of."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0.0)]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+class Section(BaseModel):
+    """Base of every settings section: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def names_variable(text: object) -> bool:
+    """Whether `text` could be the name of an environment variable."""
+    return isinstance(text, str) and _VARIABLE.fullmatch(text) is not None
+
+
+def from_environment(value: Any) -> Any:
+    """The value of an environment variable where `value` is {env: NAME}; else `value`.
+
+    Raises:
+        ValueError: no such variable.
+    """
+    if isinstance(value, Mapping) and set(value) == {"env"}:
+        name = value["env"]
+        if not names_variable(name):
+            raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
+        if not os.environ.get(name):
+            raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
+        return os.environ[name]
+    return value
