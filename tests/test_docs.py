@@ -12,21 +12,22 @@ import yaml
 
 from zrag_core.corpus.read import read_corpus
 from zrag_core.evaluation.metrics import METRICS
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS
 from zrag_core.settings import CorpusSettings, Settings, load_settings
 from zrag_core.systems import SYSTEMS
 from zrag_pipeline.cli import main
 from zrag_pipeline.definitions import defs
-from zrag_pipeline.defs.jobs import CONFIGS
+from zrag_pipeline.platform.paths import CONFIGS
 from zrag_pipeline.platform.warehouse import Warehouse
 
 CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
 READMES = sorted(CHECKOUT.glob("README*.md"))
 PAGES = [*READMES, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-# What these tell was so when it was written.
-RECORDS = {"CHANGELOG.md", "experiments.md"}
-# What people put in, and where it is not a name of ours.
-PLACEHOLDERS = {"JOB", "FILE.yaml"}
+# What this tells was so when it was written.
+RECORDS = {"CHANGELOG.md"}
+# What people put a name of their own for.
+PLACEHOLDERS = {"JOB", "FILE.yaml", "my.yaml"}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -142,13 +143,21 @@ def test_configurations_that_are_named_exist(page):
     assert {name for name in named - PLACEHOLDERS - {"dagster.yaml"} if not (CONFIGS / name).is_file()} == set()
 
 
-def test_every_configuration_and_job_is_on_its_page():
+def test_every_configuration_job_and_command_is_on_its_page(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^    ([a-z]+)\b", capsys.readouterr().out, flags=re.M))
+    assert {"ask", "leaderboard"} <= commands
+    assert commands <= set(re.findall(r"`zrag ([a-z]+)", (DOCS / "operations.md").read_text("utf-8")))
     assert {path.name for path in CONFIGS.glob("*.yaml")} <= set(quoted(DOCS / "own-corpus.md"))
     assert {job.name for job in defs.jobs} <= set(quoted(DOCS / "operations.md"))
 
 
-def test_every_system_metric_and_table_is_on_its_page(tmp_path):
+def test_every_system_metric_check_and_table_is_on_its_page(tmp_path):
     assert {*SYSTEMS, *METRICS} <= set(quoted(DOCS / "systems-and-measures.md"))
+    checks = [figure.name for check in (*MEMORY_CHECKS.values(), *UPDATE_CHECKS.values()) for figure in check.figures]
+    assert "z_shuffle_coverage" in checks
+    assert {*checks} <= {*quoted(DOCS / "systems-and-measures.md"), *quoted(DOCS / "updating.md")}
     tables = Warehouse(tmp_path / "warehouse.duckdb").query("SELECT table_name FROM information_schema.tables")
     assert {"evidence", "leaderboard"} <= set(tables["table_name"]) - {"schema_migrations"}
     assert set(tables["table_name"]) - {"schema_migrations"} <= set(quoted(DOCS / "operations.md"))

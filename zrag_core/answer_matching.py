@@ -7,35 +7,25 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from zrag_core.text import has_hangul
-
 # Words, where a number with its separators is one word: "3" is not covered by "3.5", and "1,000" is
 # "1000". A chain such as 2020.5.3 is a date, and stays three words.
 _TOKEN = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d++\.\d++(?!\.\d))\w*|[^\W_]+")
 _ARTICLES = frozenset(("a", "an", "the"))
 _YES_NO = frozenset(("yes", "no", "예", "네", "아니오", "아니요"))
 
-# Particles and endings of the copula that may follow a noun, by whether it ends in a consonant.
+# Particles and endings of the copula that may follow a noun, by what they ask of its last syllable.
 # Left out, because they make other words at least as often: 인 (한국 + 인, a Korean), 일, 임, and
 # 고 and 자 after a vowel.
-_ANY = (
-    "의 에 에게 에게서 에서 에는 에도 에만 에의 에서는 에서도 에서의 에서만 에선 에게는 에게도 께 께서 께서는 한테 "
-    "도 만 만이 만을 만의 까지 까지의 까지는 까지도 부터 부터는 부터의 마다 조차 마저 밖에 처럼 보다 보다는 같이 만큼 "
-    "대로 뿐 하고 하고는 였다 이었다 입니다 이다 이며 이고 이자 이지만"
-).split()
-_AFTER_CONSONANT = (
-    "은 이 을 과 과의 과는 과도 으로 으로는 으로도 으로서 으로써 으로부터 으로의 이나 이든 이든지 이라도 이라는 이라고 "
-    "이라 이란 이랑 이라며 이었고 이었으며 이었던 이었지만 이에요 이어서 이므로"
-).split()
-_AFTER_VOWEL = (
-    "는 가 를 와 와의 와는 와도 로 로는 로도 로서 로써 로부터 로의 나 든 든지 라도 라는 라고 라 란 랑 라며 다 며 였고 "
-    "였으며 였던 였지만 지만 예요 여서 므로"
-).split()
-_FOLLOWING = {
-    True: frozenset(_ANY + _AFTER_CONSONANT),
-    False: frozenset(_ANY + _AFTER_VOWEL),
-    None: frozenset(_ANY + _AFTER_CONSONANT + _AFTER_VOWEL),
+_PARTICLES = {
+    "any": "의 에 에게 에게서 에서 에는 에도 에만 에의 에서는 에서도 에서의 에서만 에선 에게는 에게도 께 께서 께서는 "
+    "한테 도 만 만이 만을 만의 까지 까지의 까지는 까지도 부터 부터는 부터의 마다 조차 마저 밖에 처럼 보다 보다는 같이 "
+    "만큼 대로 뿐 하고 하고는 였다 이었다 입니다 이다 이며 이고 이자 이지만",
+    "consonant": "은 이 을 과 과의 과는 과도 으로 으로는 으로도 으로서 으로써 으로부터 으로의 이나 이든 이든지 이라도 "
+    "이라는 이라고 이라 이란 이랑 이라며 이었고 이었으며 이었던 이었지만 이에요 이어서 이므로",
+    "vowel": "는 가 를 와 와의 와는 와도 로 로는 로도 로서 로써 로부터 로의 나 든 든지 라도 라는 라고 라 란 랑 라며 다 "
+    "며 였고 였으며 였던 였지만 지만 예요 여서 므로",
 }
+_AFTER = {particle: after for after, particles in _PARTICLES.items() for particle in particles.split()}
 _RIEUL = 8  # index of the final consonant ㄹ, after which 로 stands instead of 으로
 
 
@@ -102,6 +92,22 @@ def answer_spans(text: str, golden_answers: Sequence[str], language: str) -> lis
     return sorted(found)
 
 
+def follows(particle: str, after: str, word: str) -> bool:
+    """Whether a Korean particle fits the last sound of a word.
+
+    Args:
+        particle: "으로" for instance, which becomes "로" after ㄹ as well as after a vowel.
+        after: what it follows: a "consonant", a "vowel", or "any" sound.
+        word: before it; a word that does not end in Hangul, whose sound is not known, takes every particle.
+    """
+    syllable = word[-1:]
+    if after == "any" or not "가" <= syllable <= "힣":
+        return True
+    final = (ord(syllable) - ord("가")) % 28
+    closed = final != 0 and not (final == _RIEUL and particle.startswith(("로", "으로")))
+    return closed == (after == "consonant")
+
+
 @lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[str, ...]:
     normal = unicodedata.normalize("NFKC", text).casefold()
@@ -129,7 +135,7 @@ def _occurrences(tokens: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple
     for end in range(len(before), len(tokens)):
         if tokens[end].startswith(last) and list(tokens[end - len(before) : end]) == before:
             rest = tokens[end][len(last) :]
-            if not rest or (has_hangul(rest) and rest in _FOLLOWING[_ends_in_consonant(last, rest)]):
+            if not rest or (rest in _AFTER and follows(rest, _AFTER[rest], last)):
                 yield end, rest
 
 
@@ -141,12 +147,3 @@ def _normal_with_origin(text: str) -> tuple[str, list[int]]:
     """
     pieces = [unicodedata.normalize("NFKC", character).casefold() for character in text]
     return "".join(pieces), [position for position, piece in enumerate(pieces) for _ in piece]
-
-
-def _ends_in_consonant(word: str, particle: str) -> bool | None:
-    """Whether a Hangul word ends in a consonant as far as `particle` cares; None for other scripts."""
-    syllable = ord(word[-1]) - ord("가")
-    if not 0 <= syllable <= ord("힣") - ord("가"):
-        return None
-    final = syllable % 28
-    return final != 0 and not (final == _RIEUL and particle.startswith(("로", "으로")))

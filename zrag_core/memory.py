@@ -231,12 +231,12 @@ class Memory:
 
     def _system(self, free: bool) -> MemorySystem:
         if free not in self._systems:
-            from zrag_core.model.inference.memory_system import MemorySystem
+            from zrag_core.model.inference.policies import create_system
             from zrag_core.model.store.checkpoint import load_checkpoint
 
             checkpoint = self.checkpoint
             if free and not hasattr(checkpoint.model.lm, "generate"):
                 checkpoint = load_checkpoint(checkpoint.folder, device=checkpoint.model.device.type)
             name = "zrag_free" if free else "zrag"
-            self._systems[free] = MemorySystem(name, checkpoint, self.decoding, free=free, threads=self.threads)
+            self._systems[free] = create_system(name, checkpoint, self.decoding, free=free, threads=self.threads)
         return self._systems[free]

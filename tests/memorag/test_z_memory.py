@@ -7,10 +7,10 @@ import torch
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
-from zrag_core.memorag.memory import Draft
+from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.joint import initialise
 from zrag_core.settings import load_settings
@@ -50,7 +50,7 @@ def test_the_best_line_is_the_draft_and_the_others_are_spans_to_look_for():
     )
     assert clues[1].lines == ("한소율의 상은 어디에서 주나? 한소율은 해림상을 받았다.", "해림상은 서린도에서 준다.")
     assert system.asked == 2  # decoded once for both
-    assert drafts[0].spent.cost_usd == 0.0
+    assert drafts[0].usage.cost_usd == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
@@ -95,7 +95,7 @@ def test_what_a_real_memory_writes_becomes_draft_and_clues(tmp_path):
     texts = [document.contents for document in documents] + [question.question for question in QUESTIONS]
     model = initialise(create_backbone(settings.backbone, texts, seed=0), settings.joint, documents, seed=0).eval()
     checkpoint = Checkpoint("c", tmp_path, model, documents, settings, {})
-    system = MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=1)
+    system = create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=1)
     memory = ZMemory(system)
     drafts = memory.draft(QUESTIONS)
     clues = memory.clues(QUESTIONS, drafts)

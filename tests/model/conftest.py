@@ -8,7 +8,7 @@ import torch
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.training.joint import initialise
 from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
@@ -86,7 +86,7 @@ def writer(skill_settings, documents, targets):
     texts = [document.contents for document in documents] + [target.query for target in targets]
     backbone = create_backbone(skill_settings.backbone, texts, seed=0)
     torch.manual_seed(0)
-    return MemoryModel(backbone, skill_settings.separated, 0).eval()
+    return SeparatedMemory(backbone, skill_settings.separated, 0).eval()
 
 
 @pytest.fixture

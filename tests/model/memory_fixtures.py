@@ -5,7 +5,7 @@ import torch
 from zrag_core.corpus.types import Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.encoder import UNUSED, lay_out
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.policies import create_memory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.store.checkpoint import Checkpoint
@@ -95,9 +95,7 @@ def checkpoint_of(policy, folder):
     )
     torch.manual_seed(0)
     texts = [document.contents for document in DOCUMENTS] + [question.question for question in QUESTIONS]
-    model = MemoryModel(
-        create_backbone(settings.backbone, texts, seed=0), getattr(settings, policy), len(DOCUMENTS)
-    ).eval()
+    model = create_memory(create_backbone(settings.backbone, texts, seed=0), settings, len(DOCUMENTS)).eval()
     torch.nn.init.normal_(model.z)
     if policy == "separated":
         with torch.no_grad():

@@ -34,7 +34,7 @@ def told(monkeypatch, known):
                 for question, number in numbers
             ]
 
-    monkeypatch.setattr(module, "MemorySystem", Told)
+    monkeypatch.setattr(module, "create_system", Told)
 
 
 def run(checkpoint, margin=2.0):

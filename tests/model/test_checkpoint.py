@@ -8,7 +8,7 @@ from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.evidence import fill_budget
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.inference.decoder import reconstruct
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
 from zrag_core.model.training.joint import train_joint
 
@@ -34,7 +34,7 @@ def folder(tmp_path, documents, targets, backbone, settings):
 def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
     checkpoint = load_checkpoint(folder)
     assert checkpoint.documents == documents
-    constrained = MemorySystem("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve(QUESTIONS)
+    constrained = create_system("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve(QUESTIONS)
     by_id = {document.id: document for document in documents}
     for question, found in zip(QUESTIONS, constrained, strict=True):
         assert found.document_ids[0] == question.document_ids[0]
@@ -44,7 +44,7 @@ def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
         assert len(found.segments) == 4  # every sentence of both routed documents
         for segment in found.segments:
             assert by_id[segment.document_id].text[segment.start : segment.end] == segment.text
-    free = MemorySystem("zrag_joint_free", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
+    free = create_system("zrag_joint_free", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
     hits = sum(q.golden_answers[0] in found.text for q, found in zip(QUESTIONS, free, strict=True))
     assert hits >= 3
     assert all(found.segments == () for found in free)
@@ -164,14 +164,14 @@ def test_any_hugging_face_model_with_an_adapter(quantization, qwen3_folder, docu
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     assert not (folder / "backbone").exists()
     checkpoint = load_checkpoint(folder)
-    before = MemorySystem("a", _as_checkpoint(checkpoint, result.model), settings.decoding, threads=1)
-    after = MemorySystem("a", checkpoint, settings.decoding, threads=1)
+    before = create_system("a", _as_checkpoint(checkpoint, result.model), settings.decoding, threads=1)
+    after = create_system("a", checkpoint, settings.decoding, threads=1)
     for old, new in zip(before.retrieve(QUESTIONS), after.retrieve(QUESTIONS), strict=True):
         assert new.document_ids == old.document_ids
         old_scores = {(s.document_id, s.start): s.score for s in old.segments}
         for segment in new.segments:
             assert segment.score == pytest.approx(old_scores[segment.document_id, segment.start], abs=0.05)
-    free = MemorySystem("b", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
+    free = create_system("b", checkpoint, settings.decoding, free=True, threads=1).retrieve(QUESTIONS)
     assert len(free) == len(QUESTIONS)
 
 
@@ -207,7 +207,7 @@ def test_another_architecture_reads_alike(documents, targets, settings, tmp_path
     chosen = _pretrained(settings, tmp_path / "gpt2", lora={"rank": 4, "target_modules": ["c_attn"]})
     result = train_joint(documents, targets, create_backbone(chosen.backbone, (), seed=0), chosen)
     save_checkpoint(tmp_path / "checkpoint", result.model, documents, chosen, checkpoint_id="g", metrics={})
-    found = MemorySystem("a", load_checkpoint(tmp_path / "checkpoint"), settings.decoding, threads=1).retrieve(
+    found = create_system("a", load_checkpoint(tmp_path / "checkpoint"), settings.decoding, threads=1).retrieve(
         QUESTIONS
     )
     assert all(len(item.segments) == 4 for item in found)

@@ -9,7 +9,7 @@ from memory_fixtures import louder
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.inference.rank_fusion import RankFusion
 from zrag_core.model.store.checkpoint import Checkpoint
 
@@ -74,7 +74,7 @@ def test_the_model_reads_what_the_other_system_finds(checkpoint, documents, free
     )
 
     def read(fusion):
-        system = MemorySystem("zrag_hybrid", checkpoint, settings, free=free, threads=1, fusion=fusion)
+        system = create_system("zrag_hybrid", checkpoint, settings, free=free, threads=1, fusion=fusion)
         return system.retrieve([Question("q", text)])[0]
 
     routed = list(read(None).document_ids)

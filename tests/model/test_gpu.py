@@ -3,7 +3,7 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import calibrate
@@ -26,7 +26,7 @@ def test_nf4_lora_trains_saves_and_reads_on_cuda(qwen3_folder, documents, target
     save_checkpoint(tmp_path / "checkpoint", result.model, documents, chosen, checkpoint_id="gpu", metrics={})
     checkpoint = load_checkpoint(tmp_path / "checkpoint", device="cuda")
     question = Question("a", "Where was Orla Venn born?", ("Tessamor",), ("d0",))
-    found = MemorySystem("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve([question])[0]
+    found = create_system("zrag_joint", checkpoint, settings.decoding, threads=1).retrieve([question])[0]
     assert found.document_ids[0] == "d0"
     assert len(found.segments) == 4
 
@@ -47,7 +47,7 @@ def test_a_skill_learns_is_calibrated_writes_and_reads_on_cuda(
     save_checkpoint(tmp_path / "m", model, documents, chosen, checkpoint_id="m", metrics={})
     question = Question("a", "Where was Orla Venn born?", ("Tessamor",), ("d0",))
     there, here = (
-        MemorySystem("zrag", load_checkpoint(tmp_path / "m", device=device), chosen.decoding, threads=1)
+        create_system("zrag", load_checkpoint(tmp_path / "m", device=device), chosen.decoding, threads=1)
         for device in ("cuda", "cpu")
     )
     (found,), (expected,) = there.retrieve([question]), here.retrieve([question])

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.features import BUCKETS, bucket
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
-from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.architecture.slot_router import RoutingKeys, SlotRouter, inverse_frequency
+from zrag_core.model.architecture.word_features import BUCKETS, bucket
 from zrag_core.text import search_terms
 
 WORDS = st.sampled_from("Orla Venn bees Tessamor glazier Branmoor Little parrots 서린도 등대 lighthouse".split())
@@ -87,7 +87,7 @@ def _exact_score(query, document, corpus, title_weight):
 def _lexical_scores(router, queries, keys, idf):
     nothing = {"hidden": torch.zeros(len(queries), 1, 8), "mask": torch.zeros(len(queries), 1)}
     slots = {"z": torch.zeros(len(keys), 1, 4), "spans": torch.zeros(len(keys), 1, dtype=torch.int16)}
-    parts = router.parts(queries, **nothing, **slots, lexical=keys, idf=idf)
+    parts = router.terms(queries, **nothing, keys=RoutingKeys(**slots, lexical=keys, idf=idf))
     return (router.log_scale.exp()[:2, None, None] * parts[:2]).sum(0)
 
 

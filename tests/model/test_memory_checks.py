@@ -217,7 +217,7 @@ def _row_of(model, slots, query):
     """The document whose most probable span for a query consists of `slots` [p, d]."""
     rows = []
     for row in range(len(model.z)):
-        best = int(model.find([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1].argmax())
+        best = int(model.span_logits([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1].argmax())
         if torch.equal(slots_of(model.z[row], model.spans[row], best)[0][0], slots):
             rows.append(row)
     (row,) = rows

@@ -5,10 +5,15 @@ from zrag_core.corpus.types import Document
 from zrag_core.model.architecture import backbone as backbone_module
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.encoder import UNUSED, plan_spans
-from zrag_core.model.architecture.network import EVIDENCE, MEMORY, ORIGIN, ROUTE, WRITE, MemoryModel
+from zrag_core.model.architecture.joint import JointMemory
+from zrag_core.model.architecture.network import EVIDENCE, ROUTE, WRITE
+from zrag_core.model.architecture.separated import ORIGIN, SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots, whole_document
 from zrag_core.model.inference import decoder as reading
-from zrag_core.model.inference.decoder import SentenceStore, find, generate, read_sentences, reconstruct, route
+from zrag_core.model.inference.decoder import generate, reconstruct, sentence_likelihoods
+from zrag_core.model.inference.routing import route
+from zrag_core.model.inference.sentence_store import SentenceStore
+from zrag_core.model.inference.separated_system import span_probabilities
 from zrag_core.model.training.joint import routing_loss
 
 TEXTS = ["Where was Orla Venn born?", "How deep is it?", "서린도는 어디에 있나? 그리고 등대는 몇 개인가?"]
@@ -39,7 +44,7 @@ def _targets(model, *texts):
 def _slots_to_read(model):
     """What three queries read, as (z, used), and the slots of each of them without padding."""
     z = torch.randn(3, model.settings.slots, model.settings.width, generator=torch.Generator().manual_seed(3))
-    if model.encoder is None:
+    if model.policy == "joint":
         return whole_document(z), list(z)
     spans = torch.tensor(SPANS)
     chosen, used = span_slots(z, spans, WANTED)
@@ -55,14 +60,14 @@ def _some(prefix, rows):
 
 def _slot_places(model, n, distance=None):
     """Slots stand side by side under `joint`; under `separated`, as far apart as they were written, from ORIGIN on."""
-    if model.encoder is None:
+    if model.policy == "joint":
         return list(range(n))
     return [ORIGIN + slot * (distance or model.settings.stride) for slot in range(n)]
 
 
 def _places_behind(model, n, length):
     """Of `length` tokens after n slots: under `separated` they end before ORIGIN, where the evidence starts."""
-    start = n if model.encoder is None else ORIGIN - length
+    start = n if model.policy == "joint" else ORIGIN - length
     return list(range(start, start + length))
 
 
@@ -203,7 +208,7 @@ def test_logits_are_made_a_few_positions_at_a_time(either, monkeypatch):
 def test_evidence_loss_reaches_the_slots_that_are_read_and_no_others(either):
     z, m = either.z.detach().clone().requires_grad_(True), either.settings.slots
     rows, wanted = [0, 3], [1, 0]
-    if either.encoder is None:
+    if either.policy == "joint":
         prefix, read = whole_document(z[rows]), torch.ones(2, m, dtype=torch.bool)
     else:
         prefix = span_slots(z[rows], either.spans[rows], wanted)
@@ -230,9 +235,9 @@ def test_sentence_scores_are_mean_log_probabilities_with_the_end(either, monkeyp
     ]
     for sequences in (256, 2):
         monkeypatch.setattr(reading, "_SEQUENCES", sequences)
-        scores = read_sentences(either, *_some(prefix, order), asked, told)
+        scores = sentence_likelihoods(either, *_some(prefix, order), asked, told)
         assert torch.allclose(scores, torch.stack(expected), atol=1e-4)
-    assert read_sentences(either, *_some(prefix, []), [], []).shape == (0,)
+    assert sentence_likelihoods(either, *_some(prefix, []), [], []).shape == (0,)
 
 
 @torch.no_grad()
@@ -260,7 +265,7 @@ def test_evidence_can_be_kept_from_being_empty(either, monkeypatch):
 def test_a_document_is_rebuilt_span_by_span(either):
     z, spans = either.z[2], either.spans[2]
     numbers = spans.unique().tolist()
-    assert numbers == ([0] if either.encoder is None else [0, 1])
+    assert numbers == ([0] if either.policy == "joint" else [0, 1])
     expected = " ".join(_greedy(either, _write_prompt(either, z[spans == number]), 8) for number in numbers)
     assert reconstruct(either, z, spans, 8) == expected
 
@@ -276,15 +281,15 @@ def test_nothing_is_rebuilt_of_a_document_without_text(writer):
 def test_spans_are_found_with_the_states_of_the_question_behind_its_marker(either):
     _, queries = _queries(either)
     memory = either.z[[0, 2, 3]], either.spans[[0, 2, 3]]
-    together = either.find(queries, *memory)
+    together = either.span_logits(queries, *memory)
     assert together.shape == (3, either.settings.slots + 1)
     for i, query in enumerate(queries):
         embeds = torch.cat([either.markers[ROUTE][None], either.backbone.embed(torch.tensor(query))])
         states = either.lm.base_model(inputs_embeds=embeds[None]).last_hidden_state[:, 1:]
         document = memory[0][i : i + 1], memory[1][i : i + 1]
-        expected = either.router.find(states, torch.ones(1, len(query)), *document)
+        expected = either.router.span_logits(states, torch.ones(1, len(query)), *document)
         assert torch.allclose(together[i : i + 1], expected, atol=1e-4)
-        assert torch.allclose(either.find([query], *document), expected, atol=1e-4)
+        assert torch.allclose(either.span_logits([query], *document), expected, atol=1e-4)
 
 
 @torch.no_grad()
@@ -293,8 +298,8 @@ def test_what_is_found_is_which_span_and_whether_any(remembering, null_span):
     _, queries = _queries(remembering)
     remembering.router.null_span.fill_(null_span)
     memory = remembering.z[:3], remembering.spans[:3]
-    found = find(remembering, queries, *memory)
-    logits = remembering.find(queries, *memory).double()
+    found = span_probabilities(remembering, queries, *memory)
+    logits = remembering.span_logits(queries, *memory).double()
     assert torch.allclose(found.log_p.exp().sum(1), torch.ones(3))
     assert torch.allclose(found.log_p[:, :2].double(), logits[:, :2].log_softmax(1), atol=1e-5)
     # Nearly certain answers keep their small doubt (and the other way round): relative, not absolute.
@@ -304,25 +309,33 @@ def test_what_is_found_is_which_span_and_whether_any(remembering, null_span):
 @torch.no_grad()
 def test_nothing_is_found_in_a_document_without_text(remembering):
     z, spans = remembering.encode([[]])
-    assert find(remembering, [remembering.backbone.encode("Who?")], z, spans).answers.item() < -100
+    assert span_probabilities(remembering, [remembering.backbone.encode("Who?")], z, spans).answers.item() < -100
 
 
 @torch.no_grad()
-def test_joint_models_find_the_whole_document(model):
-    found = find(model, _queries(model)[1], model.z[:3], model.spans[:3])
-    assert found.answers.tolist() == [0.0] * 3
-    assert found.log_p.exp().tolist() == [[1.0, 0.0]] * 3
+def test_joint_models_read_the_whole_document(model):
+    assert model.best_spans(_queries(model)[1], model.z[:3], model.spans[:3]).tolist() == [0] * 3
+    assert model.sentences_per_span(7) == 7
+    assert model.text_units("One is red. Two is blue.") == [model.backbone.encode("One is red. Two is blue.")]
+
+
+@torch.no_grad()
+def test_the_best_span_is_the_most_probable_one_that_is_there(remembering):
+    queries = _queries(remembering)[1]
+    best = remembering.best_spans(queries, remembering.z[:3], remembering.spans[:3])
+    found = span_probabilities(remembering, queries, remembering.z[:3], remembering.spans[:3])
+    assert best.tolist() == found.log_p.argmax(1).tolist()
 
 
 @torch.no_grad()
 def test_what_keys_do_not_see_changes_neither_finding_nor_routing(remembering, documents):
     texts, queries = _queries(remembering)
     z, spans = remembering.z[:3], remembering.spans[:3]
-    found, routed = remembering.find(queries, z, spans), remembering.routing_scores(texts, queries)
+    found, routed = remembering.span_logits(queries, z, spans), remembering.routing_scores(texts, queries)
     change = torch.randn(remembering.z.shape, generator=torch.Generator().manual_seed(4))
     remembering.remember(documents, remembering.z + change @ remembering.router.unseen_directions(), remembering.spans)
     assert (remembering.z[:3] - z).abs().max() > 0.5
-    assert torch.allclose(remembering.find(queries, remembering.z[:3], spans), found, atol=1e-4)
+    assert torch.allclose(remembering.span_logits(queries, remembering.z[:3], spans), found, atol=1e-4)
     assert torch.allclose(remembering.routing_scores(texts, queries), routed, atol=1e-4)
 
 
@@ -331,7 +344,7 @@ def test_sentences_know_the_span_that_keeps_them(either, documents):
     store = SentenceStore.build(either, [*documents, many, Document("e", "Empty", "")])
     assert store.spans[-1] == []
     for ids, spans in zip(store.ids, store.spans, strict=True):
-        if either.encoder is None:
+        if either.policy == "joint":
             assert spans == [0] * len(ids)
             continue
         # The tokens of a span's sentences are as many as its slots keep.
@@ -346,11 +359,11 @@ def test_sentences_know_the_span_that_keeps_them(either, documents):
 
 @torch.no_grad()
 def test_padding_and_company_do_not_change_routing(either):
-    if either.settings.policy == "joint":
+    if either.policy == "joint":
         torch.nn.init.normal_(either.router.context.weight)  # zero at the start
     texts, queries = _queries(either)
     together = either.routing_scores(texts, queries)
-    assert together.shape == (3, 5 if either.settings.policy == "joint" else 6)
+    assert together.shape == (3, 5 if either.policy == "joint" else 6)
     for i, (text, query) in enumerate(zip(texts, queries, strict=True)):
         alone = either.routing_scores([text], [query])
         assert torch.allclose(alone[0], together[i], atol=1e-3)
@@ -358,7 +371,7 @@ def test_padding_and_company_do_not_change_routing(either):
 
 @torch.no_grad()
 def test_each_query_of_a_batch_gets_its_own_documents(either, documents):
-    if either.settings.policy == "separated":
+    if either.policy == "separated":
         either.router.log_scale[:2] = 3.0  # words decide, as after training
     texts = [document.title for document in documents]
     routed = route(either, texts, [either.backbone.encode(text) for text in texts], 3)
@@ -367,7 +380,7 @@ def test_each_query_of_a_batch_gets_its_own_documents(either, documents):
     assert (routed.log_p[:, 0] >= routed.log_p[:, 1]).all()
     scores = either.routing_scores(texts, [either.backbone.encode(text) for text in texts]).softmax(-1)
     assert torch.allclose(routed.log_p.exp(), scores[:, :5].gather(1, routed.rows), atol=1e-5)
-    null = scores[:, 5] if either.settings.policy == "separated" else torch.zeros(5)
+    null = scores[:, 5] if either.policy == "separated" else torch.zeros(5)
     assert torch.allclose(routed.null_p, null, atol=1e-6)
     assert route(either, texts[:1], [either.backbone.encode(texts[0])], 99).rows.shape == (1, 5)
 
@@ -419,10 +432,10 @@ def test_remembering_another_corpus_replaces_the_memory_as_a_whole(remembering, 
 def test_the_state_of_the_heads_holds_nothing_of_a_document(either):
     heads = set(either.head_state())
     memory = {name for name, _ in either.named_memory()}
-    assert memory == ({"z", "spans"} if either.encoder is None else {"z", "spans", "lexical", "frequency"})
+    assert memory == ({"z", "spans"} if either.policy == "joint" else {"z", "spans", "lexical", "frequency"})
     everything = {name for name in either.state_dict() if not name.startswith("lm.")}
-    assert heads | set(MEMORY) == everything
-    assert not heads & set(MEMORY)
+    assert heads | memory == everything
+    assert not heads & memory
 
 
 def test_a_new_separated_model_reads_back_along_the_directions_it_writes(writer):
@@ -434,10 +447,8 @@ def test_a_new_separated_model_reads_back_along_the_directions_it_writes(writer)
 
 
 def test_both_policies_of_one_backbone(backbone, settings, skill_settings):
-    joint = MemoryModel(backbone, settings.joint, 3)
-    separated = MemoryModel(backbone, skill_settings.separated, 3)
-    assert joint.encoder is None
-    assert separated.encoder is not None
+    joint = JointMemory(backbone, settings.joint, 3)
+    separated = SeparatedMemory(backbone, skill_settings.separated, 3)
     assert joint.z.shape == (3, 2, 64)
     assert separated.z.shape == (3, 4, 24)
     assert not joint.spans.any(), "a document is one span of all its slots"

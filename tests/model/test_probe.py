@@ -13,7 +13,7 @@ from memory_fixtures import (
 )
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.checks.document_likelihood import document_nll
 from zrag_core.model.checks.probe import Probe, never_empty_evidence
@@ -85,8 +85,11 @@ def test_evidence_is_read_from_the_most_probable_span_and_greedily(policy, reque
     queries, rows = [model.backbone.encode(text) for text in texts], [0, 2, 3]
     expected = []
     for query, row in zip(queries, rows, strict=True):
-        logits = model.find([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1]
-        prefix = slots_of(model.z[row], model.spans[row], int(logits.argmax()))
+        span = 0
+        if policy == "separated":
+            logits = model.span_logits([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1]
+            span = int(logits.argmax())
+        prefix = slots_of(model.z[row], model.spans[row], span)
         expected += generate(model, *prefix, [query], 12)
     assert all(expected)
     assert never_empty_evidence(model, model.z[rows], model.spans[rows], queries, 12) == expected
@@ -146,7 +149,7 @@ def test_a_smaller_memory_routes_as_if_the_others_had_never_been_written(separat
     kept = [1, 3, 4, 8]
     whole = separated.model
     whole.spans[::2] = whole.spans[::2].clamp(max=0)  # every other document is a single span
-    small = MemoryModel(whole.backbone, separated.settings.separated, len(kept)).eval()
+    small = SeparatedMemory(whole.backbone, separated.settings.separated, len(kept)).eval()
     theta = {k: v for k, v in whole.state_dict().items() if k not in ("z", "spans", "lexical", "frequency")}
     small.load_state_dict(theta, strict=False)
     small.remember([DOCUMENTS[row] for row in kept], whole.z[kept], whole.spans[kept])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zrag_core.model.inference.decoder import route_again
+from zrag_core.model.inference.routing import route_again
 
 N, K = 14, 10
 
@@ -15,7 +15,7 @@ def parts(writer, monkeypatch):
     """Random terms of the second step's scores [3, B, N], as if `writer` remembered N documents."""
     drawn = torch.randn(3, 6, N, generator=torch.Generator().manual_seed(5))
     drawn[1] *= 30  # titles do not decide
-    monkeypatch.setattr(writer, "routing_parts", lambda texts, queries: drawn.clone())
+    monkeypatch.setattr(writer, "routing_terms", lambda texts, queries: drawn.clone())
     return drawn
 
 

@@ -8,7 +8,7 @@ from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.sentence_features import (
     CONFIDENCE_FEATURES,
     SENTENCE_FEATURES,
-    Judged,
+    LabelledCandidates,
     confidence,
     fit_confidence,
     fit_ranking,
@@ -17,8 +17,8 @@ from zrag_core.model.architecture.sentence_features import (
     question_features,
 )
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.decoder import SentenceStore
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, save_skill
 from zrag_core.model.store.write import write_documents
@@ -70,7 +70,7 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
 
     checkpoint = load_checkpoint(tmp_path / "memory")
     for free in (False, True):
-        found = MemorySystem("zrag", checkpoint, settings.decoding, free=free, threads=1).retrieve(QUESTIONS)
+        found = create_system("zrag", checkpoint, settings.decoding, free=free, threads=1).retrieve(QUESTIONS)
         assert [item.question_id for item in found] == ["a", "b"]
         assert all(item.document_ids for item in found)
         assert free or all(
@@ -97,10 +97,10 @@ def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp
         sentences = [sentence_ids(model.backbone, document.text) for document in documents]
         model.remember(documents, *model.encode(sentences))
     save_checkpoint(tmp_path / "m", model, documents, settings, checkpoint_id="m", metrics={})
-    system = MemorySystem("zrag", load_checkpoint(tmp_path / "m"), settings.decoding, threads=1)
+    system = create_system("zrag", load_checkpoint(tmp_path / "m"), settings.decoding, threads=1)
     assert all(0 < item.confidence < 1 for item in system.retrieve(QUESTIONS))
     strict = settings.decoding.model_copy(update={"least_confidence": 1.0})
-    refusing = MemorySystem("zrag", load_checkpoint(tmp_path / "m"), strict, threads=1)
+    refusing = create_system("zrag", load_checkpoint(tmp_path / "m"), strict, threads=1)
     assert not any(item.answerable for item in refusing.retrieve(QUESTIONS))
 
 
@@ -115,9 +115,9 @@ def test_every_sentence_that_calibration_judges_has_slots(monkeypatch):
 
     def system(name, checkpoint, *arguments):
         judged.append((checkpoint.documents, checkpoint.model.spans.tolist()))
-        return MemorySystem(name, checkpoint, *arguments)
+        return create_system(name, checkpoint, *arguments)
 
-    monkeypatch.setattr("zrag_core.model.training.calibration.MemorySystem", system)
+    monkeypatch.setattr("zrag_core.model.training.calibration.SeparatedSystem", system)
     source = AlmanacSkill(("en",))
     model = new_model(settings, source)
     calibrate(model, source, settings, memories=1)
@@ -135,7 +135,7 @@ def test_ranking_weights_find_the_feature_that_tells(name):
         features = torch.randn(5, len(SENTENCE_FEATURES), generator=generator)
         right = torch.zeros(5, dtype=torch.bool)
         right[int(features[:, number].argmin())] = True
-        judged.append(Judged(features, torch.zeros(()), right))
+        judged.append(LabelledCandidates(features, torch.zeros(()), right))
     weights = fit_ranking(judged)
     others = torch.arange(len(SENTENCE_FEATURES)) != number
     assert weights[number] < -1
@@ -175,7 +175,7 @@ def test_routing_scales_are_finite_wherever_the_search_steps():
 
 def test_ranking_without_any_right_candidate_is_an_error():
     with pytest.raises(ValueError, match="no question has its answer"):
-        fit_ranking([Judged(torch.zeros(2, 7), torch.zeros(()), torch.zeros(2, dtype=torch.bool))])
+        fit_ranking([LabelledCandidates(torch.zeros(2, 7), torch.zeros(()), torch.zeros(2, dtype=torch.bool))])
 
 
 def test_confidence_is_calibrated_on_data_of_its_own_kind():

@@ -170,7 +170,7 @@ def test_losses_are_those_of_each_example_alone(writer, source, skill_settings, 
 
     found = []
     for example in batch.finds:
-        log_p = writer.find([example.given], *written[example.row])[0].log_softmax(-1)
+        log_p = writer.span_logits([example.given], *written[example.row])[0].log_softmax(-1)
         assert len(log_p) == batch.slots + 1
         found.append(-log_p[batch.slots if example.span is None else example.span])
     assert any(example.span is None for example in batch.finds)

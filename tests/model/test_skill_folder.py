@@ -43,7 +43,7 @@ def test_a_loaded_skill_writes_routes_and_reads_as_it_did(folder, writer, docume
         model.remember(documents, z, spans)
         texts = [target.query for target in targets]
         queries, evidence = [encode(text) for text in texts], [[*encode(target.evidence), eos] for target in targets]
-        routing, found = model.routing_scores(texts, queries), model.find(queries[:5], z, spans)
+        routing, found = model.routing_scores(texts, queries), model.span_logits(queries[:5], z, spans)
         prefix = slots_of(z[0], spans[0], 1)
         read, written = model.read_nll(*prefix, queries[:1], evidence[:1]), model.write_nll(*prefix, [[9]], [[9]])
         results.append((z, spans, routing, found, read[0], written[0]))
@@ -180,6 +180,9 @@ def test_a_document_written_later_has_the_slots_that_it_would_have_had(folder):
     new = Document("n", "New", text)
     rows = []
     for n in (0, 7):
-        model, _ = _loaded(folder, n)
+        model = _loaded(folder).model
+        model.hold(
+            model.z.new_zeros(n, 4, 24), model.spans.new_zeros(n, 4), model.lexical.new_zeros(n, 128), model.frequency
+        )
         rows.append(model.encode([sentence_ids(model.backbone, new.text)])[0])
     assert torch.equal(*rows)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from zrag_core.model.architecture import slot_router
 from zrag_core.model.architecture.encoder import UNUSED
-from zrag_core.model.architecture.features import BUCKETS
-from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
+from zrag_core.model.architecture.slot_router import RoutingKeys, SlotRouter, inverse_frequency
+from zrag_core.model.architecture.word_features import BUCKETS
 
 B, T, N, M, H, D, KEY = 3, 5, 7, 4, 12, 10, 6
 NULL_SCORE, NULL_SPAN = 0.7, -0.3
@@ -41,8 +41,16 @@ def inputs():
     }
 
 
+def _scores(router, texts, hidden, mask, **keys):
+    return router.scores(texts, hidden, mask, RoutingKeys(**keys))
+
+
+def _terms(router, texts, hidden, mask, **keys):
+    return router.terms(texts, hidden, mask, RoutingKeys(**keys))
+
+
 def _asked(inputs, rows):
-    """What `find` takes: the queries, and for each of them a document."""
+    """What `span_logits` takes: the queries, and for each of them a document."""
     return {
         **{name: inputs[name][: len(rows)] for name in ("hidden", "mask")},
         **{name: inputs[name][rows] for name in ("z", "spans")},
@@ -63,9 +71,9 @@ def _span_scores(router, hidden, mask, z, spans):
 
 @torch.no_grad()
 def test_scores_equal_a_loop_over_queries_documents_and_spans(router, inputs):
-    scores = router.scores(**inputs)
+    scores = _scores(router, **inputs)
     assert scores.shape == (B, N + 1)
-    title, text, _ = router.parts(**inputs)
+    title, text, _ = _terms(router, **inputs)
     words = router.log_scale[0].exp() * title + router.log_scale[1].exp() * text
     for b in range(B):
         for i in range(N):
@@ -83,7 +91,7 @@ def test_scores_equal_a_loop_over_queries_documents_and_spans(router, inputs):
 def test_finding_equals_a_loop_over_spans(router, inputs):
     for first in range(N):
         rows = [(first + b) % N for b in range(B)]
-        logits = router.find(**_asked(inputs, rows))
+        logits = router.span_logits(**_asked(inputs, rows))
         assert logits.shape == (B, M + 1)
         for b, row in enumerate(rows):
             document = inputs["z"][row], inputs["spans"][row]
@@ -98,7 +106,7 @@ def test_finding_equals_a_loop_over_spans(router, inputs):
 def test_spans_that_are_not_there_never_win(router, inputs, loud):
     rows = [4, 5, NOWHERE]
     for sign in (-loud, loud):  # all that is there may be far below the null span
-        logits = router.find(**{**_asked(inputs, rows), "z": sign * inputs["z"][rows]})
+        logits = router.span_logits(**{**_asked(inputs, rows), "z": sign * inputs["z"][rows]})
         for row, there in zip(logits, (2, 1, 0), strict=True):
             kept = torch.cat([row[:there], row[M:]])
             assert row[there:M].max() < kept.min() - 100
@@ -107,23 +115,23 @@ def test_spans_that_are_not_there_never_win(router, inputs, loud):
 
 @torch.no_grad()
 def test_the_third_term_of_routing_is_the_best_span(router, inputs):
-    found = router.parts(**inputs)[2]
+    found = _terms(router, **inputs)[2]
     for row in range(N):
-        logits = router.find(**_asked(inputs, [row] * B))
+        logits = router.span_logits(**_asked(inputs, [row] * B))
         assert torch.allclose(found[:, row], logits[:, :M].amax(1), atol=1e-5)
 
 
 @torch.no_grad()
 def test_padding_adds_nothing(router, inputs):
     noisy = inputs["hidden"] + 9.0 * (1 - inputs["mask"])[..., None]
-    assert torch.equal(router.scores(**inputs), router.scores(**{**inputs, "hidden": noisy}))
+    assert torch.equal(_scores(router, **inputs), _scores(router, **{**inputs, "hidden": noisy}))
     asked = _asked(inputs, [0, 1, 4])
-    assert torch.equal(router.find(**asked), router.find(**{**asked, "hidden": noisy}))
+    assert torch.equal(router.span_logits(**asked), router.span_logits(**{**asked, "hidden": noisy}))
     short = {"hidden": inputs["hidden"][1:2, :2], "mask": inputs["mask"][1:2, :2]}
-    alone = router.scores(**{**inputs, "texts": ["bees"], **short})
-    assert torch.allclose(alone[0], router.scores(**inputs)[1], atol=1e-5)
-    alone = router.find(**short, z=asked["z"][1:2], spans=asked["spans"][1:2])
-    assert torch.allclose(alone[0], router.find(**asked)[1], atol=1e-5)
+    alone = _scores(router, **{**inputs, "texts": ["bees"], **short})
+    assert torch.allclose(alone[0], _scores(router, **inputs)[1], atol=1e-5)
+    alone = router.span_logits(**short, z=asked["z"][1:2], spans=asked["spans"][1:2])
+    assert torch.allclose(alone[0], router.span_logits(**asked)[1], atol=1e-5)
 
 
 @torch.no_grad()
@@ -132,33 +140,33 @@ def test_unused_slots_add_nothing(router, inputs):
         "z": torch.cat([inputs["z"], torch.full((N, 2, D), 5.0)], 1),
         "spans": F.pad(inputs["spans"], (0, 2), value=UNUSED),
     }
-    assert torch.allclose(router.scores(**{**inputs, **more}), router.scores(**inputs), atol=1e-5)
+    assert torch.allclose(_scores(router, **{**inputs, **more}), _scores(router, **inputs), atol=1e-5)
     rows = [0, 3, 4]
     asked = _asked(inputs, rows)
-    longer = router.find(**{**asked, **{name: value[rows] for name, value in more.items()}})
-    assert torch.allclose(longer[:, [*range(M), M + 2]], router.find(**asked), atol=1e-5)
+    longer = router.span_logits(**{**asked, **{name: value[rows] for name, value in more.items()}})
+    assert torch.allclose(longer[:, [*range(M), M + 2]], router.span_logits(**asked), atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [1, B * M * 2, B * M * 3 + 5])
 def test_documents_scored_a_few_at_a_time_score_the_same(router, inputs, chunk, monkeypatch):
-    whole = router.scores(**inputs)
+    whole = _scores(router, **inputs)
     monkeypatch.setattr(slot_router, "_CHUNK", chunk)
-    assert torch.allclose(router.scores(**inputs), whole, atol=1e-6)
+    assert torch.allclose(_scores(router, **inputs), whole, atol=1e-6)
 
 
 @torch.no_grad()
 def test_a_query_without_tokens_says_nothing_whatever_its_padding_holds(router, inputs):
     silent = {**inputs, "texts": [""] * B, "mask": torch.zeros(B, T, dtype=torch.long)}
-    scores = router.scores(**silent)
+    scores = _scores(router, **silent)
     assert scores.isfinite().all()
-    assert torch.equal(scores, router.scores(**{**silent, "hidden": inputs["hidden"].flip(0, 1, 2)}))
+    assert torch.equal(scores, _scores(router, **{**silent, "hidden": inputs["hidden"].flip(0, 1, 2)}))
 
 
 @torch.no_grad()
 def test_a_memory_without_documents(router, inputs):
     nothing = {name: inputs[name][:0] for name in ("z", "spans", "lexical")}
-    assert router.scores(**{**inputs, **nothing}).tolist() == [[pytest.approx(NULL_SCORE)]] * B
+    assert _scores(router, **{**inputs, **nothing}).tolist() == [[pytest.approx(NULL_SCORE)]] * B
 
 
 @torch.no_grad()
@@ -185,9 +193,11 @@ def test_unseen_directions_are_a_projection_that_leaves_finding_and_routing_as_t
     change = 3 * torch.randn(N, M, D, generator=torch.Generator().manual_seed(2))
     moved, spans = inputs["z"] + change @ unseen, inputs["spans"]
     assert (moved - inputs["z"]).norm() > 1
-    assert torch.allclose(router.scores(**{**inputs, "z": moved}), router.scores(**inputs), atol=1e-4)
+    assert torch.allclose(_scores(router, **{**inputs, "z": moved}), _scores(router, **inputs), atol=1e-4)
     asked = _asked(inputs, [0, 1, 3])
-    assert torch.allclose(router.find(**{**asked, "z": moved[[0, 1, 3]]}), router.find(**asked), atol=1e-4)
+    assert torch.allclose(
+        router.span_logits(**{**asked, "z": moved[[0, 1, 3]]}), router.span_logits(**asked), atol=1e-4
+    )
     seen = router.span_keys(inputs["z"] + change, spans)
     assert not torch.allclose(seen, router.span_keys(inputs["z"], spans), atol=0.1)
 
@@ -200,8 +210,8 @@ def test_inverse_frequency_is_that_of_bm25():
 
 
 def test_every_part_of_the_router_learns(router, inputs):
-    found = router.find(**_asked(inputs, [0, 1, 4]))
-    loss = F.cross_entropy(router.scores(**inputs), torch.tensor([0, N, 3]))
+    found = router.span_logits(**_asked(inputs, [0, 1, 4]))
+    loss = F.cross_entropy(_scores(router, **inputs), torch.tensor([0, N, 3]))
     (loss + F.cross_entropy(found, torch.tensor([2, M, 1]))).backward()
     for name, parameter in router.named_parameters():
         # More than rounding leaves behind.

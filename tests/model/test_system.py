@@ -9,13 +9,14 @@ import torch
 from memory_fixtures import kept_tokens, louder, nll_token_by_token, slots_of
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model.architecture.features import feature_ids
 from zrag_core.model.architecture.sentence_features import SENTENCE_FEATURES, word_overlap
 from zrag_core.model.architecture.slot_router import inverse_frequency
 from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference import decoder as reading
-from zrag_core.model.inference.decoder import SentenceStore, generate, reconstruct
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.decoder import generate, reconstruct
+from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences
 
@@ -46,7 +47,7 @@ def _sentences(model, documents):
 
 def _system(checkpoint, *, free=False, **decoding):
     settings = checkpoint.settings.decoding.model_copy(update={"routed_documents": 3, "max_new_tokens": 6, **decoding})
-    return MemorySystem("zrag", checkpoint, settings, free=free, threads=1)
+    return create_system("zrag", checkpoint, settings, free=free, threads=1)
 
 
 # --- oracles: one document, one span, one token at a time -----------------------------------------
@@ -87,16 +88,21 @@ def _routed_again(checkpoint, text, evidence, k):
 def _found(checkpoint, row, ids):
     """log P(the document says it), and log P(span | it does) of every span."""
     model = checkpoint.model
-    p = model.find([ids], model.z[row : row + 1], model.spans[row : row + 1])[0].double().softmax(0)
+    if model.policy == "joint":
+        return 0.0, [0.0]
+    p = model.span_logits([ids], model.z[row : row + 1], model.spans[row : row + 1])[0].double().softmax(0)
     says = p[:-1].sum()
     return says.log().item(), (p[:-1] / says).log().tolist()
+
+
+def _idf(checkpoint):
+    return inverse_frequency(checkpoint.model.frequency, len(checkpoint.documents))
 
 
 def _candidates(checkpoint, text, routed):
     """(place, sentence, span, features) of every sentence of the routed documents."""
     model, encode = checkpoint.model, checkpoint.model.backbone.encode
-    joint = model.encoder is None
-    idf = inverse_frequency(model.frequency, len(checkpoint.documents))
+    joint = model.policy == "joint"
     candidates = []
     for place, (row, log_p, second, ids) in enumerate(routed):
         document = checkpoint.documents[row]
@@ -111,7 +117,7 @@ def _candidates(checkpoint, text, routed):
                 return -nll_token_by_token(model, model.prompt(*prefix, [query]), target) / len(target)
 
             prior = likelihood(encode(document.title)) if joint else 0.0
-            words = word_overlap(feature_ids(text), feature_ids(sentence), idf)
+            words = 0.0 if joint else word_overlap(feature_ids(text), feature_ids(sentence), _idf(checkpoint))
             logs = [max(value, -20.0) for value in (log_p, answers, find[span])]
             likely = likelihood(ids) if joint else 0.0
             features = [logs[0], second, logs[1], logs[2], likely, prior, words]
@@ -121,7 +127,7 @@ def _candidates(checkpoint, text, routed):
 
 def _best(checkpoint, candidates):
     """Order of the candidates by the model's own weights."""
-    weights = checkpoint.model.ranking_weights(checkpoint.settings.decoding.prior_weight)
+    weights = _system(checkpoint).ranking_weights()
     scores = torch.tensor([features for *_, features in candidates]) @ weights
     return scores.argsort(descending=True).tolist()
 
@@ -158,7 +164,7 @@ def _check_judged(checkpoint, judged, text, routed):
 
 TELLING = {
     "separated": {"route", "answers", "find", "words"},
-    "joint": {"route", "likelihood", "prior", "words"},
+    "joint": {"route", "likelihood", "prior"},
 }
 
 
@@ -168,7 +174,7 @@ def test_features_of_a_sentence_are_those_of_reading_it_alone(policy, request, m
     monkeypatch.setattr(reading, "_SEQUENCES", 5)  # several batches
     checkpoint = request.getfixturevalue(policy)
     differing = set()
-    for text, judged in zip(ASKED, _system(checkpoint, steps=1).judge(ASKED), strict=True):
+    for text, judged in zip(ASKED, _system(checkpoint, steps=1).candidates(ASKED), strict=True):
         routed, known = _routed(checkpoint, text, 3)
         _check_judged(checkpoint, judged[:2], text, routed)
         assert judged[2].item() == pytest.approx(known, abs=1e-3)
@@ -185,12 +191,12 @@ def test_the_second_step_asks_with_the_first_evidence_and_reads_with_it(separate
     evidence = first[_best(separated, first)[0]][1]
     again = _routed_again(separated, text, evidence, 7)
     assert {second for _, _, second, _ in again} == {0.0, 1.0}
-    ((segments, features, _),) = _system(separated, steps=2, routed_documents=7).judge([text])
+    ((segments, features, _),) = _system(separated, steps=2, routed_documents=7).candidates([text])
     _check_judged(separated, (segments, features), text, again)
 
 
 def test_joint_memories_are_read_in_one_step(joint):
-    one, two = (_system(joint, steps=steps).judge(ASKED) for steps in (1, 2))
+    one, two = (_system(joint, steps=steps).candidates(ASKED) for steps in (1, 2))
     for (_, features, _), (_, again, _) in zip(one, two, strict=True):
         assert torch.equal(features, again)
 
@@ -300,7 +306,7 @@ def test_free_evidence_comes_from_the_slots(separated):
 def test_the_second_step_of_free_decoding_goes_on_from_its_own_words(separated, monkeypatch):
     first = _system(separated, free=True, steps=1, routed_documents=1, free_spans=1).retrieve(QUESTIONS)
     routed = []
-    for name in ("routing_scores", "routing_parts"):  # of the first and of the second step
+    for name in ("routing_scores", "routing_terms"):  # of the first and of the second step
         score = getattr(separated.model, name)
 
         def record(texts, queries, score=score):

@@ -12,7 +12,7 @@ from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.model.architecture.backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.tiny_decoder import TinyDecoder, can_read
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import shipped_skill
 from zrag_core.settings import BackboneSettings, load_settings
@@ -66,8 +66,8 @@ def test_whole_replies_are_the_librarys(written_memory):
     for verbatim in (True, False):
         checkpoint = load_checkpoint(written_memory, device="cpu", verbatim=verbatim)
         assert isinstance(checkpoint.model.lm, TinyDecoder) == verbatim
-        system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
-        read.append(system.judge(questions))
+        system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
+        read.append(system.candidates(questions))
     for (segments, features, known), (others, expected, sure) in zip(*read, strict=True):
         assert segments == others
         torch.testing.assert_close(features, expected, atol=1e-2, rtol=1e-3)
@@ -81,7 +81,7 @@ def test_joint_memories_are_read_as_the_library_does(tmp_path):
     found = []
     for verbatim in (True, False):
         checkpoint = load_checkpoint(tmp_path / "j", device="cpu", verbatim=verbatim)
-        found.append(MemorySystem("zrag_joint", checkpoint, made.settings.decoding, threads=1).retrieve(QUESTIONS))
+        found.append(create_system("zrag_joint", checkpoint, made.settings.decoding, threads=1).retrieve(QUESTIONS))
     for light, whole in zip(*found, strict=True):
         assert light.document_ids == whole.document_ids
         assert [s.text for s in light.segments] == [s.text for s in whole.segments]

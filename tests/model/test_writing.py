@@ -221,7 +221,7 @@ def test_routing_and_finding_are_the_same_after_refinement(writer, documents, ta
     for written in (encoded, refined):
         writer.remember(documents, written.z, written.spans)
         routing.append(writer.routing_scores(texts, queries))
-        finding.append(writer.find(queries, writer.z[rows], writer.spans[rows]))
+        finding.append(writer.span_logits(queries, writer.z[rows], writer.spans[rows]))
     assert torch.allclose(*routing, atol=1e-3)
     assert torch.allclose(*finding, atol=1e-3)
     assert not torch.allclose(routing[0][0], routing[0][1], atol=0.1)

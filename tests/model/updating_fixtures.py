@@ -8,7 +8,7 @@ import torch
 
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
@@ -41,7 +41,7 @@ def make_theta():
     """A model without training or memory."""
     backbone = create_backbone(SETTINGS.backbone, [text_of(n) for n in range(40)], seed=0)
     torch.manual_seed(0)
-    return MemoryModel(backbone, SETTINGS.separated, 0).eval()
+    return SeparatedMemory(backbone, SETTINGS.separated, 0).eval()
 
 
 def write(theta, documents, targets=(), settings=SETTINGS, folder=Path()):

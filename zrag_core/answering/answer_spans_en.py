@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from zrag_core.answering.answer_spans import QuestionForm, answer_type, distances
+
 _TOKEN = re.compile(
     r"[$£€₩]?\d+(?:[.,:]\d+)*(?:st|nd|rd|th|s)?%?|[^\W\d_]+(?:[-'’.&/][^\W_]+)*\.?(?<=[A-Z]\.)|\w+(?:[-'’&/]\w+)*|[^\w\s]"
 )
@@ -37,99 +39,53 @@ _MONTHS = frozenset("january february march april may june july august september
 _MONEY = frozenset("percent million billion dollars euros pounds".split())
 QUESTION_WORDS = frozenset("what which who whom whose how why when where".split())
 
-_PLACE_NOUNS = (
-    "city|country|state|place|town|county|location|region|island|street|continent|area|river|borough|village|building"
-)
 # Matched at the question word ("in *which year* did..."); the first that fits decides.
 _TYPES = (
-    ("number", re.compile(r"how (?:many|few|long|old|far|tall|high|large|big|often|deep|fast|wide|heavy)\b")),
-    ("amount", re.compile(r"how much\b|wh\w+ (?:\w+ )?(?:percent\w*|proportion|fraction|share|costs?|prices?)\b")),
-    (
-        "number",
-        re.compile(r"wh\w+ (?:is |was |were |are )?(?:the )?(?:\w+ )?(?:number|age|speed|temperature|population)\b"),
-    ),
+    ("number", r"^how (?:many|few|long|old|far|tall|high|large|big|often|deep|fast|wide|heavy)\b"),
+    ("amount", r"^(?:how much\b|wh\w+ (?:\w+ )?(?:percent\w*|proportion|fraction|share|costs?|prices?)\b)"),
+    ("number", r"^wh\w+ (?:is |was |were |are )?(?:the )?(?:\w+ )?(?:number|age|speed|temperature|population)\b"),
     (
         "time",
-        re.compile(
-            r"when\b|wh\w+ (?:(?:is|was) the )?(?:\w+ )?(?:year|decade|century|date|day|month|time|season|period|era)\b"
-        ),
+        r"^(?:when\b|wh\w+ (?:(?:is|was) the )?(?:\w+ )?"
+        r"(?:year|decade|century|date|day|month|time|season|period|era)\b)",
     ),
-    ("who", re.compile(r"who(?:m|se)?\b")),
-    ("where", re.compile(rf"where\b|wh\w+ (?:\w+ )?(?:{_PLACE_NOUNS})\b")),
-    ("reason", re.compile(r"why\b|how\b")),
+    ("who", r"^who(?:m|se)?\b"),
+    (
+        "where",
+        r"^(?:where\b|wh\w+ (?:\w+ )?(?:city|country|state|place|town|county|location|region|island|street|continent|"
+        r"area|river|borough|village|building)\b)",
+    ),
+    ("reason", r"^(?:why|how)\b"),
 )
 _ASKED = re.compile(r"\b(?:what|which|whom?|whose|where|when|how|why)\b")
 
-_WEIGHTS = {
+
+def _weights(*table: str) -> dict[str, float]:
+    pairs = (entry.rsplit(" ", 1) for line in table for entry in line.split("; "))
+    return {name: float(weight) for name, weight in pairs}
+
+
+_WEIGHTS = _weights(
     # The kind of answer that is asked for.
-    "amount is money": 5.5,
-    "amount is name": -2.5,
-    "number is name": -3.5,
-    "number is number": 4.0,
-    "thing is date": -2.0,
-    "thing is money": 1.5,
-    "time is date": 6.0,
-    "time is name": -3.0,
-    "where is date": -1.0,
-    "where is name": 3.5,
-    "which is date": -1.5,
-    "which is name": 2.5,
-    "who is name": 4.0,
+    "amount is money 5.5; amount is name -2.5; number is name -3.5; number is number 4; thing is date -2",
+    "thing is money 1.5; time is date 6; time is name -3; where is date -1; where is name 3.5; which is date -1.5",
+    "which is name 2.5; who is name 4",
     # How many words it has.
-    "amount, length": -1.0,
-    "number, length": -1.5,
-    "reason, length": 2.0,
-    "thing, single": -2.5,
-    "time, length": -1.0,
-    "which, single": -2.5,
-    "who, single": -3.0,
+    "amount, length -1; number, length -1.5; reason, length 2; thing, single -2.5; time, length -1",
+    "which, single -2.5; who, single -3",
     # What stands before it.
-    "left name": -3.0,
-    "left number": -3.0,
-    "left prep": 1.0,
-    "left start": -1.0,
-    "left verb": 1.5,
-    "number, left prep": 1.0,
-    "quoted": 2.5,
-    "thing, left in": -1.0,
-    "thing, left quote": 4.5,
-    "time, left in": 1.5,
-    "where, left in": 3.0,
-    "which, left article": 1.0,
-    "who, left by": 2.0,
+    "left name -3; left number -3; left prep 1; left start -1; left verb 1.5; number, left prep 1; quoted 2.5",
+    "thing, left in -1; thing, left quote 4.5; time, left in 1.5; where, left in 3; which, left article 1",
+    "who, left by 2",
     # What stands behind it.
-    "right be": 1.5,
-    "right comma": 1.5,
-    "right end": 2.0,
-    "right lower": -2.0,
-    "right name": -3.0,
-    "right number": -3.5,
+    "right be 1.5; right comma 1.5; right end 2; right lower -2; right name -3; right number -3.5",
     # What it is made of.
-    "first be": -2.0,
-    "first matched": -1.0,
-    "first name": 3.5,
-    "first number": 3.5,
-    "first prep": -2.5,
-    "inside be": -2.0,
-    "inside conj": 1.5,
-    "inside mark": -1.5,
-    "inside prep": -1.0,
-    "inside verb": -1.5,
-    "last matched": -2.5,
-    "last name": 2.5,
-    "last number": 1.5,
-    "last verb": -2.0,
-    "matched share": -3.0,
-    "mixed case": -1.0,
+    "first be -2; first matched -1; first name 3.5; first number 3.5; first prep -2.5; inside be -2",
+    "inside conj 1.5; inside mark -1.5; inside prep -1; inside verb -1.5; last matched -2.5; last name 2.5",
+    "last number 1.5; last verb -2; matched share -3; mixed case -1",
     # Where it stands to the words of the question.
-    "far": -3.0,
-    "last word after": -1.5,
-    "last word before": 1.5,
-    "near": 6.5,
-    "noun after": 4.0,
-    "noun before": 3.0,
-    "noun inside": 3.0,
-}
+    "far -3; last word after -1.5; last word before 1.5; near 6.5; noun after 4; noun before 3; noun inside 3",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +96,6 @@ class _Token:
     stem: str
     kind: str
     matched: bool
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionForm:
-    """What is asked: the type of answer, the stems of content words, and the words that stand by the gap."""
-
-    type: str
-    stems: frozenset[str]
-    noun: str
-    last: str
 
 
 def parse_question(question: str) -> QuestionForm:
@@ -164,8 +110,8 @@ def parse_question(question: str) -> QuestionForm:
         del following[0]
     # "which *team* won": the noun right after the question word names the kind of answer.
     noun = stem(following[0]) if following and following[0].isalpha() and following[0] not in _KIND_OF else ""
-    named = next((name for name, pattern in _TYPES if pattern.match(tail)), "which" if noun else "thing")
-    return QuestionForm(named, frozenset(content), noun, content[-1] if content else "")
+    kind = answer_type(_TYPES, tail, "which" if noun else "thing")
+    return QuestionForm(kind, frozenset(content), noun, content[-1] if content else "")
 
 
 def content_stems(text: str) -> list[str]:
@@ -189,13 +135,10 @@ def stem(word: str) -> str:
 
 
 def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]:
-    """Yield (score, span) for every span of `sentence` that could answer; scores compare within a question."""
-    for start, end, features in span_features(form, sentence):
-        yield sum(_WEIGHTS.get(name, 0.0) * value for name, value in features.items()), sentence[start:end]
+    """Yield (score, span) for every span of `sentence` that begins and ends where an answer may.
 
-
-def span_features(form: QuestionForm, sentence: str) -> Iterator[tuple[int, int, dict[str, float]]]:
-    """Yield (start, end, features) in characters for every span that begins and ends where an answer may."""
+    Scores compare within a question.
+    """
     tokens = _tokens(form, sentence)
     for i, first in enumerate(tokens):
         if first.kind == "mark":
@@ -209,7 +152,9 @@ def span_features(form: QuestionForm, sentence: str) -> Iterator[tuple[int, int,
             if last.kind in ("mark", "conj", "prep", "be", "article", "function"):
                 continue
             if not all(token.matched for token in tokens[i:j]):
-                yield first.start, last.end, _features(form, tokens, i, j)
+                features = _features(form, tokens, i, j)
+                score = sum(_WEIGHTS.get(name, 0.0) * value for name, value in features.items())
+                yield score, sentence[first.start : last.end]
 
 
 def _tokens(form: QuestionForm, sentence: str) -> list[_Token]:
@@ -258,10 +203,10 @@ def _features(form: QuestionForm, tokens: list[_Token], i: int, j: int) -> dict[
         features["quoted"] = 1.0
     if any({a, b} == {"name", "lower"} for a, b in itertools.pairwise(kinds)):
         features["mixed case"] = 1.0
-    places = [p for p, token in enumerate(tokens) if token.matched]
-    distances = [i - p if p < i else p - j + 1 for p in places if not i <= p < j]
-    features["near"] = sum(1.0 / (1 + d) for d in distances) / max(1, len(places))
-    if distances and min(distances) > 4:
+    places = [place for place, token in enumerate(tokens) if token.matched]
+    away = distances(places, i, j)
+    features["near"] = sum(1.0 / (1 + d) for d in away) / max(1, len(places))
+    if away and min(away) > 4:
         features["far"] = 1.0
     before = {token.stem for token in tokens[max(0, i - 2) : i]}
     after = {token.stem for token in tokens[j : j + 2]}

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from zrag_core.answer_matching import follows
+from zrag_core.answering.answer_spans import QuestionForm, answer_type, distances
 
 _UNIT = re.compile(r"\S+")
 _EDGE = "\"'“”‘’「」『』《》〈〉()[],.!?;:…·"
 _QUOTED = re.compile(r"[\"'“‘「『《〈]([^\"'”’」』》〉]{1,40})[\"'”’」』》〉]")
 _LONGEST = 4
 
-# Particles and forms of "to be", by what they ask of the syllable before them.
-_AFTER_CONSONANT = "으로부터 이라는 이라고 으로 은 이 을 과".split()
-_AFTER_VOWEL = "로부터 라는 라고 였으며 였다 다 는 가 를 와 로".split()
-_AFTER_ANY = (
-    "이었으며 이었다 입니다 이다 이며 이고 에서는 에게서 에서 에게 께서 한테 까지 부터 처럼 보다 에는 의 에 도 만"
-).split()
+# Particles and forms of "to be", longest first, by what they ask of the syllable before them.
+_AFTER = {
+    "consonant": "으로부터 이라는 이라고 으로 은 이 을 과",
+    "vowel": "로부터 라는 라고 였으며 였다 다 는 가 를 와 로",
+    "any": "이었으며 이었다 입니다 이다 이며 이고 에서는 에게서 에서 에게 께서 한테 까지 부터 처럼 보다 에는 의 에 도 "
+    "만",
+}
 _PARTICLES = sorted(
-    [(p, "c") for p in _AFTER_CONSONANT] + [(p, "v") for p in _AFTER_VOWEL] + [(p, "") for p in _AFTER_ANY],
+    ((particle, after) for after, particles in _AFTER.items() for particle in particles.split()),
     key=lambda pair: -len(pair[0]),
 )
 _ENDING_VERB = re.compile(
@@ -36,11 +39,11 @@ _NUMBER = re.compile(
 _PLACE = re.compile(r"(시|도|군|구|국|역|강|산|섬|동|읍|면|리|마을|항|성|궁|학교|대학|공원|해|주|촌|골|만)$")
 
 _TYPES = (
-    ("time", re.compile(r"언제|몇\s*(년|월|일|시|세기)|연도|어느\s*(해|날|시대)|며칠|시기")),
-    ("number", re.compile(r"몇|얼마|수는|개수|인구|나이|높이|길이|넓이|면적")),
-    ("who", re.compile(r"누구|누가|누굴|어떤\s*(사람|인물)|사람은|인물은|이름은")),
-    ("where", re.compile(r"어디|어느\s*(곳|나라|도시|지역|마을|도|시)|장소|수도는|위치")),
-    ("reason", re.compile(r"왜|이유|까닭|어떻게")),
+    ("time", r"언제|몇\s*(년|월|일|시|세기)|연도|어느\s*(해|날|시대)|며칠|시기"),
+    ("number", r"몇|얼마|수는|개수|인구|나이|높이|길이|넓이|면적"),
+    ("who", r"누구|누가|누굴|어떤\s*(사람|인물)|사람은|인물은|이름은"),
+    ("where", r"어디|어느\s*(곳|나라|도시|지역|마을|도|시)|장소|수도는|위치"),
+    ("reason", r"왜|이유|까닭|어떻게"),
 )
 _ASKING = re.compile(r"^(누구|누가|누굴|언제|어디|무엇|무슨|어떤|어느|몇|왜|얼마|어떻게|뭐|며칠)")
 _NOUN_ASKED = re.compile(r"(?:무슨|어떤|어느)\s*([가-힣]+)")
@@ -52,28 +55,18 @@ _POINTERS = frozenset("이 그 저 이곳 그곳 이것 그것 것 곳 그녀".s
 
 # Particles that mark the role asked for.
 _ROLES = {
-    "who": {"이", "가", "은", "는", "에게", "에게서", "께서", "와", "과", "의"},
-    "where": {"에서", "에", "에는", "에서는", "으로", "로"},
-    "time": {"에", "부터", "까지", "에는"},
-    "number": {"이다", "을", "를", "이", "가", "의"},
+    "who": frozenset("이 가 은 는 에게 에게서 께서 와 과 의".split()),
+    "where": frozenset("에서 에 에는 에서는 으로 로".split()),
+    "time": frozenset("에 부터 까지 에는".split()),
+    "number": frozenset("이다 을 를 이 가 의".split()),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionForm:
-    """What is asked: the type of answer, the stems of the question, and the noun after 무슨, 어떤 or 어느."""
-
-    type: str
-    stems: frozenset[str]
-    noun: str
-
-
 def parse_question(question: str) -> QuestionForm:
-    """Analyse a Korean question."""
-    named = next((name for name, pattern in _TYPES if pattern.search(question)), "thing")
+    """Analyse a Korean question; its noun is the one after 무슨, 어떤 or 어느."""
     asked = _NOUN_ASKED.search(question)
     noun = split_particle(asked.group(1))[0] if asked else ""
-    return QuestionForm(named, frozenset(content_stems(question)), noun)
+    return QuestionForm(answer_type(_TYPES, question, "thing"), frozenset(content_stems(question)), noun)
 
 
 def content_stems(text: str) -> list[str]:
@@ -87,7 +80,7 @@ def split_particle(unit: str) -> tuple[str, str]:
 
     A particle fits its noun's last syllable, so 나이 (age) is no 나 + 이, and a stem is never empty.
     """
-    for particle, wanted in _PARTICLES:
+    for particle, after in _PARTICLES:
         stem = unit[: -len(particle)]
         if not unit.endswith(particle) or not stem or not (stem[-1].isalnum() or stem[-1] in _EDGE):
             continue
@@ -95,22 +88,9 @@ def split_particle(unit: str) -> tuple[str, str]:
             continue
         if particle == "만" and stem[-1].isdigit():
             continue  # ten thousand, not "only"
-        final = _final_consonant(stem.rstrip(_EDGE)[-1:])
-        # ㄹ takes 로, not 으로.
-        fits = (
-            not wanted
-            or final is None
-            or (wanted == "c") == bool(final)
-            or (particle in ("로", "로부터") and final == 8)
-        )
-        if fits:
+        if follows(particle, after, stem.rstrip(_EDGE)):
             return stem, particle
     return unit, ""
-
-
-def _final_consonant(syllable: str) -> int | None:
-    """Index of the final consonant of a Hangul syllable (0 for none), or None for any other character."""
-    return (ord(syllable) - 0xAC00) % 28 if "가" <= syllable <= "힣" else None
 
 
 def same_word(a: str, b: str) -> bool:
@@ -127,7 +107,7 @@ def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]
     parts = [split_particle(unit.rstrip(_EDGE)) for unit in units]
     stems = [stem.strip(_EDGE) for stem, _ in parts]
     matched = [any(same_word(stem, asked) for asked in form.stems) for stem in stems]
-    places = [p for p, hit in enumerate(matched) if hit]
+    places = [place for place, hit in enumerate(matched) if hit]
     for i in range(len(units)):
         for j in range(i + 1, min(len(units), i + _LONGEST) + 1):
             if j - i > 1 and units[j - 2][-1] in ",.;:!?":
@@ -136,7 +116,7 @@ def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]
             text = sentence[found[i].start() : end].lstrip(_EDGE)
             if not stems[i] or not stems[j - 1] or all(matched[i:j]):
                 continue
-            near = sum(1.0 / (1 + (i - p if p < i else p - j + 1)) for p in places if not i <= p < j)
+            near = sum(1.0 / (1 + d) for d in distances(places, i, j))
             score = 6.0 * near / max(1, len(places)) - 3.0 * sum(matched[i:j]) / (j - i)
             score += _fit(form, text, parts[j - 1][1], stems[j - 1]) + _shape(parts[i:j], text in quoted)
             if i and _MODIFIER.search(stems[i - 1]) is None and parts[i - 1][1] == "" and not matched[i - 1]:

@@ -15,7 +15,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from openai.types import Batch
 from openai.types.chat import ChatCompletion
@@ -49,9 +48,9 @@ class BatchRun:
         endpoint: its price is that of the Batch API.
         ledger: holds the spending limit; what does not fit under it is sent in a later batch, if the
             one before turns out cheaper than its worst case.
-        cache: every answer is committed to it before its batch is forgotten.
+        cache: every answer is committed to it before its batch is forgotten; in a folder beside its file stands a
+            record of each batch that is not collected yet.
         results: where completions go.
-        folder: one file for each batch that is not collected yet.
         poll_s: wait before the first look at a batch; doubles up to a minute.
         backoff_s: wait before the first retry of a failed call; doubles with each one.
     """
@@ -63,7 +62,6 @@ class BatchRun:
         ledger: SpendingLedger,
         cache: AnswerCache,
         results: RunResults,
-        folder: Path,
         *,
         poll_s: float,
         backoff_s: float,
@@ -73,7 +71,7 @@ class BatchRun:
         self._ledger = ledger
         self._cache = cache
         self._results = results
-        self._folder = folder
+        self._folder = cache.path.with_name(f"{cache.path.stem}_batches")
         self._server = BatchServer(endpoint, settings, backoff_s)
         self._poll_s = poll_s
         # Worst cases of what is not settled yet, by prompt hash.

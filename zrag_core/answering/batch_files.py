@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from zrag_core.answering.failures import MalformedReplyError
 from zrag_core.errors import AnsweringError
@@ -15,7 +15,7 @@ from zrag_core.files import write_json_atomic
 # OpenAI's limits for one input file, the second with some room.
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
-CHAT_PATH = "/v1/chat/completions"
+CHAT_PATH: Final = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)

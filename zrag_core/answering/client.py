@@ -115,13 +115,7 @@ class OpenAIReader:
                 reader=self.name,
                 model=self.model,
                 answer=done.text,
-                prompt_tokens=done.prompt_tokens,
-                completion_tokens=done.completion_tokens,
-                cost_usd=done.cost_usd,
-                latency_ms=done.latency_ms,
-                cached=done.cached,
-                prompt_hash=done.prompt_hash,
-                error=done.error,
+                **done.call(),
             )
             for request, done in zip(requests, completions, strict=True)
         ]
@@ -188,10 +182,7 @@ class OpenAIReader:
     def _run_at(self, endpoint: Endpoint, results: RunResults) -> CompletionRun | BatchRun:
         settings, ledger, cache, backoff_s = self._settings, self.ledger, self._cache, self._backoff_s
         if settings.batch and cache is not None:
-            folder = cache.path.with_name(f"{cache.path.stem}_batches")
-            return BatchRun(
-                endpoint, settings, ledger, cache, results, folder, poll_s=self._poll_s, backoff_s=backoff_s
-            )
+            return BatchRun(endpoint, settings, ledger, cache, results, poll_s=self._poll_s, backoff_s=backoff_s)
         return CompletionRun(endpoint, settings, ledger, cache, results, backoff_s=backoff_s)
 
     def _prompt(self, request: AnswerRequest) -> Prompt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import random
 import re
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ _STOP_REMEDIES = {
     404: "no such model or path: check answers.model and answers.base_url",
 }
 _LONGEST_MESSAGE = 300
+_LONGEST_BACKOFF_S = 30.0
 _KEY_LIKE = re.compile(r"\b(sk|pk|rk)-[\w*.\-]{4,}|(?<=Bearer )\S+")
 
 
@@ -85,6 +87,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def wait_s(failure: Failure, attempt: int, first_s: float) -> float:
+    """Seconds before the next attempt: what the server asked for, and a wait that doubles from `first_s` on.
+
+    With jitter, so that requests turned away together do not come back together.
+    """
+    backoff = min(_LONGEST_BACKOFF_S, first_s * 2.0**attempt)
+    return (failure.retry_after_s or 0.0) + backoff * random.uniform(0.5, 1.0)
 
 
 def classify(error: Exception, api_key: str) -> Failure:

@@ -94,8 +94,9 @@ def rank_sentences(question: str, sentences: Sequence[str], language: str) -> li
     bags = [set(stems(sentence)) for sentence in sentences]
     counts = Counter(word for bag in bags for word in bag)
     weights = {word: math.log(1.0 + len(sentences) / (1 + counts[word])) for word in asked}
-    total = sum(weights.values()) or 1.0
-    shares = [sum(weights[word] for word in asked & bag) / total for bag in bags]
+    total = math.fsum(weights.values()) or 1.0
+    # Sums that do not depend on the order of a set, which changes from process to process.
+    shares = [math.fsum(weights[word] for word in asked & bag) / total for bag in bags]
     return sorted(zip(shares, sentences, strict=True), key=lambda pair: -pair[0])
 
 

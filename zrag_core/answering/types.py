@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 Messages = list[dict[str, str]]
 """Chat messages: `{"role": "system" | "user", "content": text}`."""
@@ -85,6 +85,10 @@ class Completion:
     cached: bool
     prompt_hash: str
     error: str | None = None
+
+    def call(self) -> dict[str, Any]:
+        """The fields beside the text, which rows about the text have too."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "text"}
 
 
 CallObserver = Callable[[Prompt, Completion], None]

@@ -84,7 +84,7 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
     return pd.DataFrame(table, columns=list(leaderboard_columns()))
 
 
-def _groups(rows: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     for view in (rows.assign(question_type=ALL_TYPES), rows):
         yield from view.groupby(list(KEYS), sort=False, dropna=False)
 

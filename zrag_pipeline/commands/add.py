@@ -32,16 +32,16 @@ def register(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add the documents and say what became of them."""
     from zrag_core.corpus.read import read_documents
-    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
 
     documents = read_documents(arguments.file.expanduser())
     if arguments.dry_run:
         lines = _preview(documents)
     else:
         reason = f"zrag add {arguments.file.name}"
-        with one_at_a_time():
+        with change_lock():
             added = change_corpus(
-                the_champion(), lambda o: o.with_added(documents), reason=reason, on_progress=progress
+                required_champion(), lambda o: o.with_added(documents), reason=reason, on_progress=print_progress
             )
         lines = added.lines()
     print("\n".join(lines))
@@ -52,9 +52,9 @@ def _preview(documents: Sequence[Document]) -> list[str]:
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.types import Corpus
     from zrag_core.model.store.update import compare_documents
-    from zrag_pipeline.defs.champion.corpus_changes import the_champion
+    from zrag_pipeline.defs.champion.corpus_changes import required_champion
 
-    champion = the_champion()
+    champion = required_champion()
     before = checkpoint_documents(champion.folder)
     overlay = load_overlay(paths.overlay_dir(champion.corpus)).with_added(documents)
     change = compare_documents(before, apply_overlay(Corpus(champion.corpus, before, ()), overlay).documents)

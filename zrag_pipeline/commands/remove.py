@@ -35,11 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.purge:
         return _purge(ids, confirmed=arguments.yes)
     from zrag_core.corpus.overlay import find_documents, load_overlay
-    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, one_at_a_time, progress, the_champion
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
 
     reason = f"zrag remove {' '.join(ids)}"
-    with one_at_a_time():
-        champion = the_champion()
+    with change_lock():
+        champion = required_champion()
         documents = checkpoint_documents(champion.folder)
         found = {name: find_documents(documents, name) for name in ids}
         # What was removed before is no mistake: a command that was stopped half-way may be given again.
@@ -50,17 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
                 where=champion.checkpoint_id,
                 remedy="`zrag documents` lists them; nothing was removed",
             )
-        removed = change_corpus(champion, lambda o: o.with_removed(found), reason=reason, on_progress=progress)
+        removed = change_corpus(champion, lambda o: o.with_removed(found), reason=reason, on_progress=print_progress)
     print("\n".join(removed.lines()))
     return 0
 
 
 def _purge(ids: list[str], *, confirmed: bool) -> int:
-    from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
+    from zrag_pipeline.defs.champion.corpus_changes import change_lock
     from zrag_pipeline.purging.purge import erase
     from zrag_pipeline.purging.target import find_target
 
-    with one_at_a_time():
+    with change_lock():
         target = find_target(ids)
         print("\n".join(target.lines()))
         if not confirmed and not _asked():

@@ -1,4 +1,4 @@
-"""The terminal's view of a run: short lines for people instead of Dagster's event log.
+"""A logger for the terminal: short lines for people instead of Dagster's event log.
 
 Dagster hands every message and event of a run to its loggers as `logging` records that carry
 `dagster_meta` (see dagster._core.log_manager). Of the events, only those that a person waits for

@@ -1,4 +1,4 @@
-"""The cache of paid answers: those that quote the document, answer questions about it, or read it."""
+"""The cache of paid answers, without those that quote the document or whose prompt did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zrag_pipeline.purging.redaction import delete_rows
 def purge_answer_cache(
     path: Path, patterns: Patterns, prompt_hashes: Collection[str], summaries: Iterable[Path]
 ) -> Erasure:
-    """Delete answers.
+    """Delete the answers that quote the document, or whose prompt was about it or quoted it.
 
     Args:
         prompt_hashes: of prompts that were about the document or quoted it.

@@ -1,4 +1,4 @@
-"""What of a document is looked for, whatever has been done to its text on the way into a file.
+"""Patterns that find the text of a document, whatever has been done to it on the way into a file.
 
 Sentences are compared by their letters and digits alone, casefolded, so that JSON, HTML and Markdown escapes, marks
 inside a sentence, line breaks and punctuation make no difference. Titles are compared as they are spelled: they are
@@ -43,7 +43,7 @@ _CJK = "\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-
 
 @dataclass(frozen=True)
 class Patterns:
-    """What is looked for: nothing that a remaining document holds as well.
+    """Sentences and titles to look for; none that a remaining document holds as well.
 
     Attributes:
         sentences: the document's sentences of at least `LEAST_BYTES` bytes, its whole text where there is none, and
@@ -61,7 +61,7 @@ class Patterns:
     _runs: tuple[str, ...] = ()
 
     def find(self, text: str) -> Literal["sentence", "title"] | None:
-        """What of the document stands in `text`."""
+        """Return which kind of piece of the document stands in `text`, if any."""
         held = letters(text)
         if any(needle in held for needle in self._needles):
             return "sentence"
@@ -72,7 +72,7 @@ class Patterns:
         return None
 
     def find_bytes(self, data: bytes) -> Literal["sentence", "title"] | None:
-        """What stands in bytes that are no text, in its own spelling: UTF-8, UTF-16, UTF-32, or inside JSON."""
+        """The same for bytes, where it stands in its own spelling: as UTF-8, UTF-16, UTF-32, or inside JSON."""
         for what, forms in self._forms:
             if any(form in data for form in forms):
                 return what
@@ -93,13 +93,14 @@ class Patterns:
         for needle in self._needles:
             at = held.find(needle)
             while at >= 0:
-                whole = max(_common(held, at, wanted) for wanted in self._wanted if wanted.startswith(needle))
+                possible = [text for text in self._continuations if text.startswith(needle)]
+                whole = max(_common_length(held, at, text) for text in possible)
                 places.append((starts[at], ends[at + whole - 1]))
                 at = held.find(needle, at + 1)
         return _cut(text, places)
 
     @functools.cached_property
-    def _wanted(self) -> tuple[str, ...]:
+    def _continuations(self) -> tuple[str, ...]:
         """What may follow a needle, as far as it does: the rest of its sentence, and of the document after that."""
         return tuple(form for text in (*self.sentences, *self._runs) for form in _forms_of(text))
 
@@ -120,7 +121,7 @@ class Patterns:
 def make_patterns(
     documents: Sequence[Document], asked: Iterable[str], remaining: Iterable[str], ids: Iterable[str]
 ) -> Patterns:
-    """What to look for.
+    """Return the patterns of a document.
 
     Args:
         documents: every version of the document (or its passages) that is known.
@@ -131,7 +132,7 @@ def make_patterns(
     texts = dict.fromkeys(piece for document in documents for piece in _pieces(document.text))
     texts |= dict.fromkeys(question for question in asked if len(question.encode()) >= LEAST_BYTES)
     named = dict.fromkeys(document.title for document in documents if document.title)
-    titles = [title for title in named if _telling(title)]
+    titles = [title for title in named if _is_distinctive(title)]
     others = list(remaining)
     elsewhere = "\x1f".join(letters(text) for text in others)
     spelled = "\x1f".join([*map(_spelled, others), *ids])
@@ -142,7 +143,7 @@ def make_patterns(
         lengths = range(_BEGINNING, len(form), _MORE)
         needles[next((form[:n] for n in lengths if form[:n] not in elsewhere), form)] = None
     shared = len(texts) - len(sentences) + len(titles) - len(own_titles)
-    plain = tuple(title for title in named if not _telling(title))
+    plain = tuple(title for title in named if not _is_distinctive(title))
     runs = dict.fromkeys(d.text[span.start :] for d in documents for span in split_sentences(d.text))
     return Patterns(sentences, own_titles, shared, plain, tuple(needles), tuple(runs))
 
@@ -216,7 +217,7 @@ def _cut(text: str, places: Iterable[tuple[int, int]]) -> str:
     return text
 
 
-def _common(held: str, at: int, wanted: str) -> int:
+def _common_length(held: str, at: int, wanted: str) -> int:
     """How many characters of `wanted` stand in `held` at a place."""
     length = min(len(wanted), len(held) - at)
     return next((i for i in range(length) if held[at + i] != wanted[i]), length)
@@ -238,7 +239,7 @@ def _pieces(text: str) -> list[str]:
     return long or [text]
 
 
-def _telling(title: str) -> bool:
+def _is_distinctive(title: str) -> bool:
     """Whether a title is worth looking for: one plain word (`evaluation`) stands everywhere and means nothing."""
     return len(title.encode()) >= _LEAST_TITLE_BYTES and (" " in title or not title.isascii())
 

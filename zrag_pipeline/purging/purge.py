@@ -23,7 +23,7 @@ from zrag_pipeline.purging.mlflow_store import purge_mlflow
 from zrag_pipeline.purging.redaction import redact
 from zrag_pipeline.purging.search import Findings, search, search_file
 from zrag_pipeline.purging.target import Target
-from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, sweep
+from zrag_pipeline.purging.warehouse_rows import prompt_hashes, purge_warehouse, remove_leftovers
 
 _OUT_OF_REACH = (
     "out of reach:  backups, freed blocks of the disk, copies made by hand, and what was sent to the provider of an "
@@ -42,10 +42,10 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     with warehouse.write():
         pass  # nobody else writes: better known before anything is erased
     roots = [paths.data_dir(), paths.dagster_home_dir()]
-    sweep(warehouse.path)
-    stays = _forget(target, say)
+    remove_leftovers(warehouse.path)
+    stays = _remove_from_memory(target, say)
     say("erased:")
-    for erased in _stores(target, warehouse, roots):
+    for erased in _erase_stores(target, warehouse, roots):
         say(erased.line())
     if not stays:
         former = read_champions()
@@ -54,10 +54,10 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     if not findings.found:
         say(purge_warehouse(warehouse.path, target).line())
         search_file(warehouse.path, target.patterns, findings)
-    return _proved(target, findings, say)
+    return _say_proof(target, findings, say)
 
 
-def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erasure]:
+def _erase_stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator[Erasure]:
     yield purge_leftovers(roots)
     cache, asked = paths.answer_cache_file(), prompt_hashes(warehouse, target)
     yield purge_answer_cache(cache, target.patterns, asked, summaries())
@@ -69,8 +69,8 @@ def _stores(target: Target, warehouse: Warehouse, roots: list[Path]) -> Iterator
     yield purge_dagster(target.patterns)
 
 
-def _forget(target: Target, say: Callable[[str], None]) -> bool:
-    """Tombstones, and a champion without the documents; whether there is one, and it need not go as a whole."""
+def _remove_from_memory(target: Target, say: Callable[[str], None]) -> bool:
+    """Record the tombstones, and make a champion without the documents; False where it has to go as a whole."""
     for corpus, removed in target.tombstones.items():
         folder = paths.overlay_dir(corpus)
         overlay = load_overlay(folder)
@@ -93,7 +93,7 @@ def _forget(target: Target, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _proved(target: Target, findings: Findings, say: Callable[[str], None]) -> bool:
+def _say_proof(target: Target, findings: Findings, say: Callable[[str], None]) -> bool:
     counted = f"searched {findings.files:,} files, {findings.tables:,} tables"
     if findings.found:
         say(f"NOT ERASED: {counted}, and something is left in {len(findings.found):,} places:")

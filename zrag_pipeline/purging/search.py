@@ -1,6 +1,6 @@
-"""Searching everything again: every file below the data folder and Dagster's home, and every row of every database.
+"""The search that proves an erasure: every file below some folders, and every row of every database in them.
 
-It knows nothing of what should be where, so that it also finds what the erasing has not thought of.
+It knows nothing of what should be where, so that it also finds what no store was asked to erase.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def search_file(path: Path, patterns: Patterns, findings: Findings) -> None:
 
 
 def in_bytes(path: Path, patterns: Patterns) -> str | None:
-    """What stands in the raw bytes of a database: also in pages that hold no row any more."""
+    """Search the raw bytes of a database: also pages that hold no row any more."""
     with path.open("rb") as file:
         return next((what for block in _blocks(file) if (what := patterns.find_bytes(block))), None)
 
@@ -184,7 +184,7 @@ def matching_values(con: Any, table: str, patterns: Patterns, *, key: str = "row
 
 
 def in_value(value: Any, patterns: Patterns) -> str | None:
-    """What stands in one value of a row: a text, a list of such, or bytes (compressed or not)."""
+    """Search one value of a row: a text, a list of such, or bytes (compressed or not)."""
     return next((what for text in _texts(value) if (what := patterns.find(text))), None)
 
 

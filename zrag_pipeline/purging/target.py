@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,6 @@ class Target:
 
     Attributes:
         names: as given: ids of documents, or of what they were cut from.
-        ids: of the documents.
         corpus: name of the corpus that they belong to.
         held: (corpus version, id) of each of them; what else stands under these ids in other versions stays.
         versions: corpus versions that held one of them, or quoted it, as far as they are known.
@@ -41,20 +40,21 @@ class Target:
     """
 
     names: tuple[str, ...]
-    ids: tuple[str, ...]
     corpus: str
     held: frozenset[tuple[str, str]]
     versions: tuple[str, ...]
     documents: tuple[Document, ...]
     patterns: Patterns
-    tombstones: Mapping[str, Mapping[str, tuple[Document, ...]]] = field(default_factory=dict)
+    tombstones: Mapping[str, Mapping[str, tuple[Document, ...]]]
 
     def lines(self) -> list[str]:
         """What will be erased, for the terminal, without its text."""
         if not self.documents:
             return [f"corpus {self.corpus}: nothing is on record of {', '.join(self.names)}"]
         corpora = ", ".join(dict.fromkeys((self.corpus, *self.tombstones)))
-        lines = [f"corpus {corpora}: {len(self.ids)} documents ({', '.join(self.ids[:5])}{self._more()})"]
+        ids = list(dict.fromkeys(document.id for document in self.documents))
+        shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        lines = [f"corpus {corpora}: {len(ids)} documents ({shown})"]
         sentences, titles = len(self.patterns.sentences), len(self.patterns.titles)
         lines.append(f"looked for: {sentences:,} sentences and questions, {titles:,} titles")
         if self.patterns.shared:
@@ -62,9 +62,6 @@ class Target:
         if self.patterns.plain:
             lines.append(f"not looked for: {len(self.patterns.plain)} titles of one common word (their sentences are)")
         return lines
-
-    def _more(self) -> str:
-        return ", ..." if len(self.ids) > 5 else ""
 
 
 class _Record(NamedTuple):
@@ -83,14 +80,20 @@ def find_target(names: Sequence[str]) -> Target:
     """Find documents by their ids in everything that keeps documents.
 
     Raises:
-        CorpusError: an id is not on record, and was never removed by command; or all that it says stands in another
-            document, so that nothing of it could be erased.
+        CorpusError: there is no champion to say which of several corpora is meant; an id is not on record, and was
+            never removed by command; or all that it says stands in another document, so that nothing could be erased.
     """
     champions = read_champions()
-    corpus = champions[0].corpus if champions else _only_corpus()
     warehouse = Warehouse(paths.warehouse_file())
-    names_of_corpora = [corpus, *warehouse.query("SELECT DISTINCT name FROM corpora ORDER BY 1")["name"]]
-    overlays = {name: load_overlay(paths.overlay_dir(name)) for name in names_of_corpora}
+    corpora = list(warehouse.query("SELECT DISTINCT name FROM corpora ORDER BY 1")["name"])
+    if not champions and len(corpora) != 1:
+        raise CorpusError(
+            f"there is no champion, and {len(corpora)} corpora on record: which one is meant is unclear",
+            where=str(paths.data_path()),
+            remedy="promote a checkpoint first (job `full`, or `zrag promote`)",
+        )
+    corpus = champions[0].corpus if champions else corpora[0]
+    overlays = {name: load_overlay(paths.overlay_dir(name)) for name in (corpus, *corpora)}
     records = _records(warehouse, champions, overlays)
     meant = _meant(records, names, corpus, overlays)
     own = [record for found in meant.values() for record in found]
@@ -104,31 +107,22 @@ def find_target(names: Sequence[str]) -> Target:
     history = [record for record in records if not record.stands or record in taken]
     chosen = [record for record in history if said[record.document.text] in texts]
     documents = tuple({(r.document.id, r.document.content_hash): r.document for r in chosen}.values())
-    ids = tuple(dict.fromkeys(document.id for document in documents))
     remaining = dict.fromkeys(record.document.contents for record in standing)
     held = frozenset((r.version, name) for r in chosen for name in _about(r, names) if r.version)
-    named = (*names, *ids, *(document.source_id for document in documents))
+    named = (*names, *(name for document in documents for name in (document.id, document.source_id)))
     patterns = make_patterns(documents, _asked(warehouse, held), remaining, named)
     for name, found in meant.items():
         _refuse_shared(name, found, standing, patterns)
     holds = {text: patterns.find(text) for text in dict.fromkeys(r.document.contents for r in history)}
     versions = {version for version, _ in held} | {r.version for r in history if holds[r.document.contents]}
+    removed = [(record, name) for name, found in meant.items() for record in found]
+    # A copy of the corpus may hold more under a file's name.
+    removed += [(record, record.document.id) for record in taken.difference(own)]
     tombstones: dict[str, dict[str, tuple[Document, ...]]] = {}
-    for name, found in meant.items():
-        for record in found:
-            _add_tombstone(tombstones, record, name)
-    for record in taken.difference(own):  # a copy of the corpus may hold more under a file's name
-        _add_tombstone(tombstones, record, record.document.id)
-    return Target(
-        tuple(names),
-        ids,
-        corpus,
-        held,
-        tuple(sorted(versions - {""})),
-        documents,
-        patterns,
-        tombstones,
-    )
+    for record, name in removed:
+        of_corpus = tombstones.setdefault(record.corpus, {})
+        of_corpus[name] = tuple(dict.fromkeys((*of_corpus.get(name, ()), record.document)))
+    return Target(tuple(names), corpus, held, tuple(sorted(versions - {""})), documents, patterns, tombstones)
 
 
 def _records(warehouse: Warehouse, champions: Sequence[Champion], overlays: Mapping[str, Overlay]) -> list[_Record]:
@@ -196,11 +190,6 @@ def _about(record: _Record, names: Collection[str]) -> set[str]:
     return {record.document.id} | ({record.document.source_id} & set(names))
 
 
-def _add_tombstone(tombstones: dict[str, dict[str, tuple[Document, ...]]], record: _Record, name: str) -> None:
-    removed = tombstones.setdefault(record.corpus, {})
-    removed[name] = tuple(dict.fromkeys((*removed.get(name, ()), record.document)))
-
-
 def documents_in(folder: Path) -> tuple[Document, ...]:
     """The documents of a checkpoint; none where it is gone or is no such folder."""
     with contextlib.suppress(CheckpointError):
@@ -230,20 +219,3 @@ def mark_held(con: duckdb.DuckDBPyConnection, held: Collection[tuple[str, str]])
         (SELECT unnest(?::VARCHAR[]) AS corpus_version, unnest(?::VARCHAR[]) AS id) GROUP BY 1""",
         [[version for version, _ in pairs], [id_ for _, id_ in pairs]],
     )
-
-
-def _only_corpus() -> str:
-    """The corpus of the warehouse, where there is no champion to say which is meant.
-
-    Raises:
-        CorpusError: there is none, or there are several.
-    """
-    rows = Warehouse(paths.warehouse_file()).query("SELECT DISTINCT name FROM corpora ORDER BY 1")
-    names = list(rows["name"])
-    if len(names) != 1:
-        raise CorpusError(
-            f"there is no champion, and {len(names)} corpora on record: which one is meant is unclear",
-            where=str(paths.data_path()),
-            remedy="promote a checkpoint first (job `full`, or `zrag promote`)",
-        )
-    return names[0]

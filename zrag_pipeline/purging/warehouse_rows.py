@@ -49,7 +49,7 @@ def purge_warehouse(path: Path, target: Target) -> Erasure:
     Raises:
         WarehouseError: the file is held by another process, or there is no room for two copies of it.
     """
-    sweep(path)
+    remove_leftovers(path)
     work, fresh = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp") for _ in range(2))
     with closing(duckdb.connect()) as con:
         try:
@@ -71,11 +71,11 @@ def purge_warehouse(path: Path, target: Target) -> Erasure:
             ) from error
         finally:
             con.close()
-            sweep(path)
+            remove_leftovers(path)
     return Erasure("warehouse", {f"rows of {table}": n for table, n in counts.items()})
 
 
-def sweep(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what a killed command left beside the warehouse."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
         leftover.unlink(missing_ok=True)

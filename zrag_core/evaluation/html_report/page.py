@@ -109,7 +109,6 @@ def report_html(evaluation: Evaluation) -> str:
     sections = list(leaderboard_sections(evaluation.leaderboard, evaluation.systems))
     examples = list(_examples(evaluation))
     split_of = {question.id: question.split for question in evaluation.corpus.questions}
-    told = {"budget": evaluation.budget, "confidence": evaluation.confidence}
     questions = evaluation.questions.assign(split=evaluation.questions["question_id"].map(split_of))
     script = _source("sort.js")
     return _template().render(
@@ -120,7 +119,12 @@ def report_html(evaluation: Evaluation) -> str:
                 sentence
                 for section in sections
                 if section.question_type == ALL_TYPES
-                for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
+                for sentence in summary_sentences(
+                    section,
+                    questions[questions["split"] == section.split],
+                    budget=evaluation.budget,
+                    confidence=evaluation.confidence,
+                )
             ),
             *vague_sentences(evaluation.comparisons, budget=evaluation.budget),
         ],

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.features import BUCKETS, bucket, feature_ids, sign_vectors, sketch
+from zrag_core.model.architecture.word_features import BUCKETS, bucket, feature_ids, sign_vectors, sketch
 from zrag_core.text import search_terms
 
 _TYPICAL_LENGTH = 150.0  # features of a passage; stands for BM25's corpus average, which a row must not depend on

@@ -1,141 +1,146 @@
-"""The memory model: a backbone, the memory Z in front of it, and the router between the two."""
+"""The memory model: a backbone with the memory Z in front of it, as all policies share it."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.backbone import Backbone, positions
-from zrag_core.model.architecture.encoder import Encoder, Sentences
-from zrag_core.model.architecture.features import BUCKETS, feature_ids
-from zrag_core.model.architecture.joint_router import Router
-from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
-from zrag_core.model.architecture.sentence_features import CONFIDENCE_FEATURES, plain_weights
-from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
-from zrag_core.settings import JointSettings, SeparatedSettings
 from zrag_core.systems import Policy
 
 WRITE, ROUTE, EVIDENCE = 0, 1, 2
 """Learned marker vectors; every backbone gets them without a change of its tokenizer."""
 
-ORIGIN = 512
-"""Position id of the first token of an evidence (policy `separated`); what comes before counts down from it."""
+
+class Prompt(NamedTuple):
+    """What the LLM reads before it writes.
+
+    Attributes:
+        embeds: [B, T, H] input vectors.
+        mask: [B, T], 1 where there is something.
+        position_ids: [B, T].
+    """
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+    position_ids: torch.Tensor
 
 
-class MemoryModel(nn.Module):
+class MemoryModel(nn.Module, ABC):
     """Z [N, m, d] with everything that reads it.
 
     What is read is a soft prefix of slots: `[slots] query EVIDENCE evidence EOS` and `[slots] WRITE text EOS`. Each
     routed document is read on its own (as RAG-Sequence does, Lewis et al. 2020), so prefixes stay short and documents
-    do not disturb each other.
-
-    Under the policy `joint`, Z is trained and its rows are the routing keys as well; the prefix is the document's m
-    slots. Under `separated`, an encoder writes Z, and routing compares lexical keys and keys made from the slots. It
-    goes on to the span of a document (a sentence with slots of its own), whose slots are the prefix: position ids
-    are such that the evidence's tokens stand beside the slots that keep them.
+    do not disturb each other. How documents are routed and what of them is read is the policies' own.
 
     Args:
         backbone: the LLM.
-        settings: slots m, width d and, of a separated memory, the widths of its keys.
-        n_documents: rows N of Z.
+        shape: rows N, slots m and width d of Z.
     """
 
-    def __init__(self, backbone: Backbone, settings: SeparatedSettings | JointSettings, n_documents: int):
+    policy: ClassVar[Policy]
+    memory_names: ClassVar[tuple[str, ...]] = ("z", "spans")
+    """Tensors of the memory itself; everything else is theta."""
+
+    spans: torch.Tensor  # [N, m], span of each slot
+
+    def __init__(self, backbone: Backbone, shape: tuple[int, int, int]):
         super().__init__()
+        n_documents, m, d = shape
         self.backbone = backbone
         self.lm = backbone.lm  # registered, so that .train(), .to() and parameters() reach it
-        self.settings = settings
-        hidden, m, d = backbone.hidden_size, settings.slots, settings.width
-        device = backbone.device
-        weight = backbone.lm.get_input_embeddings().weight
-        scale = float(weight.detach().float().std())
+        device, hidden = backbone.device, backbone.hidden_size
+        scale = float(backbone.lm.get_input_embeddings().weight.detach().float().std())
+        self.embedding_scale = scale
         self.z = nn.Parameter(torch.zeros(n_documents, m, d, device=device))
-        # Under `joint` a document is one span of all its slots.
         self.register_buffer("spans", torch.zeros(n_documents, m, dtype=torch.int16, device=device))
         self.projection = nn.Linear(d, hidden, device=device)
         # A slot starts out as long as a token embedding, so that the LLM can attend to it.
         nn.init.normal_(self.projection.weight, std=scale / d**0.5)
         nn.init.zeros_(self.projection.bias)
-        self.distance = settings.stride if isinstance(settings, SeparatedSettings) else 1
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
-        self.router: Router | SlotRouter
-        self.encoder: Encoder | None = None
-        if isinstance(settings, JointSettings):
-            self.router = Router(hidden, m * d).to(device)
-        else:
-            self.encoder = Encoder(hidden, m, d, settings.stride, settings.window, scale).to(device)
-            # What is written is read back: the projection starts as the (scaled) transpose of the encoder's.
-            with torch.no_grad():
-                self.projection.weight.copy_(scale * self.encoder.down.weight.T)
-            keys = (settings.key_width, settings.title_width, settings.text_width)
-            self.router = SlotRouter(hidden, d, *keys).to(device)
-        width = settings.title_width + settings.text_width if isinstance(settings, SeparatedSettings) else 0
-        self.register_buffer("lexical", torch.zeros(n_documents, width, device=device))
-        self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
-        if isinstance(settings, SeparatedSettings):
-            self.register_buffer("ranking", plain_weights(1.0).to(device))
-            self.register_buffer("confidence", torch.zeros(len(CONFIDENCE_FEATURES) + 1, device=device))
         self.alpha = 1.0
 
+    # --- what each policy has of its own ----------------------------------------------------------
+
     @property
-    def policy(self) -> Policy:
-        """Name of the policy, as settings and checkpoints give it."""
-        return "separated" if isinstance(self.settings, SeparatedSettings) else "joint"
+    @abstractmethod
+    def query_tokens(self) -> int:
+        """Longer queries are cut."""
+
+    @abstractmethod
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Everything trained besides theta's backbone part and Z."""
+
+    @abstractmethod
+    def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Routing logits of B questions, given as text and as token ids.
+
+        Returns:
+            [B, N] over the documents in memory; a policy may add a column for "not in memory".
+        """
+
+    @abstractmethod
+    def route(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities of all documents for B questions.
+
+        Returns:
+            log P(document | query) [B, N], among the documents alone, and the probability [B] of the null document
+            against the best one; which document it is, if any, is another question than whether it is any.
+        """
+
+    @abstractmethod
+    def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """The span [B] of its document, z [B, m, d] and spans [B, m], that each of B queries would read first."""
+
+    @abstractmethod
+    def position_ids(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None = None) -> torch.Tensor:
+        """Position ids [B, p + T] of a prefix of slots and what follows it.
+
+        Args:
+            used: [B, p], which slots are there.
+            mask: [B, T], what follows them.
+            distance: between slots, where it is not the model's own (in training).
+        """
+
+    @abstractmethod
+    def text_units(self, text: str) -> list[list[int]]:
+        """Token ids of a text, cut where spans may be cut."""
+
+    @abstractmethod
+    def sentences_per_span(self, n: int) -> int:
+        """How many of a document's n neighbouring sentences share a span, at least one."""
+
+    @abstractmethod
+    def without(self, removed: Mapping[int, Document]) -> Self:
+        """A model with the same theta whose memory is as if the documents of these rows had never been in it."""
+
+    # --- what they share --------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
         """Where the model's inputs have to be."""
         return self.z.device
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Everything trained besides theta's backbone part and Z."""
-        encoder = [] if self.encoder is None else self.encoder.parameters()
-        return [*self.projection.parameters(), self.slot_position, self.markers, *self.router.parameters(), *encoder]
-
     def head_state(self) -> dict[str, torch.Tensor]:
         """Tensors of the heads by name, for the checkpoint."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(("lm.", *MEMORY))}
+        kept = ("lm.", *self.memory_names)
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(kept)}
 
     def named_memory(self) -> list[tuple[str, torch.Tensor]]:
-        """Tensors of the memory itself: Z and its spans, and under `separated` the lexical keys and document counts."""
-        names = MEMORY[:2] if self.encoder is None else MEMORY
-        return [(name, getattr(self, name)) for name in names]
+        """Tensors of the memory itself, by name."""
+        return [(name, getattr(self, name)) for name in self.memory_names]
 
-    def ranking_weights(self, prior_weight: float) -> torch.Tensor:
-        """Weights of the sentence features: the skill's own, or plain mutual information under `joint`."""
-        return plain_weights(prior_weight) if self.encoder is None else self.ranking.cpu()
-
-    def confidence_weights(self) -> torch.Tensor | None:
-        """Weights of P(answerable); None under `joint`, and before they were fitted."""
-        return None if self.encoder is None or not self.confidence.any() else self.confidence.cpu()
-
-    def encode(
-        self, documents: Sequence[Sentences], stride: int | None = None, slots: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z [B, slots, d] and spans [B, slots] of documents given as sentences (policy `separated`)."""
-        assert self.encoder is not None, "the policy `joint` has no encoder"
-        return self.encoder(self.backbone, documents, stride, slots)
-
-    def remember(self, documents: Sequence[Document], z: torch.Tensor, spans: torch.Tensor) -> None:
-        """Make `documents`, written as slots `z` [N, m, d] with `spans` [N, m], the memory (policy `separated`)."""
-        keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
-        self.hold(z, spans, keys, document_frequency(documents))
-
-    def hold(self, z: torch.Tensor, spans: torch.Tensor, lexical: torch.Tensor, frequency: torch.Tensor) -> None:
-        """Make these tensors (see `named_memory`) the memory (policy `separated`)."""
-        self.z = nn.Parameter(z.detach().to(self.device), requires_grad=False)
-        self.spans = spans.to(self.device, torch.int16)
-        self.lexical = lexical.to(self.device)
-        self.frequency = frequency.to(self.device)
-
-    def with_same_theta(self) -> MemoryModel:
+    def with_same_theta(self) -> Self:
         """A model that shares theta with this one and starts with its memory; what it holds later, it holds alone."""
         other = copy.copy(self)
         # As torch's own data parallelism makes replicas: the tensors stay, the tables that name them are its own.
@@ -145,36 +150,32 @@ class MemoryModel(nn.Module):
     def slots(self, z: torch.Tensor) -> torch.Tensor:
         """Soft prefix [B, p, H] of slots [B, p, d]; `alpha` scales what the LLM sees of z."""
         normed = F.rms_norm(z, (z.shape[-1],))
-        place = torch.arange(z.shape[1], device=z.device).clamp(max=len(self.slot_position) - 1)
-        return (self.alpha * self.projection(normed) + self.slot_position[place]).to(self.lm.dtype)
+        number = torch.arange(z.shape[1], device=z.device).clamp(max=len(self.slot_position) - 1)
+        prefix: torch.Tensor = (self.alpha * self.projection(normed) + self.slot_position[number]).to(self.lm.dtype)
+        return prefix
 
     def prompt(
         self, z: torch.Tensor, used: torch.Tensor, queries: Sequence[Sequence[int]], distance: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reading prompts, padded so that generation continues at the end.
+    ) -> Prompt:
+        """Reading prompts of p + T + 1 vectors, padded so that generation continues at the end.
 
         Args:
             z: [B, p, d], the slots that each query reads.
             used: [B, p], which of them are there; the first always is.
             queries: token ids of B queries.
-            distance: of the slots' positions, where it is not the model's own (in training).
-
-        Returns:
-            embeddings [B, p + T + 1, H], mask and position ids [B, p + T + 1].
+            distance: see `position_ids`.
         """
-        ids, mask = pad(queries, self.backbone.pad_id, self.device, left=True)
+        ids, mask = pad(queries, self.backbone.pad_id, self.device, left=True)  # [B, T]
         # The slots stand first; the padding between them and the query is masked.
         embeds = torch.cat([self.slots(z), self._embed(ids), self._marker(EVIDENCE, len(queries))], 1)
         mask = torch.cat([mask, mask.new_ones(len(queries), 1)], 1)
-        return embeds, torch.cat([used.long(), mask], 1), self._places(used, mask, distance)
+        return Prompt(embeds, torch.cat([used.long(), mask], 1), self.position_ids(used, mask, distance))
 
-    def write_prompt(
-        self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Prompt [B, p + 1, H] that asks for the text behind slots z [B, p, d], its mask and position ids."""
+    def write_prompt(self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None) -> Prompt:
+        """Prompts of p + 1 vectors that ask for the text behind slots z [B, p, d]."""
         embeds = torch.cat([self.slots(z), self._marker(WRITE, len(z))], 1)
         mask = torch.ones(len(z), 1, dtype=torch.long, device=self.device)
-        return embeds, torch.cat([used.long(), mask], 1), self._places(used, mask, distance)
+        return Prompt(embeds, torch.cat([used.long(), mask], 1), self.position_ids(used, mask, distance))
 
     def read_nll(
         self,
@@ -202,105 +203,30 @@ class MemoryModel(nn.Module):
         """As `read_nll`, of texts behind slots; `inputs` are the targets with tokens masked."""
         return self._target_nll(self.write_prompt(z, used, distance), inputs, targets)
 
-    def find(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-        """Logits [B, m + 1] of the spans of one document for each of B queries; the last is the null span.
-
-        Args:
-            queries: token ids.
-            z, spans: [B, m, d] and [B, m], the documents in which they look.
-        """
-        if isinstance(self.router, Router):
-            logits = torch.full((len(z), z.shape[1] + 1), float("-inf"), device=z.device)
-            logits[:, 0] = 0.0
-            return logits
-        hidden, mask = self._query_states(queries)
-        return self.router.find(hidden[:, 1:], mask[:, 1:], z, spans)
-
-    def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Routing logits of B questions, given as text and as token ids, over the documents in memory.
-
-        Returns:
-            [B, N] under the policy `joint`; [B, N + 1] under `separated`, where the last one is the null document.
-        """
-        if isinstance(self.router, Router):
-            return self.router.scores(self.query_vectors(texts, queries), self.z)
-        idf = inverse_frequency(self.frequency, len(self.z))
-        return self.batch_routing_scores(texts, queries, self.z, self.spans, self.lexical, idf)
-
-    def batch_routing_scores(
-        self,
-        texts: Sequence[str],
-        queries: Sequence[Sequence[int]],
-        z: torch.Tensor,
-        spans: torch.Tensor,
-        lexical: torch.Tensor,
-        idf: torch.Tensor,
-    ) -> torch.Tensor:
-        """Routing logits [B, N + 1] over N documents given as slots [N, m, d], spans and lexical keys (`separated`)."""
-        assert isinstance(self.router, SlotRouter)
-        hidden, mask = self._query_states(queries)
-        return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], z=z, spans=spans, lexical=lexical, idf=idf)
-
-    def routing_parts(
-        self,
-        texts: Sequence[str],
-        queries: Sequence[Sequence[int]],
-    ) -> torch.Tensor:
-        """The router's terms for the documents in memory before they are scaled, [3, B, N] (`separated`)."""
-        assert isinstance(self.router, SlotRouter)
-        hidden, mask = self._query_states(queries)
-        idf = inverse_frequency(self.frequency, len(self.z))
-        memory = {"z": self.z, "spans": self.spans, "lexical": self.lexical, "idf": idf}
-        return self.router.parts(texts, hidden[:, 1:], mask[:, 1:], **memory)
-
-    def query_vectors(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Query vectors [B, m * d] of the router of the policy `joint`."""
-        assert isinstance(self.router, Router)
-        hidden, mask = self._query_states(queries)
-        return self.router.queries([feature_ids(text) for text in texts], hidden, mask)
-
-    def _query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T]."""
         ids, mask = pad(queries, self.backbone.pad_id, self.device)
         embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)
         mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
         return self.backbone.hidden(embeds, mask), mask
 
     def _target_nll(
-        self,
-        prompt: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        inputs: Sequence[Sequence[int]],
-        targets: Sequence[Sequence[int]],
+        self, prompt: Prompt, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        embeds, prompt_mask, places = prompt
-        ids, mask = pad(inputs, self.backbone.pad_id, self.device)
+        ids, mask = pad(inputs, self.backbone.pad_id, self.device)  # [B, T]
         labels, _ = pad(targets, self.backbone.pad_id, self.device)
-        embeds = torch.cat([embeds, self._embed(ids)], 1)
-        length = places.shape[1]
-        places = torch.cat([places, places[:, -1:] + mask.cumsum(1)], 1)
-        hidden = self.backbone.hidden(embeds, torch.cat([prompt_mask, mask], 1), places)
+        embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)
+        length = prompt.position_ids.shape[1]
+        position_ids = torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + mask.cumsum(1)], 1)
+        hidden = self.backbone.hidden(embeds, torch.cat([prompt.mask, mask], 1), position_ids)
         # The state before a target token predicts it: the last prompt position predicts the first one.
         real = mask.bool()
-        before = hidden[:, length - 1 : -1][real]
+        before = hidden[:, length - 1 : -1][real]  # [tokens, H]
         owner = torch.arange(len(targets), device=self.device)[:, None].expand_as(real)[real]
         return self.backbone.nll(before, labels[real]), owner
-
-    def _places(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None) -> torch.Tensor:
-        """Position ids [B, p + T] of slots [B, p] and what follows them, of which `mask` [B, T] is there."""
-        p = used.shape[1]
-        slots = torch.arange(p, device=self.device)
-        if self.encoder is None:
-            return torch.cat([slots.expand(len(used), -1), p + positions(mask)], 1)
-        # Evidence token t stands at ORIGIN + t, beside the slot that keeps it; query and marker stand before ORIGIN.
-        step = self.distance if distance is None else distance
-        behind = ORIGIN - mask.shape[1] + torch.arange(mask.shape[1], device=self.device)
-        return torch.cat([ORIGIN + slots * step, behind]).expand(len(used), -1)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(ids).to(self.lm.dtype)
 
-    def _marker(self, kind: int, batch: int) -> torch.Tensor:
+    def _marker(self, kind: int, batch: int) -> Any:
         return self.markers[kind].to(self.lm.dtype).expand(batch, 1, -1)
-
-
-MEMORY = ("z", "spans", "lexical", "frequency")
-"""Tensors of the memory itself; everything else is theta."""

@@ -1,4 +1,4 @@
-"""What speaks for a sentence and for an answer being in memory at all: features, and their weights.
+"""Features of candidate sentences and of questions, and the weights that rank and judge by them.
 
 The weights are part of the skill: they are fitted on documents of the skill source, never on the corpus.
 """
@@ -6,33 +6,62 @@ The weights are part of the skill: they are fitted on documents of the skill sou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-SENTENCE_FEATURES = ("route", "second", "answers", "find", "likelihood", "prior", "words")
-"""Features of a candidate sentence.
+from zrag_core.bm25_weights import term_weight
 
-route: log P(document | query), over both steps where there are two. second: 1 if the second step led there. answers:
-log of the probability that the document says what is asked. find: log P(span | query, document). likelihood: mean
-log-likelihood per token given query and slots; prior: the same given the title alone. Both are measured under the
-policy `joint` only (0 elsewhere), where the slots of a document are read all at once. Under `separated` a sentence is
-read from its own span, and how likely it is there says how well it was written, not whether it answers: the weight
-that was fitted to it was -0.01 (docs/experiments.md, 13). words: BM25-like overlap of query and sentence, in tens.
-"""
 
-CONFIDENCE_FEATURES = ("known", "route", "answers", "find", "score", "words")
-"""Features of a question: log P(not the null document), then those of the best sentence and its ranking score."""
+class SentenceFeatures(NamedTuple):
+    """Features of a candidate sentence; a policy leaves those at 0 that it does not measure.
+
+    Attributes:
+        route: log P(document | query), over both steps where there are two.
+        second: 1 if the second step led there.
+        answers: log of the probability that the document says what is asked.
+        find: log P(span | query, document).
+        likelihood: mean log-likelihood per token given query and slots. Where a sentence has slots of its own it says
+            how well it was written, not whether it answers: the weight fitted to it was
+            -0.01 (docs/experiments.md, 13).
+        prior: the same given the document's title alone.
+        words: BM25's overlap of query and sentence, in tens.
+    """
+
+    route: float
+    second: float = 0.0
+    answers: float = 0.0
+    find: float = 0.0
+    likelihood: float = 0.0
+    prior: float = 0.0
+    words: float = 0.0
+
+
+class QuestionFeatures(NamedTuple):
+    """Features of a question: log P(not the null document), those of the best sentence, and its ranking score."""
+
+    known: torch.Tensor
+    route: torch.Tensor
+    answers: torch.Tensor
+    find: torch.Tensor
+    score: torch.Tensor
+    words: torch.Tensor
+
+
+SENTENCE_FEATURES = SentenceFeatures._fields
+CONFIDENCE_FEATURES = QuestionFeatures._fields
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
 _L2 = 1e-3
+_TYPICAL_SENTENCE = 25.0  # features; stands for BM25's average length, which would depend on the corpus
 _LARGEST_LOG_SCALE = 5.0  # a line search may step to where exp() of a scale overflows
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LabelledCandidates:
     """Candidates of one question with their features [C, F], and which of them hold its answer.
 
     Attributes:
@@ -47,23 +76,18 @@ class Judged:
 
 def plain_weights(prior_weight: float) -> torch.Tensor:
     """Weights [F] without fitting: log P(document | query) + l(sentence | query, slots) - w l(sentence | title)."""
-    weights = {"route": 1.0, "find": 1.0, "likelihood": 1.0, "prior": -prior_weight}
-    return torch.tensor([weights.get(name, 0.0) for name in SENTENCE_FEATURES])
+    return torch.tensor(SentenceFeatures(route=1.0, find=1.0, likelihood=1.0, prior=-prior_weight))
 
 
 def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
     """Sum of idf over the query's features in the sentence, held against its length as BM25 does, in tens."""
     counts = Counter(sentence)
-    norm = 0.25 + 0.75 * len(sentence) / _TYPICAL_SENTENCE
     shared = [feature for feature in set(query) if feature in counts]
     if not shared:
         return 0.0
     frequency = torch.tensor([float(counts[feature]) for feature in shared])
     weights = idf[torch.tensor(shared)].cpu()
-    return float((weights * 2.2 * frequency / (frequency + 1.2 * norm)).sum()) / 10
-
-
-_TYPICAL_SENTENCE = 25.0
+    return float(term_weight(frequency, len(sentence), _TYPICAL_SENTENCE, weights).sum()) / 10
 
 
 def floor_log(value: torch.Tensor) -> torch.Tensor:
@@ -75,10 +99,11 @@ def question_features(known: torch.Tensor, features: torch.Tensor, scores: torch
     """Features [G] of a question from those of its candidates [C, F] and their scores [C]."""
     best = int(scores.argmax())
     own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
-    return torch.stack([known, own["route"], own["answers"], own["find"], scores[best], own["words"]])
+    of_best = {name: own[name] for name in ("route", "answers", "find", "words")}
+    return torch.stack(QuestionFeatures(known=known, score=scores[best], **of_best))
 
 
-def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
+def fit_ranking(candidates: Sequence[LabelledCandidates]) -> torch.Tensor:
     """Weights [F] that maximise the likelihood of the right sentences among all candidates (listwise softmax).
 
     Questions without a right candidate are left out.
@@ -86,7 +111,7 @@ def fit_ranking(judged: Sequence[Judged]) -> torch.Tensor:
     Raises:
         ValueError: no question has a right candidate.
     """
-    usable = [item for item in judged if item.right.any()]
+    usable = [item for item in candidates if item.right.any()]
     if not usable:
         raise ValueError("no question has its answer among the candidates; the skill has not learned to route")
 
@@ -136,9 +161,9 @@ def confidence(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(features @ weights[:-1] + weights[-1])
 
 
-def _minimise(loss, start: torch.Tensor) -> torch.Tensor:
+def _minimise(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor) -> torch.Tensor:
     weights = start.clone().requires_grad_(True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    optimizer: Any = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

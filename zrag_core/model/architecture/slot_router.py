@@ -1,7 +1,7 @@
 """The router of the separated policy: documents scored by their lexical keys and slots, and spans by their slots.
 
-    document:  score(q, i) = a <q_title, title_i> + b <q_text, text_i> + c max_s find(q, i, s)
-    span:      find(q, i, s) = <q, k_is>, with k_is the mean of the keys of the span's slots
+    document:  score(q, i) = a <q_title, title_i> + b <q_text, text_i> + c max_s span(q, i, s)
+    span:      span(q, i, s) = <q, k_is>, with k_is the mean of the keys of the span's slots
 
 The first two terms compare hashed words, weighted by how rare they are in the memory. The third is attention from the
 query to the slots, which also tells which span of a routed document is read. A null document, and a null span in every
@@ -11,15 +11,34 @@ document, have scores of their own: they stand for "not in memory".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from zrag_core.model.architecture.features import feature_ids, sign_vectors
+from zrag_core.bm25_weights import absence_odds
 from zrag_core.model.architecture.lexical_keys import title_ids
+from zrag_core.model.architecture.word_features import feature_ids, sign_vectors
 
 _CHUNK = 1 << 24  # similarities held at once
 _ABSENT = -1e4  # score of a span that a document does not have; finite, since a document may have none at all
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingKeys:
+    """What N documents are routed by.
+
+    Attributes:
+        z: [N, m, d] slots.
+        spans: [N, m] span of each slot.
+        lexical: [N, title_width + text_width] lexical keys.
+        idf: [BUCKETS] weights of features among these documents.
+    """
+
+    z: torch.Tensor
+    spans: torch.Tensor
+    lexical: torch.Tensor
+    idf: torch.Tensor
 
 
 class SlotRouter(nn.Module):
@@ -43,73 +62,54 @@ class SlotRouter(nn.Module):
         self.null_score = nn.Parameter(torch.zeros(()))
         self.null_span = nn.Parameter(torch.zeros(()))
 
-    def scores(
-        self,
-        texts: Sequence[str],
-        hidden: torch.Tensor,
-        mask: torch.Tensor,
-        *,
-        z: torch.Tensor,
-        spans: torch.Tensor,
-        lexical: torch.Tensor,
-        idf: torch.Tensor,
-    ) -> torch.Tensor:
+    def scores(self, texts: Sequence[str], hidden: torch.Tensor, mask: torch.Tensor, keys: RoutingKeys) -> torch.Tensor:
         """Routing logits [B, N + 1] of B queries; the last column is the null document.
 
         Args:
             texts: the queries.
             hidden: [B, T, H] hidden states of their tokens.
             mask: [B, T], 1 at real tokens; padding contributes nothing.
-            z: [N, m, d] slots.
-            spans: [N, m] span of each slot.
-            lexical: [N, title_width + text_width] lexical keys.
-            idf: [BUCKETS] weights of features in this memory.
+            keys: of the N documents.
         """
-        total = self.combine(self.parts(texts, hidden, mask, z=z, spans=spans, lexical=lexical, idf=idf))
+        total = self.combine(self.terms(texts, hidden, mask, keys))  # [B, N]
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
 
-    def combine(self, parts: torch.Tensor) -> torch.Tensor:
+    def combine(self, terms: torch.Tensor) -> torch.Tensor:
         """Routing logits [B, N] of the three terms [3, B, N]."""
-        return (self.log_scale.exp()[:, None, None] * parts).sum(0)
+        return (self.log_scale.exp()[:, None, None] * terms).sum(0)
 
-    def parts(
-        self,
-        texts: Sequence[str],
-        hidden: torch.Tensor,
-        mask: torch.Tensor,
-        *,
-        z: torch.Tensor,
-        spans: torch.Tensor,
-        lexical: torch.Tensor,
-        idf: torch.Tensor,
+    def terms(self, texts: Sequence[str], hidden: torch.Tensor, mask: torch.Tensor, keys: RoutingKeys) -> torch.Tensor:
+        """The three terms of the score before they are scaled (title, text, span), [3, B, N]; as in `scores`."""
+        titles, bodies = keys.lexical.split((self.title_width, self.text_width), dim=1)
+        title = _weighted_sketch([title_ids(text) for text in texts], keys.idf, self.title_width) @ titles.T
+        text = _weighted_sketch([feature_ids(text) for text in texts], keys.idf, self.text_width) @ bodies.T
+        span_keys = self.span_keys(keys.z, keys.spans)  # [N, m, key_width]
+        span = _best_span(self.query_vectors(hidden, mask), span_keys, _absence(keys.spans))
+        return torch.stack([title, text, span])
+
+    def span_logits(
+        self, hidden: torch.Tensor, mask: torch.Tensor, z: torch.Tensor, spans: torch.Tensor
     ) -> torch.Tensor:
-        """The three terms of the score before they are scaled, [3, B, N]; arguments as in `scores`."""
-        titles, bodies = lexical.split((self.title_width, self.text_width), dim=1)
-        title = _weighted_sketch([title_ids(text) for text in texts], idf, self.title_width) @ titles.T
-        text = _weighted_sketch([feature_ids(text) for text in texts], idf, self.text_width) @ bodies.T
-        found = _best_span(self.query_vectors(hidden, mask), self.span_keys(z, spans), _absence(spans))
-        return torch.stack([title, text, found])
-
-    def find(self, hidden: torch.Tensor, mask: torch.Tensor, z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
         """Logits [B, m + 1] over the spans of one document for each of B queries; the last is the null span.
 
         Args:
             hidden, mask: of the queries' tokens, as in `scores`.
             z, spans: [B, m, d] and [B, m], the documents in which they look.
         """
-        found = torch.einsum("bd,bsd->bs", self.query_vectors(hidden, mask), self.span_keys(z, spans))
-        return torch.cat([found + _absence(spans), self.null_span.expand(len(found), 1)], 1)
+        scores = torch.einsum("bd,bsd->bs", self.query_vectors(hidden, mask), self.span_keys(z, spans))
+        return torch.cat([scores + _absence(spans), self.null_span.expand(len(scores), 1)], 1)
 
     def query_vectors(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What B queries look for, [B, key_width]: their tokens pooled by learned weights."""
-        weights = self.token_weight(hidden.float())[..., 0].masked_fill(mask == 0, _ABSENT)
+        """Query vectors [B, key_width]: the tokens' hidden states pooled by learned weights and projected."""
+        weights = self.token_weight(hidden.float())[..., 0].masked_fill(mask == 0, _ABSENT)  # [B, T]
         # Where no token is, the softmax is uniform over padding, which says nothing.
-        pooled = torch.einsum("bt,bth->bh", torch.softmax(weights, -1) * mask, hidden.float())
-        return self.query(pooled) / self.query.weight.shape[0] ** 0.5
+        pooled = torch.einsum("bt,bth->bh", torch.softmax(weights, -1) * mask, hidden.float())  # [B, H]
+        vectors: torch.Tensor = self.query(pooled) / self.query.weight.shape[0] ** 0.5
+        return vectors
 
     def span_keys(self, z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
         """Keys [N, m, key_width], linear in z: number s of document i at [i, s], zero where it has fewer spans."""
-        members = _members(spans).to(z.dtype)
+        members = _members(spans).to(z.dtype)  # [N, m, m]
         shares = members / members.sum(1, keepdim=True).clamp(min=1)
         return torch.einsum("njs,njd->nsd", shares, self.key(z))
 
@@ -121,12 +121,12 @@ class SlotRouter(nn.Module):
 
 
 def inverse_frequency(frequency: torch.Tensor, n_documents: int) -> torch.Tensor:
-    """BM25's idf [BUCKETS] from document counts [BUCKETS]."""
-    counts = frequency.float()
-    return torch.log1p((n_documents - counts + 0.5).clamp(min=0.5) / (counts + 0.5))
+    """BM25's idf [BUCKETS] from document counts [BUCKETS], none above `n_documents`."""
+    return torch.log1p(absence_odds(frequency.float(), n_documents))
 
 
 def _weighted_sketch(bags: Sequence[Sequence[int]], idf: torch.Tensor, width: int) -> torch.Tensor:
+    """Sums [B, width] of the sign vectors of each bag's features, weighted by idf [BUCKETS]."""
     lengths = torch.tensor([len(bag) for bag in bags], device=idf.device)
     ids = torch.tensor([i for bag in bags for i in bag], dtype=torch.int64, device=idf.device)
     owner = torch.repeat_interleave(torch.arange(len(bags), device=idf.device), lengths)

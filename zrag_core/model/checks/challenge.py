@@ -11,6 +11,7 @@ from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.metrics.coverage import question_coverage
 from zrag_core.evidence import evidence_within
 from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.settings import DecodingSettings
 
@@ -101,7 +102,7 @@ def challenge(
     for name in SYSTEMS:
         values: dict[str, dict[str, float | None]] = {}
         for side, checkpoint in ((CHALLENGER, challenger), (CHAMPION, champion)):
-            system = MemorySystem(name, checkpoint, decoding, free=name.endswith("_free"), threads=threads)
+            system = create_system(name, checkpoint, decoding, free=name.endswith("_free"), threads=threads)
             values[side] = _coverage(system, questions, budget)
         (found,) = compare(values, clusters, measure="answer_coverage", samples=_SAMPLES, confidence=confidence)
         results.append(NonInferiority(name, found, margin))

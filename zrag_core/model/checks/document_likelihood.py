@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
+from zrag_core.model.architecture.encoder import Sentences
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.spans import sentence_ids, span_slots
+from zrag_core.model.architecture.spans import span_slots
 
 _TOKENS = 8192  # in one forward pass
 _OPENING_TOKENS = 256  # longer documents are judged by their beginning
@@ -16,10 +16,8 @@ _OPENING_TOKENS = 256  # longer documents are judged by their beginning
 
 def opening(model: MemoryModel, text: str) -> list[list[int]]:
     """Token ids of a document's first spans, as many as fit into 256 tokens, but one at least."""
-    if model.encoder is None:
-        return [model.backbone.encode(text, _OPENING_TOKENS)]
-    sentences = sentence_ids(model.backbone, text)
-    run = sentences_per_span(len(sentences), model.z.shape[1])
+    sentences = model.text_units(text)
+    run = model.sentences_per_span(len(sentences))
     kept: list[list[int]] = []
     for at in range(0, len(sentences), run):
         part = [token for ids in sentences[at : at + run] for token in ids]
@@ -38,10 +36,9 @@ def document_nll(
     A document's spans are written from those of the same number; what goes beyond the last one, from the last.
     """
     counts = (spans.max(1).values.long() + 1).clamp(min=1)
-    m = 1 if model.encoder is None else z.shape[1]
     result = torch.zeros(len(documents), len(z))
     for i, document in enumerate(documents):
-        run = sentences_per_span(len(document), m)
+        run = model.sentences_per_span(len(document))
         parts = [[t for ids in document[at : at + run] for t in ids] for at in range(0, len(document), run)]
         total = torch.zeros(len(z))
         for number, part in enumerate(parts):

@@ -16,12 +16,10 @@ import torch
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import question_coverage
-from zrag_core.model.architecture.lexical_keys import document_frequency
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.slot_router import SlotRouter, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.checks.document_likelihood import document_nll, opening
-from zrag_core.model.inference.decoder import find, generate
+from zrag_core.model.inference.decoder import generate
 from zrag_core.model.store.checkpoint import Checkpoint
 
 _SAMPLED_DOCUMENTS = 48
@@ -64,7 +62,7 @@ class Probe:
         self.batch_size = batch_size
         self._max_new_tokens = checkpoint.settings.decoding.max_new_tokens
         rows = {document.id: row for row, document in enumerate(self.documents)}
-        encode, longest = self.model.backbone.encode, checkpoint.settings.joint.query_tokens
+        encode, longest = self.model.backbone.encode, self.model.query_tokens
         asked = [
             ProbeQuestion(
                 question,
@@ -108,19 +106,14 @@ class Probe:
 
         How rare a word is counts in the kept documents, as it would had the others never been written.
         """
+        removed = set() if kept is None else set(range(len(self.documents))).difference(kept)
+        memory = self.model.without({row: self.documents[row] for row in removed}) if removed else self.model
         parts = []
-        idf = None if kept is None else self._idf(kept)
         for start in range(0, len(numbers), self.batch_size):
             batch = [self.asked[number] for number in numbers[start : start + self.batch_size]]
             texts, ids = [asked.question.question for asked in batch], [asked.ids for asked in batch]
-            if idf is None:
-                # Behind the documents stands the null document, which is no matter here.
-                scores = self.model.routing_scores(texts, ids)[:, : len(self.documents)]
-                parts.append(scores if kept is None else scores[:, list(kept)])
-            else:
-                rows = list(kept or ())
-                kept_memory = self.model.z[rows], self.model.spans[rows], self.model.lexical[rows]
-                parts.append(self.model.batch_routing_scores(texts, ids, *kept_memory, idf)[:, : len(rows)])
+            # Behind the documents may stand a null document, which is no matter here.
+            parts.append(memory.routing_scores(texts, ids)[:, : len(memory.z)])
         return torch.cat(parts).float().cpu()
 
     def free_texts(self, pairs: Sequence[tuple[int, int]]) -> list[str]:
@@ -162,14 +155,6 @@ class Probe:
         """The first of some ranked rows whose document does not state the question's answer; None where all do."""
         return next((row for row in ranked if not self.states_answer(number, row)), None)
 
-    def _idf(self, kept: Sequence[int]) -> torch.Tensor | None:
-        """Word weights of the smaller memory; None where routing has none of its own (policy `joint`)."""
-        if not isinstance(self.model.router, SlotRouter):
-            return None
-        removed = set(range(len(self.documents))) - set(kept)
-        counts = document_frequency([self.documents[row] for row in removed]).to(self.model.device)
-        return inverse_frequency(self.model.frequency - counts, len(kept))
-
 
 def held_out(questions: Sequence[Question]) -> list[Question]:
     """Questions of the split `test` and the type `single` with an answer that can stand in a text, in a fixed order."""
@@ -199,5 +184,5 @@ def never_empty_evidence(
     max_new_tokens: int,
 ) -> list[str]:
     """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
-    best = find(model, queries, z, spans).log_p.argmax(1)
+    best = model.best_spans(queries, z, spans)
     return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)

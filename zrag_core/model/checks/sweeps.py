@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.probe import Probe
@@ -55,7 +56,7 @@ def coverage_by_slots(probe: Probe) -> list[MemoryCheck]:
     cannot be compared with one that is not in another.
     """
     model = probe.model
-    if model.encoder is None or not probe.asked:
+    if not isinstance(model, SeparatedMemory) or not probe.asked:
         return []
     rows = list(dict.fromkeys(probe.routed))
     written = WritingSettings(batch_size=probe.batch_size)

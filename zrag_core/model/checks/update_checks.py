@@ -17,7 +17,7 @@ from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.deletion import guessing_floor, withheld_coverage, withheld_evidence
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
 
@@ -195,7 +195,7 @@ def _free(probe: Probe, numbers: Sequence[int]) -> dict[int, bool]:
 
 def _constrained(checkpoint: Checkpoint, questions: Sequence[Question]) -> dict[int, bool]:
     """Whether the best sentences cover each question."""
-    system = MemorySystem("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=torch.get_num_threads())
     pairs = zip(questions, system.retrieve(questions), strict=True)
     return {number: bool(coverage_at(question, found, BUDGET)) for number, (question, found) in enumerate(pairs)}
 

@@ -12,7 +12,7 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.errors import SettingsError
 from zrag_core.evidence import Retrieved
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.settings import DecodingSettings, Settings
@@ -78,8 +78,9 @@ class Prefix:
             part = slice(start, start + _SPANS)
             there = used[part]
             # Of a prompt with an empty query only the slots are read.
-            embeds, _, places = model.prompt(z[part], there, [[]] * len(there))
-            cache = _read(model, embeds[:, :width], there.long(), places[:, :width], None).past_key_values
+            embeds, _, position_ids = model.prompt(z[part], there, [[]] * len(there))
+            own = Prompt(embeds[:, :width], there.long(), position_ids[:, :width])
+            cache = _read(model, own, None).past_key_values
             parts.append([(_flat(layer.keys, there), _flat(layer.values, there)) for layer in cache.layers])
         layers = tuple(
             (torch.cat([keys for keys, _ in own], 1)[None], torch.cat([values for _, values in own], 1)[None])
@@ -95,14 +96,15 @@ def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]],
 
     backbone = model.backbone
     nothing = torch.zeros(len(queries), prefix.width, model.z.shape[-1], device=model.device)
-    embeds, mask, places = model.prompt(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), queries)
-    embeds, mask, places = (part[:, prefix.width :] for part in (embeds, mask, places))
+    whole = model.prompt(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), queries)
+    prompt = Prompt(*(part[:, prefix.width :] for part in whole))
     cache = DynamicCache([tuple(part.expand(len(queries), -1, -1, -1) for part in layer) for layer in prefix.layers])
-    mask = torch.cat([mask.new_ones(len(queries), prefix.slots), mask], 1)
+    seen = prompt.mask.new_ones(len(queries), prefix.slots)
+    prompt = prompt._replace(mask=torch.cat([seen, prompt.mask], 1))
     written: list[list[int]] = [[] for _ in queries]
     ended = torch.zeros(len(queries), dtype=torch.bool, device=model.device)
     for _ in range(max_new_tokens):
-        hidden = _read(model, embeds, mask, places, cache).last_hidden_state
+        hidden = _read(model, prompt, cache).last_hidden_state
         tokens = backbone.logits(hidden[:, -1]).argmax(-1)
         ended |= tokens == backbone.eos_id
         if ended.all():
@@ -110,9 +112,11 @@ def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]],
         for own, token, done in zip(written, tokens.tolist(), ended.tolist(), strict=True):
             if not done:
                 own.append(token)
-        embeds = backbone.embed(tokens[:, None]).to(model.lm.dtype)
-        mask = torch.cat([mask, mask.new_ones(len(queries), 1)], 1)
-        places = places[:, -1:] + 1
+        prompt = Prompt(
+            backbone.embed(tokens[:, None]).to(model.lm.dtype),
+            torch.cat([prompt.mask, prompt.mask.new_ones(len(queries), 1)], 1),
+            prompt.position_ids[:, -1:] + 1,
+        )
     return [backbone.decode(own) for own in written]
 
 
@@ -142,7 +146,7 @@ class FullPrefixSystem:
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """One `Retrieved` with free text per question."""
         torch.set_num_threads(self._threads)
-        model, limit = self._checkpoint.model, self._checkpoint.settings.joint.query_tokens
+        model, limit = self._checkpoint.model, self._checkpoint.model.query_tokens
         size = max(1, min(self._settings.batch_size, _BATCH_BYTES // max(1, self._prefix.size)))
         results: list[Retrieved] = []
         for start in range(0, len(questions), size):
@@ -155,9 +159,13 @@ class FullPrefixSystem:
         return results
 
 
-def _read(model: MemoryModel, embeds: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, cache: Any | None) -> Any:
+def _read(model: MemoryModel, prompt: Prompt, cache: Any | None) -> Any:
     return model.backbone.decoder(
-        inputs_embeds=embeds, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+        inputs_embeds=prompt.embeds,
+        attention_mask=prompt.mask,
+        position_ids=prompt.position_ids,
+        past_key_values=cache,
+        use_cache=True,
     )
 
 

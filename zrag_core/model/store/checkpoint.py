@@ -17,6 +17,7 @@ from zrag_core.errors import CheckpointError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.policies import create_memory
 from zrag_core.model.store.skill_folder import load_heads
 from zrag_core.model.store.stored_settings import (
     checkpoint_values,
@@ -206,8 +207,7 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bo
                 remedy="the folder was changed by hand; restore it or train again",
             )
     backbone = load_backbone(settings.backbone, folder, verbatim=verbatim)
-    shape = settings.separated if settings.memory.policy == "separated" else settings.joint
-    model = MemoryModel(backbone, shape, len(documents))
+    model = create_memory(backbone, settings, len(documents))
     load_heads(model, load_file(folder / "heads.safetensors"))
     with torch.no_grad():
         for name, tensor in model.named_memory():

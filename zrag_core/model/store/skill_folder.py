@@ -15,6 +15,7 @@ from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
 from zrag_core.settings import SeparatedSettings, Settings
 
@@ -32,7 +33,7 @@ class Skill:
     """
 
     id: str
-    model: MemoryModel
+    model: SeparatedMemory
     settings: Settings
 
 
@@ -43,7 +44,7 @@ def shipped_skill() -> Path:
 
 def save_skill(
     folder: Path,
-    model: MemoryModel,
+    model: SeparatedMemory,
     settings: Settings,
     *,
     skill_id: str,
@@ -124,7 +125,7 @@ def load_skill(folder: Path, *, keys: SeparatedSettings | None = None, device: s
             own = settings.separated.model_copy(update=widths)
             settings = settings.model_copy(update={"separated": own})
         backbone = load_backbone(settings.backbone.model_copy(update={"device": device}), folder)
-        model = MemoryModel(backbone, settings.separated, 0)
+        model = SeparatedMemory(backbone, settings.separated, 0)
         load_heads(model, load_file(folder / "heads.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error

@@ -17,7 +17,7 @@ import torch
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes
 from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.write import Written, plan_studies, write_documents
@@ -59,7 +59,7 @@ class UpdatedMemory:
         written: what writing them took, rows in the order of `rewritten`; None where nothing was written.
     """
 
-    model: MemoryModel
+    model: SeparatedMemory
     origin: Origin
     change: CorpusChange
     rewritten: tuple[str, ...]
@@ -101,8 +101,8 @@ def update_memory(
         CheckpointError: rows cannot be made one by one (policy `joint`), or other settings made them.
     """
     started = time.perf_counter()
-    origin = _updatable(checkpoint, writing)
-    old, settings = checkpoint.model, checkpoint.settings.separated
+    old, origin = _updatable(checkpoint, writing)
+    settings = old.settings
     change = compare_documents(checkpoint.documents, documents)
     unchanged = set(change.unchanged)
     studied = _studied(documents, targets, settings.slots, writing)
@@ -124,7 +124,7 @@ def update_memory(
         written = write_documents(model, own, targets, writing, on_progress=on_progress)
         z[rows], spans[rows] = written.z, written.spans
         lexical[rows] = lexical_keys(own, settings.title_width, settings.text_width).to(lexical.device)
-    model.hold(z, spans, lexical, _frequency(checkpoint, documents, change))
+    model.hold(z, spans, lexical, _frequency(old.frequency, checkpoint.documents, documents, change))
     return UpdatedMemory(
         model=model,
         origin=replace(origin, writing=writing, studied=hash_rows(studied)),
@@ -135,8 +135,8 @@ def update_memory(
     )
 
 
-def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> Origin:
-    if checkpoint.model.encoder is None:
+def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> tuple[SeparatedMemory, Origin]:
+    if not isinstance(checkpoint.model, SeparatedMemory):
         raise CheckpointError(
             "a memory of the policy joint cannot be updated: its documents are in theta too",
             where=str(checkpoint.folder),
@@ -156,7 +156,7 @@ def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> Origin:
             where=str(checkpoint.folder),
             remedy="write the whole corpus again (job `train`), or keep the settings",
         )
-    return checkpoint.origin
+    return checkpoint.model, checkpoint.origin
 
 
 def _studied(
@@ -172,8 +172,10 @@ def _moved(tensor: torch.Tensor, sources: list[int], rows: list[int], n: int) ->
     return result
 
 
-def _frequency(checkpoint: Checkpoint, documents: Sequence[Document], change: CorpusChange) -> torch.Tensor:
+def _frequency(
+    former: torch.Tensor, old: Sequence[Document], new: Sequence[Document], change: CorpusChange
+) -> torch.Tensor:
     """Document counts without the former texts of what changed and with the new ones: whole numbers, so exact."""
     gone, come = {*change.removed, *change.changed}, {*change.added, *change.changed}
-    counts = checkpoint.model.frequency.cpu() - document_frequency([d for d in checkpoint.documents if d.id in gone])
-    return counts + document_frequency([d for d in documents if d.id in come])
+    counts = former.cpu() - document_frequency([d for d in old if d.id in gone])
+    return counts + document_frequency([d for d in new if d.id in come])

@@ -20,7 +20,7 @@ import torch
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.settings import WritingSettings
 from zrag_core.text import split_sentences
@@ -77,7 +77,7 @@ class Study:
 
 
 def write_documents(
-    model: MemoryModel,
+    model: SeparatedMemory,
     documents: Sequence[Document],
     targets: Sequence[EvidenceTarget],
     settings: WritingSettings,
@@ -115,7 +115,7 @@ def write_documents(
 
 @torch.no_grad()
 def encode_documents(
-    model: MemoryModel,
+    model: SeparatedMemory,
     documents: Sequence[Sentences],
     settings: WritingSettings,
     *,
@@ -187,7 +187,11 @@ def plan_studies(
 
 @torch.enable_grad()
 def _refine(
-    model: MemoryModel, start: torch.Tensor, spans: torch.Tensor, studies: Sequence[Study], settings: WritingSettings
+    model: SeparatedMemory,
+    start: torch.Tensor,
+    spans: torch.Tensor,
+    studies: Sequence[Study],
+    settings: WritingSettings,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adam on each document's slots until its loss is below the tolerance, in directions that routing does not see."""
     device = model.device
@@ -220,7 +224,7 @@ def _refine(
 
 
 @contextmanager
-def _frozen(model: MemoryModel) -> Iterator[None]:
+def _frozen(model: SeparatedMemory) -> Iterator[None]:
     """Keep theta out of the graph, which saves memory; it is trainable again afterwards."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trainable:
@@ -233,7 +237,7 @@ def _frozen(model: MemoryModel) -> Iterator[None]:
 
 
 def _study_losses(
-    model: MemoryModel,
+    model: SeparatedMemory,
     z: torch.Tensor,
     spans: torch.Tensor,
     studies: Sequence[Study],

@@ -1,4 +1,4 @@
-"""Fitting what is judged rather than generated: scales of the router, weights of sentence features, the confidence.
+"""Fitting what ranks and judges: scales of the router, weights of sentence features, the confidence.
 
 All are fitted on memories of fresh documents of the skill source, asked in words that training never drew, so they
 belong to the skill and know nothing of the corpus.
@@ -14,17 +14,18 @@ from pathlib import Path
 import torch
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.sentence_features import (
-    Judged,
+    SENTENCE_FEATURES,
+    LabelledCandidates,
     confidence,
     fit_confidence,
     fit_ranking,
     fit_routing,
     question_features,
 )
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.separated_system import SeparatedSystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.write import encode_documents
 from zrag_core.model.training.skill_data import SkillDocument, SkillSource
@@ -51,23 +52,23 @@ class Calibration:
     questions: int
 
 
-def calibrate(model: MemoryModel, source: SkillSource, settings: Settings, *, memories: int = 4) -> Calibration:
+def calibrate(model: SeparatedMemory, source: SkillSource, settings: Settings, *, memories: int = 4) -> Calibration:
     """Fit the weights of `model` in place; its memory is replaced by skill documents, which the caller drops.
 
     Args:
-        memories: memories of 64 documents to fit on; one more is judged.
+        memories: memories of 64 documents to fit on; on one more they are measured.
     """
     _calibrate_routing(model, source, settings)
-    judged: list[Judged] = []
+    candidates: list[LabelledCandidates] = []
     for number in range(memories):
         rng = random.Random(f"{settings.skill.seed}:calibration:{number}")
-        judged.extend(_judge(model, source, settings, rng))
-    model.ranking.copy_(fit_ranking([item for item in judged if item.right.numel()]))
-    own = torch.stack([_own_features(model, item) for item in judged])
-    answerable = torch.tensor([bool(item.right.numel()) for item in judged])
+        candidates.extend(_label(model, source, settings, rng))
+    model.ranking.copy_(fit_ranking([item for item in candidates if item.right.numel()]))
+    own = torch.stack([_own_features(model, item) for item in candidates])
+    answerable = torch.tensor([bool(item.right.numel()) for item in candidates])
     model.confidence.copy_(fit_confidence(own, answerable))
     rng = random.Random(f"{settings.skill.seed}:calibration:last")
-    return _measure(model, list(_judge(model, source, settings, rng)))
+    return _measure(model, list(_label(model, source, settings, rng)))
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -76,14 +77,16 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return float(((wins > 0).float() + 0.5 * (wins == 0).float()).mean())
 
 
-def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: random.Random) -> Iterator[Judged]:
-    """Judge questions about one fresh memory."""
+def _label(
+    model: SeparatedMemory, source: SkillSource, settings: Settings, rng: random.Random
+) -> Iterator[LabelledCandidates]:
+    """Candidates of questions about one fresh memory, the right ones marked."""
     drawn = source.draw(rng, _DOCUMENTS + _OUTSIDE, _QUESTIONS, held_out=True)
     rng.shuffle(drawn)
     inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
     documents = tuple(item.document for item in inside)
     _remember(model, documents, settings)
-    system = MemorySystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
+    system = SeparatedSystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
     # Each question with the document and sentence that answer it; None where nothing does.
     asked: list[tuple[str, tuple[str, str] | None]] = []
     for item in inside:
@@ -93,10 +96,10 @@ def _judge(model: MemoryModel, source: SkillSource, settings: Settings, rng: ran
     asked += [(question, None) for item in outside for question, _ in _distinct(item)[:2]]
     for start in range(0, len(asked), _BATCH):
         batch = asked[start : start + _BATCH]
-        found = system.judge([question for question, _ in batch])
+        found = system.candidates([question for question, _ in batch])
         for (_, gold), (segments, features, known) in zip(batch, found, strict=True):
             right = torch.tensor([(s.document_id, s.text) == gold for s in segments], dtype=torch.bool)
-            yield Judged(features, known, right if gold else torch.zeros(0, dtype=torch.bool))
+            yield LabelledCandidates(features, known, right if gold else torch.zeros(0, dtype=torch.bool))
 
 
 def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
@@ -104,7 +107,7 @@ def _distinct(item: SkillDocument) -> list[tuple[str, str]]:
 
 
 @torch.no_grad()
-def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settings) -> None:
+def _calibrate_routing(model: SeparatedMemory, source: SkillSource, settings: Settings) -> None:
     """Weigh title, text and slots against each other in a larger memory than one step of training has."""
     rng = random.Random(f"{settings.skill.seed}:calibration:routing")
     drawn = source.draw(rng, _ROUTED_DOCUMENTS, _QUESTIONS, held_out=True)
@@ -117,36 +120,37 @@ def _calibrate_routing(model: MemoryModel, source: SkillSource, settings: Settin
         return
     texts, rows = zip(*asked, strict=True)
     queries = [model.backbone.encode(text, settings.skill.query_tokens) for text in texts]
-    parts = [
-        model.routing_parts(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
+    terms = [
+        model.routing_terms(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
         for start in range(0, len(texts), _BATCH)
     ]
     router = model.router
     with torch.enable_grad():
         start = torch.cat([router.log_scale.detach().cpu(), router.null_score.detach().cpu()[None]])
-        scales, null = fit_routing(torch.cat(parts, 1), torch.tensor(rows), start)
+        scales, null = fit_routing(torch.cat(terms, 1), torch.tensor(rows), start)
     router.log_scale.copy_(scales)
     router.null_score.copy_(null)
 
 
-def _remember(model: MemoryModel, documents: Sequence[Document], settings: Settings) -> None:
+def _remember(model: SeparatedMemory, documents: Sequence[Document], settings: Settings) -> None:
     sentences = [sentence_ids(model.backbone, document.text) for document in documents]
     z, spans, _ = encode_documents(model, sentences, settings.writing)
     model.remember(documents, z, spans)
 
 
-def _own_features(model: MemoryModel, item: Judged) -> torch.Tensor:
+def _own_features(model: SeparatedMemory, item: LabelledCandidates) -> torch.Tensor:
     return question_features(item.known, item.features, item.features @ model.ranking.cpu())
 
 
-def _measure(model: MemoryModel, judged: Sequence[Judged]) -> Calibration:
+def _measure(model: SeparatedMemory, candidates: Sequence[LabelledCandidates]) -> Calibration:
     weights = model.confidence.cpu()
     sure: dict[bool, list[float]] = {True: [], False: []}
     first, routed = [], []
-    for item in judged:
+    for item in candidates:
         sure[bool(item.right.numel())].append(float(confidence(_own_features(model, item), weights)))
         if item.right.numel():
             scores = item.features @ model.ranking.cpu()
             first.append(bool(item.right[int(scores.argmax())]))
-            routed.append(bool(item.right[item.features[:, 0] == item.features[:, 0].max()].any()))
+            route = item.features[:, SENTENCE_FEATURES.index("route")]
+            routed.append(bool(item.right[route == route.max()].any()))
     return Calibration(sum(first) / len(first), sum(routed) / len(routed), auroc(sure[True], sure[False]), len(first))

@@ -27,9 +27,9 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CorpusError
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.model.architecture.features import feature_ids, sketch
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.joint import JointMemory
 from zrag_core.model.architecture.spans import whole_document
+from zrag_core.model.architecture.word_features import feature_ids, sketch
 from zrag_core.model.store.stored_settings import backbone_values, memory_values, training_values
 from zrag_core.model.training.examples import (
     ReadExample,
@@ -64,7 +64,7 @@ class TrainingResult:
         unplaced: targets whose evidence stands in none of their documents (left out).
     """
 
-    model: MemoryModel
+    model: JointMemory
     steps: int
     resumed_from: int
     losses: dict[str, float]
@@ -148,7 +148,7 @@ def train_joint(
 
 
 @torch.no_grad()
-def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_size: int) -> float | None:
+def evaluation_loss(model: JointMemory, examples: Sequence[ReadExample], batch_size: int) -> float | None:
     """Mean evidence NLL per token of held-out examples, each reading its gold document; None without any."""
     total, tokens = 0.0, 0
     for start in range(0, len(examples), batch_size):
@@ -160,10 +160,10 @@ def evaluation_loss(model: MemoryModel, examples: Sequence[ReadExample], batch_s
     return total / tokens if tokens else None
 
 
-def initialise(backbone: Backbone, settings: JointSettings, documents: Sequence[Document], *, seed: int) -> MemoryModel:
+def initialise(backbone: Backbone, settings: JointSettings, documents: Sequence[Document], *, seed: int) -> JointMemory:
     """A model of the policy `joint` whose Z is the random projection of the documents' BM25 term weights."""
     torch.manual_seed(seed)
-    model = MemoryModel(backbone, settings, len(documents))
+    model = JointMemory(backbone, settings, len(documents))
     bags = [feature_ids(document.contents) for document in documents]
     model.router.initialise(bags)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def _steps_of(training: JointSettings, data: TrainingSet) -> int:
     return math.ceil(items * (training.epochs or 1) / (per_batch * training.gradient_accumulation))
 
 
-def _optimizer(model: MemoryModel, training: JointSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+def _optimizer(model: JointMemory, training: JointSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
     heads = model.head_parameters()
     groups = [
         {"params": model.backbone.trainable(), "lr": training.lr_theta, "weight_decay": 0.01},
@@ -226,7 +226,7 @@ def _optimizer(model: MemoryModel, training: JointSettings) -> tuple[dict[str, n
 
 
 def _step(
-    model: MemoryModel, data: TrainingSet, training: JointSettings, step: int, optimizer: torch.optim.Optimizer
+    model: JointMemory, data: TrainingSet, training: JointSettings, step: int, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, float], int]:
     rng = random.Random(f"{training.seed}:{step}")
     torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
@@ -246,7 +246,7 @@ def _step(
 
 
 def _losses(
-    model: MemoryModel, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
+    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
 ) -> tuple[dict[str, torch.Tensor], int]:
     batch = _sample_batch(model, data, training, rng, micro_batch)
     queries = [example.query for example in batch]
@@ -269,13 +269,13 @@ def _losses(
     return losses, tokens
 
 
-def _read_loss(model: MemoryModel, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
+def _read_loss(model: JointMemory, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
     queries, targets = [example.query for example in batch], [example.evidence for example in batch]
     return model.read_nll(*whole_document(model.z[rows]), queries, targets)[0].mean()
 
 
 def _sample_batch(
-    model: MemoryModel, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
+    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
 ) -> list[ReadExample]:
     """Self-study queries at random, and the next training questions of a pass in shuffled order.
 

@@ -25,8 +25,8 @@ from torch import nn
 from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
-from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.slot_router import inverse_frequency
+from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.store.stored_settings import skill_folder_values
 from zrag_core.model.training.progress import Progress
@@ -54,7 +54,7 @@ class SkillResult:
         seconds: of training, over all its parts where it was resumed.
     """
 
-    model: MemoryModel
+    model: SeparatedMemory
     steps: int
     resumed_from: int
     losses: dict[str, float]
@@ -62,7 +62,7 @@ class SkillResult:
 
 
 def train_skill(
-    model: MemoryModel,
+    model: SeparatedMemory,
     source: SkillSource,
     settings: SkillSettings,
     *,
@@ -138,7 +138,7 @@ def train_skill(
     return SkillResult(model, steps, before.step, means, seconds)
 
 
-def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
+def skill_losses(model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
     """Losses of one batch: `evidence` (the right span is read), `finding`, `reconstruction` and `routing`."""
     z, spans = model.encode(batch.sentences, batch.stride, batch.slots)
     losses = {}
@@ -148,7 +148,7 @@ def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings)
         losses["evidence"] = model.read_nll(*prefix, queries, targets, batch.stride)[0].mean()
     if settings.finding_weight > 0 and batch.finds:
         rows = torch.tensor([example.row for example in batch.finds], device=z.device)
-        logits = model.find([example.given for example in batch.finds], z[rows], spans[rows])
+        logits = model.span_logits([example.given for example in batch.finds], z[rows], spans[rows])
         null = logits.shape[1] - 1
         wanted = [null if example.span is None else example.span for example in batch.finds]
         losses["finding"] = F.cross_entropy(logits.float(), torch.tensor(wanted, device=z.device))
@@ -160,7 +160,7 @@ def skill_losses(model: MemoryModel, batch: SkillBatch, settings: SkillSettings)
         lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
         texts, queries, rows = zip(*batch.queries, strict=True)
-        scores = model.batch_routing_scores(texts, queries, z, spans, lexical, idf)
+        scores = model.routing_scores(texts, queries, RoutingKeys(z, spans, lexical, idf))
         losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
     return losses
 
@@ -188,7 +188,7 @@ def skill_fingerprint(settings: Settings, source_name: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
+def new_model(settings: Settings, source: SkillSource) -> SeparatedMemory:
     """The model that skill training starts from, without documents.
 
     `zrag-tiny` gets a tokenizer learned from documents and questions of `source`; everything is drawn from
@@ -202,11 +202,11 @@ def new_model(settings: Settings, source: SkillSource) -> MemoryModel:
             texts += [item.document.text, *(question for question, _ in item.asked)]
     backbone = create_backbone(settings.backbone, texts, seed=seed)
     torch.manual_seed(seed)
-    return MemoryModel(backbone, settings.separated, 0)
+    return SeparatedMemory(backbone, settings.separated, 0)
 
 
 def _optimizers(
-    model: MemoryModel, settings: SkillSettings
+    model: SeparatedMemory, settings: SkillSettings
 ) -> tuple[dict[str, nn.Parameter], list[torch.optim.Optimizer]]:
     named = {n: p for n, p in model.named_parameters() if p.requires_grad and n != "z"}
     # Muon is for the hidden weight matrices of a network trained from scratch, not for low-rank factors or embeddings.
@@ -228,7 +228,7 @@ def _faster(backbone: Backbone, settings: SkillSettings) -> AbstractContextManag
     return float32_attention(backbone, compiled=settings.compile) if settings.autocast else nullcontext()
 
 
-def _autocast(model: MemoryModel, settings: SkillSettings) -> AbstractContextManager[Any]:
+def _autocast(model: SeparatedMemory, settings: SkillSettings) -> AbstractContextManager[Any]:
     return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=settings.autocast)
 
 

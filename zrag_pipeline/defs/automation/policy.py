@@ -1,4 +1,4 @@
-"""What the sensor does about a changed corpus: a pure function of what is known at a tick.
+"""The sensor's policy about a changed corpus: a pure function of what is known at a tick.
 
 Nothing is remembered that the runs themselves tell. The cursor only says what the corpus held when it was
 last looked at, and since when; which content is in memory, what is going on, and how often a change has been
@@ -20,10 +20,12 @@ MAX_ATTEMPTS = 3
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
+RunState = Literal["going", "succeeded", "failed", "cancelled"]
+
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a tick needs to know about a run that writes the memory.
+    """A run that writes the memory, as far as a tick needs to know it.
 
     Attributes:
         run_id: Dagster's id.
@@ -37,7 +39,7 @@ class RunFacts:
 
     run_id: str
     job: str
-    state: Literal["going", "succeeded", "failed", "cancelled"]
+    state: RunState
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None
@@ -117,7 +119,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Action:
-    """What a tick comes to.
+    """The outcome of a tick.
 
     Attributes:
         watch: the next cursor.

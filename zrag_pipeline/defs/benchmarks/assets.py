@@ -2,15 +2,7 @@
 
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    table_metadata,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import CorpusHandle, SkillHandle
 
 GROUP = "benchmarks"
@@ -27,22 +19,20 @@ GROUP = "benchmarks"
 def routing_benchmark(
     context: dg.AssetExecutionContext,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Train the router alone (evidence and reconstruction losses off) and measure it."""
     from zrag_pipeline.defs.benchmarks.routing_quality import measure_routing, rows_for_warehouse
 
-    loaded = settings.load()
+    settings = platform.settings
     version, run_id = evidence_targets.corpus_version, context.run.run_id
-    with tracked(context, tracking, loaded, sections=["corpus", "joint", "evaluation"], corpus_version=version) as run:
-        frame = measure_routing(loaded, warehouse, version, context.log.info)
+    with platform.tracked(context, "corpus", "joint", "evaluation", corpus_version=version) as run:
+        frame = measure_routing(settings, platform.warehouse, version, context.log.info)
         for row in frame.to_dict("records"):
             run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
         run.log_table(frame, "routing")
     rows = rows_for_warehouse(frame, run_id, version)
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
+    platform.warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
     return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
 
 
@@ -57,18 +47,16 @@ def routing_benchmark(
 def memory_benchmark(
     context: dg.AssetExecutionContext,
     skill: SkillHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Write and question every almanac with the skill, theta frozen."""
 
     from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
 
-    loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
+    settings, run_id = platform.settings, context.run.run_id
+    with platform.tracked(context, "separated", "writing", "decoding", "benchmark") as run:
         made = skill.required()
-        frame = measure_memory(loaded, made.folder, context.log.info)
+        frame = measure_memory(settings, made.folder, context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):
             name = f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}"
@@ -77,7 +65,7 @@ def memory_benchmark(
         run.log_table(short, "memory_benchmark_summary")
     context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
     rows = rows_for_warehouse(frame, run_id)
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "memory"})
+    platform.warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "memory"})
     return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
 
 
@@ -92,25 +80,23 @@ def memory_benchmark(
 def update_benchmark(
     context: dg.AssetExecutionContext,
     skill: SkillHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Write every almanac but its last documents, add these, and remove as many others."""
     from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
     from zrag_pipeline.defs.benchmarks.update_cost import measure_updates
 
-    loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
+    settings, run_id = platform.settings, context.run.run_id
+    with platform.tracked(context, "separated", "writing", "decoding", "benchmark") as run:
         made = skill.required()
-        frame = measure_updates(loaded, made, context.log.info)
+        frame = measure_updates(settings, made, context.log.info)
         short = summary(frame)
         for row in short.to_dict("records"):
             run.log_metrics({f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}": row["mean"]})
         run.log_table(frame, "update_benchmark")
     context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
     rows = rows_for_warehouse(frame, run_id, "update")
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "update"})
+    platform.warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "update"})
     return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
 
 
@@ -124,20 +110,22 @@ def update_benchmark(
 )
 def client_benchmark(
     context: dg.AssetExecutionContext,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Ask the server questions, one after the other and sixteen at once."""
     from zrag_pipeline.defs.benchmarks.client_cost import REQUESTS, measure_client, rows_for_warehouse
 
     run_id = context.run.run_id
-    with tracked(context, tracking, settings.load(), sections=[]) as run:
+    with platform.tracked(
+        context,
+    ) as run:
         frame = measure_client(REQUESTS)
         run.log_params({"requests": REQUESTS})
         run.log_metrics({f"{row.system}/{row.metric}": row.value for row in frame.itertuples()})
     context.log.info("\n" + frame.to_string(index=False, float_format="{:.2f}".format))
-    warehouse.replace_rows("benchmarks", rows_for_warehouse(frame, run_id), {"run_id": run_id, "benchmark": "client"})
+    platform.warehouse.replace_rows(
+        "benchmarks", rows_for_warehouse(frame, run_id), {"run_id": run_id, "benchmark": "client"}
+    )
     return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
@@ -22,7 +22,7 @@ from zrag_core.evidence import EvidenceSystem, Retrieved
 from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
-from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.write import Written, write_documents
@@ -88,9 +88,9 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
     unanswerable = _sample(settings, corpus, None)
     threads = settings.backbone.threads
     systems: list[EvidenceSystem] = [
-        MemorySystem("zrag", checkpoint, settings.decoding, threads=threads),
-        MemorySystem("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),
-        Bm25SentenceSystem(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
+        create_system("zrag", checkpoint, settings.decoding, threads=threads),
+        create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),
+        Bm25System(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
     ]
     for system in systems:
         for kind, questions in asked.items():

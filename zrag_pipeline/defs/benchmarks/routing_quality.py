@@ -13,7 +13,7 @@ from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.inference.decoder import route
+from zrag_core.model.inference.routing import route
 from zrag_core.model.training.joint import initialise, train_joint
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings

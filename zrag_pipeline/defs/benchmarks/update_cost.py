@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
@@ -25,6 +26,7 @@ from zrag_core.model.checks.update_checks import (
     updated_leak_coverage,
 )
 from zrag_core.model.inference.memory_system import MemorySystem
+from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
@@ -61,7 +63,7 @@ def measure_updates(settings: Settings, skill: SkillReference, log: Callable[[st
 class _Almanac:
     """One almanac, of which all but the last documents are written first."""
 
-    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: str, seed: int):
+    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: Language, seed: int):
         self.settings, self.skill, self.folder = settings, skill, folder
         self.corpus: Corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
         self.targets: list[EvidenceTarget] = build_targets(self.corpus, settings.targets, 0)
@@ -134,7 +136,7 @@ class _Almanac:
         if not all(groups.values()):
             return
         for system in ("zrag", "zrag_free"):
-            reader = MemorySystem(
+            reader = create_system(
                 system,
                 grown,
                 self.settings.decoding,

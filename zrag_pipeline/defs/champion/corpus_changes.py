@@ -1,4 +1,4 @@
-"""What `zrag add` and `zrag remove` share: a change is recorded beside the corpus and applied to the champion at once.
+"""Changes by command (`zrag add`, `zrag remove`), recorded beside the corpus and applied to the champion at once.
 
 The order lets a command be killed at any moment and repeated: first the overlay, which every later run applies, then
 the corpus in the warehouse, the new checkpoint, and last the pointer. What a repeated command finds done, it skips.
@@ -31,8 +31,8 @@ _MANY = 200
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A change that is in the memory.
+class AppliedChange:
+    """A change of the corpus that the memory has followed.
 
     Attributes:
         checkpoint_id: of the champion now; the same as before where the memory held everything already.
@@ -47,7 +47,7 @@ class Applied:
     written: int
 
     def lines(self) -> list[str]:
-        """What happened, for the terminal."""
+        """Lines for the terminal."""
         change = self.change
         counts = (
             f"{len(change.added):,} added, {len(change.changed):,} changed, {len(change.removed):,} removed, "
@@ -63,12 +63,12 @@ class Applied:
         ]
 
 
-def one_at_a_time() -> AbstractContextManager[None]:
+def change_lock() -> AbstractContextManager[None]:
     """Let one command at a time change corpus and champion; others wait."""
     return locked(paths.data_dir() / ".corpus_changes.lock")
 
 
-def the_champion() -> Champion:
+def required_champion() -> Champion:
     """The champion, whose corpus is changed.
 
     Raises:
@@ -84,7 +84,7 @@ def the_champion() -> Champion:
     return champion
 
 
-def progress(phase: str, done: int, total: int) -> None:
+def print_progress(phase: str, done: int, total: int) -> None:
     """A line on standard error for each batch, where there is much to write."""
     if total >= _MANY:
         print(f"{phase} {done:,} of {total:,} documents", file=sys.stderr)
@@ -96,7 +96,7 @@ def change_corpus(
     *,
     reason: str,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> Applied:
+) -> AppliedChange:
     """Record a change of the champion's corpus and make the memory that follows it the champion.
 
     Args:
@@ -144,7 +144,7 @@ def change_corpus(
                 proven=False,
             )
         )
-    return Applied(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
+    return AppliedChange(made, updated.change, time.perf_counter() - started, len(updated.rewritten))
 
 
 def _save(checkpoint: Checkpoint, updated: UpdatedMemory, after: Corpus, targets: Sequence[EvidenceTarget]) -> str:

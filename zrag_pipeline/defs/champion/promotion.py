@@ -10,7 +10,7 @@ from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
-from zrag_pipeline.defs.champion.corpus_changes import one_at_a_time
+from zrag_pipeline.defs.champion.corpus_changes import change_lock
 from zrag_pipeline.defs.champion.decision import MAX_QUESTIONS, Decision, present_champion
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import (
@@ -40,7 +40,7 @@ def carry_out(
     """
     if not decision.promoted:
         return decision
-    with one_at_a_time():
+    with change_lock():
         champion = present_champion()
         if (champion and champion.checkpoint_id) != decision.champion_id:
             return replace(decision, promoted=False, reason="the champion was changed by a command during this run")
@@ -115,7 +115,7 @@ def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
     Raises:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
-    with one_at_a_time():
+    with change_lock():
         known = read_champions()
         if not known:
             raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")

@@ -20,7 +20,7 @@ import torch
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, CorpusError, ZragError
-from zrag_core.model.architecture.network import MemoryModel
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.checkpoint import (
     Origin,
     checkpoint_digest,
@@ -234,7 +234,7 @@ def _reference(folder: Path) -> CheckpointReference:
 
 
 def _save(
-    model: MemoryModel,
+    model: SeparatedMemory,
     corpus: Corpus,
     targets: Sequence[EvidenceTarget],
     stored: Settings,

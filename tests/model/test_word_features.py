@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.model.architecture.features import BUCKETS, feature_ids, inverse_document_frequency, sign_vectors, sketch
+from zrag_core.model.architecture.word_features import (
+    BUCKETS,
+    feature_ids,
+    inverse_document_frequency,
+    sign_vectors,
+    sketch,
+)
 
 
 def test_sign_vectors_are_the_same_on_every_machine():

@@ -17,11 +17,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from zrag_core.bm25_weights import absence_odds, term_weight
 from zrag_core.text import search_terms
 
 BUCKETS = 1 << 17
 _PREFIX = 5
-_BM25_K1, _BM25_B = 1.2, 0.75
 
 
 @lru_cache(maxsize=1 << 17)
@@ -72,7 +72,7 @@ def inverse_document_frequency(bags: Sequence[Sequence[int]]) -> torch.Tensor:
     frequency = np.zeros(BUCKETS)
     for bag in bags:
         frequency[list(set(bag))] += 1
-    return torch.from_numpy(np.log1p((n - frequency + 0.5) / (frequency + 0.5))).float()
+    return torch.from_numpy(np.log1p(absence_odds(frequency, n))).float()
 
 
 def sketch(bags: Sequence[Sequence[int]], width: int, *, average: float | None = None) -> torch.Tensor:
@@ -94,7 +94,6 @@ def sketch(bags: Sequence[Sequence[int]], width: int, *, average: float | None =
         counts = Counter(bag)
         ids = torch.tensor(list(counts), dtype=torch.int64)
         frequency = torch.tensor(list(counts.values()), dtype=torch.float32)
-        norm = _BM25_K1 * (1 - _BM25_B + _BM25_B * len(bag) / average)
-        weight = frequency * (_BM25_K1 + 1) / (frequency + norm)
+        weight = term_weight(frequency, len(bag), average)
         rows.append(weight @ sign_vectors(ids, width) if len(counts) else torch.zeros(width))
     return torch.stack(rows) if rows else torch.zeros(0, width)

@@ -1,0 +1,135 @@
+"""Evidence from a memory of the policy `separated`: documents, their spans, and where the first evidence leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+from zrag_core.model.architecture.sentence_features import (
+    SentenceFeatures,
+    confidence,
+    floor_log,
+    question_features,
+    word_overlap,
+)
+from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.word_features import feature_ids
+from zrag_core.model.inference.memory_system import Candidates, MemorySystem, Queries, ReadPair
+from zrag_core.model.inference.routing import Routed, keep_best, route_again
+
+
+@dataclass(frozen=True, slots=True)
+class SpanProbabilities:
+    """Where in P documents what P queries look for may stand.
+
+    Attributes:
+        answers: [P] log of the probability that the document says it at all.
+        log_p: [P, m] log P(span | query, document, the document says it); very low where there is no such span.
+    """
+
+    answers: torch.Tensor
+    log_p: torch.Tensor
+
+
+@torch.no_grad()
+def span_probabilities(
+    model: SeparatedMemory, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor
+) -> SpanProbabilities:
+    """Look for what P queries ask in P documents z [P, m, d], one each."""
+    logits = model.span_logits(queries, z, spans).float()  # [P, m + 1]
+    log_p = torch.log_softmax(logits[:, :-1], -1)
+    # The difference to the null span, kept apart so that log(1 - p) does not lose it where p is close to one.
+    answers = F.logsigmoid(torch.logsumexp(logits[:, :-1], -1) - logits[:, -1])
+    return SpanProbabilities(answers, log_p)
+
+
+class SeparatedSystem(MemorySystem):
+    """Ranks sentences by the probabilities of document and span and the words that query and sentence share.
+
+    With `steps` 2 it routes once more with question and first evidence. That step is the model's alone, fusion or not:
+    whatever shares words with question and evidence together is rarely where the evidence leads.
+    """
+
+    @cached_property
+    def _idf(self) -> torch.Tensor:
+        return self._model.idf
+
+    @property
+    def _model(self) -> SeparatedMemory:
+        model = self.checkpoint.model
+        assert isinstance(model, SeparatedMemory)
+        return model
+
+    def ranking_weights(self) -> torch.Tensor:
+        """Weights [F] of the sentence features, fitted with the skill."""
+        return self._model.ranking.cpu()
+
+    def _confidence(self, candidates: Candidates, known: torch.Tensor) -> float | None:
+        weights = self._model.confidence_weights()
+        if weights is None:
+            return None
+        return float(confidence(question_features(known, candidates.features, candidates.scores), weights))
+
+    def _reading_order(self, candidates: Candidates) -> list[int]:
+        if self.free:
+            return [span.place for span in candidates.spans]
+        return [candidates.places[j] for j in candidates.order()]
+
+    def _route_and_read(self, texts: Sequence[str]) -> tuple[list[Candidates], Routed, Queries]:
+        model, k = self._model, self.settings.routed_documents
+        encode = model.backbone.encode
+        questions = [encode(text, model.query_tokens) for text in texts]
+        first, null_p = self._first_routing(texts, questions)
+        if self.settings.steps == 1 or len(self.checkpoint.documents) < 2:
+            routed = keep_best(first, null_p, self._width)
+            queries = self._one_step(questions, routed)
+        else:
+            longer, sources = self._first_evidence(texts, questions, first, null_p)
+            second = [encode(text, 2 * model.query_tokens) for text in longer]
+            routed = route_again(model, first, null_p, longer, second, sources, self._width)
+            queries = [
+                [second[i] if later else question for later in routed.second[i, :k].tolist()]
+                for i, question in enumerate(questions)
+            ]
+        return self._read(texts, queries, routed), routed, queries
+
+    def _first_evidence(
+        self, texts: Sequence[str], questions: list[list[int]], log_p: torch.Tensor, null_p: torch.Tensor
+    ) -> tuple[list[str], list[int]]:
+        """Each question with the best evidence of the document that it names behind it, and that document's row."""
+        best, rows = log_p.max(1)
+        routed = Routed(rows[:, None], best[:, None], null_p, torch.zeros_like(rows[:, None], dtype=torch.bool))
+        queries = [[question] for question in questions]
+        found = self._read(texts, queries, routed)
+        if self.free:
+            evidence = self._write(queries, routed, found, most_spans=1)
+        else:
+            evidence = [own.segments[int(own.scores.argmax())].text if own.segments else "" for own in found]
+        return [f"{text} {first}" for text, first in zip(texts, evidence, strict=True)], rows.tolist()
+
+    def _sentence_features(
+        self, texts: Sequence[str], queries: Queries, pairs: Sequence[ReadPair], routed: Routed
+    ) -> list[list[SentenceFeatures]]:
+        model = self._model
+        rows = torch.tensor([pair.row for pair in pairs], device=model.device)
+        asked = [queries[pair.question][pair.place] for pair in pairs]
+        found = span_probabilities(model, asked, model.z[rows], model.spans[rows])
+        answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
+        bags = [feature_ids(text) for text in texts]
+        return [
+            [
+                SentenceFeatures(
+                    route=float(floor_log(routed.log_p[pair.question, pair.place])),
+                    second=float(routed.second[pair.question, pair.place]),
+                    answers=answers[number],
+                    find=log_p[number][span],
+                    words=word_overlap(bags[pair.question], words, self._idf),
+                )
+                for span, words in zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
+            ]
+            for number, pair in enumerate(pairs)
+        ]
