@@ -468,6 +468,7 @@ def test_the_memory_holds_the_theta_of_the_skill(lineage, materialisations):
 # --- going on from it -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_go_on_from_the_newest_handles_and_repeating_a_run_replaces_its_rows(own_lineage):
     warehouse = Warehouse(own_lineage.data / "warehouse.duckdb", timeout_s=5)
     evaluated, answered = (str(uuid.UUID(int=n)) for n in (1, 2))
