@@ -12,7 +12,6 @@ import torch
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.encoder import UNUSED, sentences_per_span
 from zrag_core.model.architecture.lexical_keys import title_ids
-from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.checks.byte_search import LEAST_BYTES, patterns_in_file
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences
@@ -48,8 +47,6 @@ def removed_signatures(former: Checkpoint, remaining: Sequence[Document]) -> lis
 
     What a remaining document says as well is no signature: sentences, titles, and slots and keys of the same text.
     """
-    model = former.model
-    assert isinstance(model, SeparatedMemory), "no other memory is updated"
     kept = {document.content_hash for document in remaining}
     said = "\n\n".join(document.contents for document in remaining)
     texts = {document.text for document in remaining}
@@ -61,7 +58,7 @@ def removed_signatures(former: Checkpoint, remaining: Sequence[Document]) -> lis
             continue
         found += _text_signatures(document, said)
         found += _slot_signatures(former, row, said)
-        key = model.lexical[row]
+        key = former.separated.lexical[row]
         if document.text not in texts:
             found += _number_signatures(document, "words", key[width:])
         if frozenset(title_ids(document.title)) not in titles:

@@ -12,7 +12,6 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
-from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures
 from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
@@ -216,15 +215,14 @@ def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
     """The former memory, with the new one's theta and its untouched rows."""
-    model, before = checkpoint.model.with_same_theta(), former.model
-    assert isinstance(model, SeparatedMemory) and isinstance(before, SeparatedMemory), "no other memory is updated"
+    model = checkpoint.separated.with_same_theta()
 
     def pinned(name: str) -> torch.Tensor:
-        tensor: torch.Tensor = getattr(before, name).detach().clone()
+        tensor: torch.Tensor = getattr(former.model, name).detach().clone()
         tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
         return tensor
 
-    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), before.frequency)
+    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.separated.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 

@@ -17,7 +17,6 @@ FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
 MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
 MAX_ATTEMPTS = 3
-State = Literal["going", "succeeded", "failed", "cancelled"]
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20
 
@@ -40,11 +39,7 @@ class RunFacts:
 
     run_id: str
     job: str
-<<<<<<< HEAD
-    state: State
-=======
     state: RunState
->>>>>>> work-h
     corpus: str | None = None
     asked: str | None = None
     read: str | None = None

@@ -8,11 +8,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
-<<<<<<< HEAD
-from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts, State
-=======
 from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts, RunState
->>>>>>> work-h
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, READ_TAG
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import UpdateReportHandle
@@ -25,11 +21,7 @@ GOING = (
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 )
-<<<<<<< HEAD
-_STATES: dict[DagsterRunStatus, State] = {
-=======
 _STATES: dict[DagsterRunStatus, RunState] = {
->>>>>>> work-h
     DagsterRunStatus.SUCCESS: "succeeded",
     DagsterRunStatus.FAILURE: "failed",
     DagsterRunStatus.CANCELED: "cancelled",

@@ -15,7 +15,7 @@ from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.routing import route
 from zrag_core.model.training.joint import initialise, train_joint
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -52,7 +52,9 @@ def measure_routing(
     def on_progress(progress: Progress) -> None:
         log(progress.line())
 
-    result = train_joint(corpus.documents, targets, backbone, alone, on_progress=on_progress, progress_times=20)
+    result = train_joint(
+        corpus.documents, targets, backbone, alone, hooks=TrainingHooks(on_progress=on_progress, progress_times=20)
+    )
     ranked = rank(result.model, corpus.documents, questions)
     rows += _rows("router_trained", numbers, corpus.documents, questions, ranked, alone)
     frame = pd.DataFrame(rows)
