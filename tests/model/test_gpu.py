@@ -8,6 +8,7 @@ from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import calibrate
 from zrag_core.model.training.joint import train_joint
+from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.skill import new_model, train_skill
 from zrag_core.model.training.skill_data import AlmanacSkill
 
@@ -21,7 +22,9 @@ def test_nf4_lora_trains_saves_and_reads_on_cuda(qwen3_folder, documents, target
     backbone = create_backbone(chosen.backbone, (), seed=0)
     assert backbone.device.type == "cuda"
     losses = []
-    result = train_joint(documents, targets, backbone, chosen, on_progress=lambda p: losses.append(p.losses))
+    result = train_joint(
+        documents, targets, backbone, chosen, hooks=TrainingHooks(on_progress=lambda p: losses.append(p.losses))
+    )
     assert losses[-1]["evidence"] < losses[0]["evidence"]
     save_checkpoint(tmp_path / "checkpoint", result.model, documents, chosen, checkpoint_id="gpu", metrics={})
     checkpoint = load_checkpoint(tmp_path / "checkpoint", device="cuda")

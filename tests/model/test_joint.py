@@ -16,6 +16,7 @@ from zrag_core.model.training.examples import (
     sample_self_study,
 )
 from zrag_core.model.training.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
+from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.settings import JointSettings, MemorySettings, load_settings
 
 
@@ -43,9 +44,13 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(degraded, settings, doc
 
     arguments = (documents, targets, _backbone(settings, documents, targets), settings)
     with pytest.raises(_StopError):
-        train_joint(*arguments, state_folder=tmp_path / "state", on_progress=stop)
+        train_joint(*arguments, hooks=TrainingHooks(state_folder=tmp_path / "state", on_progress=stop))
     resumed = train_joint(
-        documents, targets, _backbone(settings, documents, targets), settings, state_folder=tmp_path / "state"
+        documents,
+        targets,
+        _backbone(settings, documents, targets),
+        settings,
+        hooks=TrainingHooks(state_folder=tmp_path / "state"),
     )
     assert resumed.resumed_from == 3
     expected, got = whole.model.state_dict(), resumed.model.state_dict()
@@ -53,10 +58,20 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(degraded, settings, doc
 
 
 def test_the_state_of_another_run_is_not_resumed(settings, documents, targets, tmp_path):
-    train_joint(documents, targets, _backbone(settings, documents, targets), settings, state_folder=tmp_path / "s")
+    train_joint(
+        documents,
+        targets,
+        _backbone(settings, documents, targets),
+        settings,
+        hooks=TrainingHooks(state_folder=tmp_path / "s"),
+    )
     other = _with(settings, lr_theta=1e-4)
     result = train_joint(
-        documents, targets, _backbone(settings, documents, targets), other, state_folder=tmp_path / "s"
+        documents,
+        targets,
+        _backbone(settings, documents, targets),
+        other,
+        hooks=TrainingHooks(state_folder=tmp_path / "s"),
     )
     assert result.resumed_from == 0
 
@@ -77,7 +92,9 @@ def test_training_learns_to_read_and_to_route(settings, documents, targets):
     backbone = _backbone(settings, documents, targets)
     theta = backbone.lm.model.layers[0].self_attn.q_proj.weight
     theta_before = theta.detach().clone()
-    train_joint(documents, targets, backbone, longer, on_progress=lambda p: losses.append(p.losses))
+    train_joint(
+        documents, targets, backbone, longer, hooks=TrainingHooks(on_progress=lambda p: losses.append(p.losses))
+    )
     assert losses[-1]["evidence"] < 0.5 * losses[0]["evidence"]
     assert losses[-1]["reconstruction"] < 0.8 * losses[0]["reconstruction"]
     assert losses[-1]["routing"] < 0.1

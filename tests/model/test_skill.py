@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from memory_fixtures import slots_of
 
 from zrag_core.model.architecture.attention import float32_attention
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_core.model.training.skill import new_model, schedule, skill_fingerprint, skill_losses, train_skill
 from zrag_core.model.training.skill_batch import make_batch
 from zrag_core.model.training.skill_data import AlmanacSkill
@@ -56,9 +56,17 @@ def test_a_resumed_training_equals_one_that_was_never_stopped(fresh, source, ski
     skill = skill_settings.skill.model_copy(update={"level_loss": 99.0})
     whole = train_skill(fresh(), source, skill, fingerprint="f")
     with pytest.raises(_StopError):
-        train_skill(fresh(), source, skill, fingerprint="f", state_folder=tmp_path / "s", on_progress=_stop_at(5))
+        train_skill(
+            fresh(),
+            source,
+            skill,
+            fingerprint="f",
+            hooks=TrainingHooks(state_folder=tmp_path / "s", on_progress=_stop_at(5)),
+        )
     seen = []
-    resumed = train_skill(fresh(), source, skill, fingerprint="f", state_folder=tmp_path / "s", on_resume=seen.append)
+    resumed = train_skill(
+        fresh(), source, skill, fingerprint="f", hooks=TrainingHooks(state_folder=tmp_path / "s", on_resume=seen.append)
+    )
     assert (resumed.resumed_from, seen, resumed.steps) == (4, [4], 6)
     assert _same(whole, resumed)
     assert resumed.losses == whole.losses
@@ -68,9 +76,17 @@ def test_a_resumed_training_equals_one_that_was_never_stopped(fresh, source, ski
 def test_the_state_of_another_training_is_not_resumed(fresh, source, skill_settings, tmp_path):
     skill = skill_settings.skill
     with pytest.raises(_StopError):
-        train_skill(fresh(), source, skill, fingerprint="f", state_folder=tmp_path / "s", on_progress=_stop_at(5))
+        train_skill(
+            fresh(),
+            source,
+            skill,
+            fingerprint="f",
+            hooks=TrainingHooks(state_folder=tmp_path / "s", on_progress=_stop_at(5)),
+        )
     seen = []
-    afresh = train_skill(fresh(), source, skill, fingerprint="g", state_folder=tmp_path / "s", on_resume=seen.append)
+    afresh = train_skill(
+        fresh(), source, skill, fingerprint="g", hooks=TrainingHooks(state_folder=tmp_path / "s", on_resume=seen.append)
+    )
     assert (afresh.resumed_from, seen) == (0, [])
     assert _same(afresh, train_skill(fresh(), source, skill, fingerprint="g"))
 
@@ -96,7 +112,9 @@ def test_training_learns_to_read_to_rebuild_to_find_and_to_route(fresh, source, 
     with torch.no_grad():
         before = skill_losses(model, another, skill)
     seen = []
-    result = train_skill(model, source, skill, fingerprint="f", on_progress=seen.append, progress_times=4)
+    result = train_skill(
+        model, source, skill, fingerprint="f", hooks=TrainingHooks(on_progress=seen.append, progress_times=4)
+    )
     with torch.no_grad():
         after = skill_losses(model, another, skill)
     assert set(before) == {"evidence", "finding", "reconstruction", "routing"}
@@ -119,7 +137,13 @@ def test_a_level_is_left_when_its_loss_is_low_enough(fresh, source, skill_settin
         )
         seen = []
         settings = skill_settings.skill.model_copy(update={"documents": 1, **skill})
-        train_skill(fresh(), source, settings, fingerprint="f", on_progress=lambda p: seen.append(p.losses["level"]))
+        train_skill(
+            fresh(),
+            source,
+            settings,
+            fingerprint="f",
+            hooks=TrainingHooks(on_progress=lambda p: seen.append(p.losses["level"])),
+        )
         return seen
 
     assert levels(0.5, steps=5, level_loss=99.0) == [1, 2, 3, 3, 3], "at the third a slot keeps the whole stride of 4"

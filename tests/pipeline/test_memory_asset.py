@@ -207,6 +207,7 @@ def test_zrag_without_its_memory_is_refused_before_anything_starts(tmp_path, cap
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_a_run_without_joint_systems_trains_no_joint_memory(trained_skill, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(trained_skill.data / "skills", data / "skills")

@@ -222,6 +222,8 @@ def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
     decision = decided(data, "b", outcome=[result(-3.0), result(1.0, "zrag_free")], monkeypatch=monkeypatch)
     rows = decision.rows("v", 0.02)
     nothing = replace(decision, results=()).rows("v", 0.02)
+    assert decision.metrics["zrag/low_points"] == -3.0
+    assert decision.metrics["promoted"] == 0.0
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
     warehouse.replace_rows("champion_decisions", rows, {"run_id": "r1"})
     warehouse.replace_rows("champion_decisions", nothing, {"run_id": "r2"})

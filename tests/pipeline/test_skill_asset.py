@@ -160,6 +160,7 @@ def test_without_steps_and_without_a_shipped_skill_there_is_none(backbone, start
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_training_may_start_from_the_shipped_skill_and_keeps_its_architecture(shipped, tmp_path):
     more = {"start": "auto", "steps": 2}
     other = config(skill=more, backbone={"tiny": TINY | {"layers": 3, "vocabulary": 500}})
@@ -241,6 +242,7 @@ def killed_in_training(folder):
     return json.loads(saved[0].read_text())["step"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_killed_training_resumes_to_the_same_skill(tmp_path, capfd):
     half_way = killed_in_training(tmp_path)

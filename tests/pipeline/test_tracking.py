@@ -176,6 +176,7 @@ with tracking.run("first", asset="a", params={"a": 1}) as run:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_create_the_store_at_once_and_say_nothing(tmp_path):
     start = str(time.time() + 4)
     command = [sys.executable, "-c", FIRST_USE, str(tmp_path), start]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 from zrag_core.baselines.ranking import DEPTH, retrieved_passages
 from zrag_core.corpus.types import Document, Question
@@ -10,21 +11,23 @@ from zrag_core.evidence import EvidenceSystem, Retrieved
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import SystemSpec
 
+T = TypeVar("T", bound=Hashable)
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], k: int) -> list[tuple[str, float]]:
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[T]], k: int) -> list[tuple[T, float]]:
     """Fuse rankings: each document scores the sum of 1 / (k + rank) over the rankings that hold it.
 
     Args:
-        rankings: document ids, best first; ranks count from 1.
+        rankings: of documents (ids or rows), best first; ranks count from 1.
         k: dampens the weight of the first ranks (60 in the paper).
 
     Returns:
-        Pairs of document id and score, best first; equal scores keep the order of first appearance.
+        Pairs of document and score, best first; equal scores keep the order of first appearance.
     """
-    fused: dict[str, float] = {}
+    fused: dict[T, float] = {}
     for ranking in rankings:
-        for rank, document_id in enumerate(ranking, start=1):
-            fused[document_id] = fused.get(document_id, 0.0) + 1.0 / (k + rank)
+        for rank, document in enumerate(ranking, start=1):
+            fused[document] = fused.get(document, 0.0) + 1.0 / (k + rank)
     return sorted(fused.items(), key=lambda pair: -pair[1])
 
 

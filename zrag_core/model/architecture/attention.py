@@ -41,7 +41,9 @@ def float32_attention(backbone: Backbone, *, compiled: bool) -> Iterator[None]:
         backbone.lm.set_attn_implementation(before)
 
 
-def _attention(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any):
+def _attention(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
+) -> Any:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     with torch.autocast(query.device.type, enabled=False):

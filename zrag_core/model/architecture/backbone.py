@@ -38,7 +38,7 @@ class Backbone:
     @property
     def hidden_size(self) -> int:
         """Width H of the hidden states."""
-        return self.lm.get_input_embeddings().weight.shape[1]
+        return int(self.lm.get_input_embeddings().weight.shape[1])
 
     @property
     def decoder(self) -> Any:
@@ -48,36 +48,38 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """Where inputs have to be."""
-        return self.lm.get_input_embeddings().weight.device
+        device: torch.device = self.lm.get_input_embeddings().weight.device
+        return device
 
     @property
     def pad_id(self) -> int:
         """Token that fills up batches (always masked)."""
         token = self.tokenizer.pad_token_id
-        return self.eos_id if token is None else token
+        return self.eos_id if token is None else int(token)
 
     @property
     def eos_id(self) -> int:
         """Token that ends every training target."""
-        return self.tokenizer.eos_token_id
+        return int(self.tokenizer.eos_token_id)
 
     @property
     def mask_id(self) -> int:
         """Token that stands for a hidden one in reconstruction."""
         token = self.tokenizer.mask_token_id
-        return self.pad_id if token is None else token
+        return self.pad_id if token is None else int(token)
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Token ids without special tokens, cut to `limit`."""
-        return self.tokenizer.encode(text, add_special_tokens=False)[:limit]
+        return list(self.tokenizer.encode(text, add_special_tokens=False)[:limit])
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of token ids [...]."""
-        return self.lm.get_input_embeddings()(ids)
+        embeddings: torch.Tensor = self.lm.get_input_embeddings()(ids)
+        return embeddings
 
     def hidden(
         self, embeds: torch.Tensor, mask: torch.Tensor, position_ids: torch.Tensor | None = None
@@ -91,13 +93,14 @@ class Backbone:
         """
         if position_ids is None:
             position_ids = positions(mask)
-        return self.decoder(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False
-        ).last_hidden_state
+        output = self.decoder(inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False)
+        states: torch.Tensor = output.last_hidden_state
+        return states
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 vocabulary logits [..., V] of hidden states [..., H]."""
-        return self.lm.get_output_embeddings()(hidden).float()
+        logits: torch.Tensor = self.lm.get_output_embeddings()(hidden).float()
+        return logits
 
     def nll(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """NLL [P] of `labels` [P] under hidden states [P, H], a chunk at a time: float32 logits of a large vocabulary
@@ -189,7 +192,7 @@ def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = 
         _hide_progress_bars()
         # Trained as a whole, in float32: AdamW's small updates vanish in bfloat16 weights.
         dtype = torch.float32 if settings.dtype == "auto" else _dtype(settings)
-        lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
+        lm: Any = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
         return Backbone(lm.to(resolve_device(settings.device)), tokenizer, None, settings.name)
     from peft import PeftModel
 
@@ -217,8 +220,8 @@ def _create_tiny(settings: BackboneSettings, texts: Iterable[str]) -> Backbone:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    lm = Qwen3ForCausalLM(config).to(resolve_device(settings.device))
-    return Backbone(lm, tokenizer, None, TINY)
+    lm: Any = Qwen3ForCausalLM(config)
+    return Backbone(lm.to(resolve_device(settings.device)), tokenizer, None, TINY)
 
 
 def _refuse_unreadable(lm: Any, tokenizer: Any, name: str) -> None:
@@ -249,7 +252,8 @@ def _hide_progress_bars() -> None:
 def _dtype(settings: BackboneSettings) -> torch.dtype:
     if settings.dtype == "auto":
         return torch.bfloat16 if resolve_device(settings.device).type == "cuda" else torch.float32
-    return getattr(torch, settings.dtype)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return dtype
 
 
 def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:

@@ -117,7 +117,8 @@ class SlotRouter(nn.Module):
         """Projection [d, d] onto the changes of a slot that its key does not see."""
         weight = self.key.weight.detach().double()
         identity = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
-        return (identity - torch.linalg.pinv(weight) @ weight).float()
+        projection: torch.Tensor = (identity - torch.linalg.pinv(weight) @ weight).float()
+        return projection
 
 
 def inverse_frequency(frequency: torch.Tensor, n_documents: int) -> torch.Tensor:

@@ -136,7 +136,8 @@ class _Layer(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
         normed, mlp = self.post_attention_layernorm(hidden), self.mlp
-        return hidden + mlp["down_proj"](F.silu(mlp["gate_proj"](normed)) * mlp["up_proj"](normed))
+        result: torch.Tensor = hidden + mlp["down_proj"](F.silu(mlp["gate_proj"](normed)) * mlp["up_proj"](normed))
+        return result
 
 
 class _Attention(nn.Module):
@@ -157,7 +158,8 @@ class _Attention(nn.Module):
         )
         query, key = (_turned(part.transpose(1, 2), cos, sin) for part in (self.q_norm(query), self.k_norm(key)))
         seen = F.scaled_dot_product_attention(query, key, value.transpose(1, 2), attn_mask=mask, enable_gqa=True)
-        return self.o_proj(seen.transpose(1, 2).flatten(2))
+        result: torch.Tensor = self.o_proj(seen.transpose(1, 2).flatten(2))
+        return result
 
 
 def _turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

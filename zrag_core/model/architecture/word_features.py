@@ -58,7 +58,8 @@ def sign_vectors(buckets: torch.Tensor, width: int) -> torch.Tensor:
     x = x ^ _shift(x, 31)
     bits = (x[..., None] >> torch.arange(32, device=device)) & 1
     signs = bits.reshape(*buckets.shape, n_words * 32)[..., :width]
-    return (signs.to(torch.float32) * 2 - 1) / width**0.5
+    unit: torch.Tensor = (signs.to(torch.float32) * 2 - 1) / width**0.5
+    return unit
 
 
 def _shift(x: torch.Tensor, by: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ def removed_signatures(former: Checkpoint, remaining: Sequence[Document]) -> lis
             continue
         found += _text_signatures(document, said)
         found += _slot_signatures(former, row, said)
-        key = former.model.lexical[row]
+        key = former.separated.lexical[row]
         if document.text not in texts:
             found += _number_signatures(document, "words", key[width:])
         if frozenset(title_ids(document.title)) not in titles:

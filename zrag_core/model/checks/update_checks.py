@@ -215,14 +215,14 @@ def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
     """The former memory, with the new one's theta and its untouched rows."""
-    model = checkpoint.model.with_same_theta()
+    model = checkpoint.separated.with_same_theta()
 
     def pinned(name: str) -> torch.Tensor:
         tensor: torch.Tensor = getattr(former.model, name).detach().clone()
         tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
         return tensor
 
-    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.model.frequency)
+    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.separated.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 

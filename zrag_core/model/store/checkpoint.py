@@ -18,6 +18,7 @@ from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.policies import create_memory
+from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.store.skill_folder import load_heads
 from zrag_core.model.store.stored_settings import (
     checkpoint_values,
@@ -63,6 +64,21 @@ class Checkpoint:
     settings: Settings
     config: dict[str, Any]
     origin: Origin | None = None
+
+    @property
+    def separated(self) -> SeparatedMemory:
+        """The model, where it is of the policy `separated`.
+
+        Raises:
+            CheckpointError: it is of another one.
+        """
+        if not isinstance(self.model, SeparatedMemory):
+            raise CheckpointError(
+                "a memory of the policy joint cannot be updated: its documents are in theta too",
+                where=str(self.folder),
+                remedy="train again on the new corpus (job `train`), or use the policy separated",
+            )
+        return self.model
 
 
 def memory_id(
@@ -168,7 +184,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError("no checkpoint here", where=str(folder), remedy="train one (job `train`)")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = config.get("format_version")
     except (OSError, ValueError, AttributeError) as error:
         raise _damaged(folder, error) from error

@@ -85,7 +85,7 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError("no skill here", where=str(folder), remedy="train one (job `pretrain_tiny`)")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = config.get("format_version")
     except (ValueError, AttributeError) as error:
         raise _damaged(folder, error) from error

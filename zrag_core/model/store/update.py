@@ -136,12 +136,7 @@ def update_memory(
 
 
 def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> tuple[SeparatedMemory, Origin]:
-    if not isinstance(checkpoint.model, SeparatedMemory):
-        raise CheckpointError(
-            "a memory of the policy joint cannot be updated: its documents are in theta too",
-            where=str(checkpoint.folder),
-            remedy="train again on the new corpus (job `train`), or use the policy separated",
-        )
+    model = checkpoint.separated
     if checkpoint.origin is None:
         raise CheckpointError(
             "the checkpoint does not say with what it was written, so it cannot be updated",
@@ -156,7 +151,7 @@ def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> tuple[Separa
             where=str(checkpoint.folder),
             remedy="write the whole corpus again (job `train`), or keep the settings",
         )
-    return checkpoint.model, checkpoint.origin
+    return model, checkpoint.origin
 
 
 def _studied(

@@ -51,7 +51,7 @@ class TrainingSet:
     study: list[tuple[int, str]]
     sentences: list[list[str]]
     sentence_ids: list[list[list[int]]]
-    truncated: Counter = field(default_factory=Counter)
+    truncated: Counter[str] = field(default_factory=Counter)
     unplaced: int = 0
 
 

@@ -13,11 +13,10 @@ import hashlib
 import json
 import math
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +39,8 @@ from zrag_core.model.training.examples import (
     sample_reconstruction,
     sample_self_study,
 )
-from zrag_core.model.training.progress import Progress
-from zrag_core.model.training.state import SavedProgress, load_state, save_state
+from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
+from zrag_core.model.training.state import Trained
 from zrag_core.settings import JointSettings, Settings
 
 TRAINING_VERSION = 2
@@ -79,11 +78,7 @@ def train_joint(
     targets: Sequence[EvidenceTarget],
     backbone: Backbone,
     settings: Settings,
-    *,
-    state_folder: Path | None = None,
-    on_resume: Callable[[int], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    progress_times: int = 60,
+    hooks: TrainingHooks | None = None,
 ) -> TrainingResult:
     """Train theta and Z on a corpus.
 
@@ -95,9 +90,7 @@ def train_joint(
         targets: evidence targets; only those of the "train" split are used.
         backbone: from `create_backbone`.
         settings: `joint` is used.
-        state_folder: where the resumable state is kept; None keeps none.
-        on_resume: called with the step that training goes on from, where it does not start afresh.
-        on_progress: called about `progress_times` times, at even steps, and at the end.
+        hooks: how the run is resumed and followed; left out: neither.
 
     Raises:
         CorpusError: there is nothing to train on.
@@ -113,38 +106,26 @@ def train_joint(
     model = initialise(backbone, training, documents, seed=training.seed)
     steps = training.steps or _steps_of(training, data)
     parameters, optimizer = _optimizer(model, training)
-    fingerprint = training_fingerprint(documents, targets, settings)
-    before = SavedProgress(0, {}, 0.0)
-    if state_folder is not None:
-        before = load_state(state_folder, parameters, [optimizer], fingerprint=fingerprint)
-        if before.step and on_resume:
-            on_resume(before.step)
+    trained = Trained(parameters, [optimizer], training_fingerprint(documents, targets, settings))
+    monitor = TrainingMonitor(
+        hooks or TrainingHooks(), trained, steps=steps, save_every=training.save_every, decay=_AVERAGE
+    )
     model.train()
-    every = max(1, steps // progress_times)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    means = dict(before.losses)
-    started, tokens = time.monotonic(), 0
-    for step in range(before.step, steps):
+    for step in range(monitor.first, steps):
         rate = schedule(step, steps, training.warmup)
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * rate
-        losses, seen = _step(model, data, training, step, optimizer)
-        tokens += seen
-        for name, value in losses.items():
-            means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
-        done = step + 1
-        if state_folder is not None and done % training.save_every == 0 and done < steps:
-            progress = SavedProgress(done, dict(means), before.seconds + time.monotonic() - started)
-            save_state(state_folder, parameters, [optimizer], progress, fingerprint=fingerprint)
-        if on_progress and (done % every == 0 or done == steps):
-            elapsed = time.monotonic() - started
-            left = elapsed / (done - before.step) * (steps - done)
-            on_progress(Progress(done, steps, dict(means), training.lr_theta * rate, tokens / elapsed, left))
+        losses, tokens = _step(model, data, training, step, optimizer)
+        monitor.average(losses)
+        monitor.finish_step(step, tokens, training.lr_theta * rate)
     model.eval()
-    seconds = before.seconds + time.monotonic() - started
+    seconds = monitor.seconds
     dev = build_training_set(documents, targets, backbone, training, split="dev").examples
     dev_loss = evaluation_loss(model, dev, training.batch_size)
-    return TrainingResult(model, steps, before.step, means, dev_loss, seconds, dict(data.truncated), data.unplaced)
+    return TrainingResult(
+        model, steps, monitor.first, monitor.losses, dev_loss, seconds, dict(data.truncated), data.unplaced
+    )
 
 
 @torch.no_grad()
@@ -214,10 +195,9 @@ def _steps_of(training: JointSettings, data: TrainingSet) -> int:
 
 
 def _optimizer(model: JointMemory, training: JointSettings) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
-    heads = model.head_parameters()
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": model.backbone.trainable(), "lr": training.lr_theta, "weight_decay": 0.01},
-        {"params": heads, "lr": training.lr_projections, "weight_decay": 0.0},
+        {"params": model.head_parameters(), "lr": training.lr_projections, "weight_decay": 0.0},
         {"params": [model.z], "lr": training.lr_memory, "weight_decay": 0.0},
     ]
     wanted = {id(p) for group in groups for p in group["params"]}
@@ -255,8 +235,8 @@ def _losses(
     losses = {"routing": routing_loss(model.router.scores(vectors, model.z), [example.gold_rows for example in batch])}
     tokens = sum(map(len, queries))
     if training.evidence_weight > 0:
-        rows = rows_read(batch, len(model.z), training.wrong_reads, rng)
-        losses["evidence"] = _read_loss(model, torch.tensor(rows, device=model.device), batch)
+        read = torch.tensor(rows_read(batch, len(model.z), training.wrong_reads, rng), device=model.device)
+        losses["evidence"] = _read_loss(model, read, batch)
         tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in batch)
     if training.reconstruction_weight > 0:
         n = max(1, round(_REBUILT * len(batch)))

@@ -11,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,10 +27,10 @@ from zrag_core.model.architecture.separated import SeparatedMemory
 from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.store.stored_settings import skill_folder_values
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
 from zrag_core.model.training.skill_data import SkillSource
-from zrag_core.model.training.state import SavedProgress, load_state, save_state
+from zrag_core.model.training.state import Trained
 from zrag_core.settings import Settings, SkillSettings
 
 SKILL_VERSION = 3
@@ -67,10 +65,7 @@ def train_skill(
     settings: SkillSettings,
     *,
     fingerprint: str,
-    state_folder: Path | None = None,
-    on_resume: Callable[[int], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    progress_times: int = 60,
+    hooks: TrainingHooks | None = None,
 ) -> SkillResult:
     """Train theta for `settings.steps` steps, in place.
 
@@ -81,61 +76,45 @@ def train_skill(
         model: a model without documents, policy `separated`.
         source: where the documents come from.
         fingerprint: tells whether a stored state belongs to this training.
-        state_folder: where the resumable state is kept; None keeps none.
-        on_resume: called with the step that training goes on from, where it does not start afresh.
-        on_progress: called about `progress_times` times, at even steps, and at the end.
+        hooks: how the run is resumed and followed; left out: neither.
     """
     parameters, optimizers = _optimizers(model, settings)
-    before = SavedProgress(0, {}, 0.0)
-    if state_folder is not None:
-        before = load_state(state_folder, parameters, optimizers, fingerprint=fingerprint)
-        if before.step and on_resume:
-            on_resume(before.step)
+    trained, steps = Trained(parameters, optimizers, fingerprint), settings.steps
+    monitor = TrainingMonitor(
+        hooks or TrainingHooks(), trained, steps=steps, save_every=settings.save_every, decay=_AVERAGE
+    )
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    steps, means, level = settings.steps, dict(before.losses), before.level
-    weights = {name: getattr(settings, f"{name}_weight") for name in ("finding", "reconstruction", "routing")}
-    every = max(1, steps // progress_times)
-    started, tokens = time.monotonic(), 0
+    slots, stride = model.settings.slots, model.settings.stride
     model.train()
     with _faster(model.backbone, settings):
-        for step in range(before.step, steps):
+        for step in range(monitor.first, steps):
             rate = schedule(step, settings)
             for optimizer, rates in zip(optimizers, base_rates, strict=True):
                 for group, base in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = base * rate
             rng = random.Random(f"{settings.seed}:{step}")
             torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
-            slots, stride = model.settings.slots, model.settings.stride
-            batch = make_batch(source, model.backbone, settings, rng, slots=slots, stride=stride, level=level)
-            with _autocast(model, settings):
-                losses = skill_losses(model, batch, settings)
-                total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-            model.zero_grad(set_to_none=True)
-            total.backward()
-            nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            for name, value in losses.items():
-                value = value.item()
-                means[name] = _AVERAGE * means[name] + (1 - _AVERAGE) * value if name in means else value
-            if means.get("evidence", _NEW_LEVEL) < settings.level_loss and level < stride - 1:
-                level += 1
-                means["evidence"] = max(means["evidence"], _NEW_LEVEL)
-            tokens += _tokens(batch)
-            done = step + 1
-            seconds = before.seconds + time.monotonic() - started
-            if state_folder is not None and done % settings.save_every == 0 and done < steps:
-                progress = SavedProgress(done, dict(means), seconds, level)
-                save_state(state_folder, parameters, optimizers, progress, fingerprint=fingerprint)
-            if on_progress and (done % every == 0 or done == steps):
-                elapsed = time.monotonic() - started
-                left = elapsed / (done - before.step) * (steps - done)
-                on_progress(
-                    Progress(done, steps, {**means, "level": level}, settings.lr * rate, tokens / elapsed, left)
-                )
+            batch = make_batch(source, model.backbone, settings, rng, slots=slots, stride=stride, level=monitor.level)
+            monitor.average(_step(model, batch, settings, trained))
+            if monitor.losses.get("evidence", _NEW_LEVEL) < settings.level_loss and monitor.level < stride - 1:
+                monitor.level += 1
+                monitor.losses["evidence"] = max(monitor.losses["evidence"], _NEW_LEVEL)
+            monitor.finish_step(step, _tokens(batch), settings.lr * rate, {"level": monitor.level})
     model.eval()
-    seconds = before.seconds + time.monotonic() - started
-    return SkillResult(model, steps, before.step, means, seconds)
+    return SkillResult(model, steps, monitor.first, monitor.losses, monitor.seconds)
+
+
+def _step(model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings, trained: Trained) -> dict[str, float]:
+    weights = {name: getattr(settings, f"{name}_weight") for name in ("finding", "reconstruction", "routing")}
+    with _autocast(model, settings):
+        losses = skill_losses(model, batch, settings)
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+    model.zero_grad(set_to_none=True)
+    total.backward()
+    nn.utils.clip_grad_norm_(list(trained.parameters.values()), 1.0)
+    for optimizer in trained.optimizers:
+        optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()}
 
 
 def skill_losses(model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
@@ -159,9 +138,10 @@ def skill_losses(model: SeparatedMemory, batch: SkillBatch, settings: SkillSetti
     if settings.routing_weight > 0 and batch.queries:
         lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
-        texts, queries, rows = zip(*batch.queries, strict=True)
-        scores = model.routing_scores(texts, queries, RoutingKeys(z, spans, lexical, idf))
-        losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(rows, device=z.device))
+        texts, asked = [text for text, _, _ in batch.queries], [ids for _, ids, _ in batch.queries]
+        scores = model.routing_scores(texts, asked, RoutingKeys(z, spans, lexical, idf))
+        wanted = [row for _, _, row in batch.queries]
+        losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(wanted, device=z.device))
     return losses
 
 

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zrag_core.corpus.almanac import GeneratedDocument, Phrasing, skill_batch, two_hop_questions, vague_questions
+from zrag_core.corpus.almanac import (
+    GeneratedDocument,
+    Phrasing,
+    skill_batch,
+    two_hop_questions,
+    vague_questions,
+)
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
@@ -80,14 +87,14 @@ _MISSING = 3  # unanswerable questions about a document that leaves something un
 class AlmanacSkill:
     """The generator's skill pool: names, values and phrasings that no evaluated almanac uses."""
 
-    def __init__(self, languages: Sequence[str]):
+    def __init__(self, languages: Sequence[Language]):
         self.languages = tuple(languages)
         self.name = f"almanac ({', '.join(self.languages)})"
         self.content_hashes: frozenset[str] = frozenset()
 
     def draw(self, rng: random.Random, n: int, questions: int, *, held_out: bool = False) -> list[SkillDocument]:
         """Documents of one fresh world per language, in equal parts."""
-        phrasing = "held_out" if held_out else "train"
+        phrasing: Phrasing = "held_out" if held_out else "train"
         drawn: list[SkillDocument] = []
         for number, language in enumerate(self.languages):
             share = n * (number + 1) // len(self.languages) - n * number // len(self.languages)
@@ -101,7 +108,8 @@ class AlmanacSkill:
                 for member, sentence in shared.members:
                     vague.setdefault(member.document.id, []).append((shared.question, sentence.text))
             for made in world:
-                missing = [made.ask_missing(rng, phrasing=phrasing) for _ in range(_MISSING)] if made.missing else []
+                asked = [made.ask_missing(rng, phrasing=phrasing) for _ in range(_MISSING)] if made.missing else []
+                missing = [question for question in asked if question is not None]
                 document_id = made.document.id
                 item = SkillDocument(
                     made.document,

@@ -23,34 +23,37 @@ class SavedProgress:
     level: int = 0
 
 
-def save_state(
-    folder: Path,
-    parameters: dict[str, nn.Parameter],
-    optimizers: Sequence[torch.optim.Optimizer],
-    progress: SavedProgress,
-    *,
-    fingerprint: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training run changes.
+
+    Attributes:
+        parameters: by name.
+        optimizers: of these parameters.
+        fingerprint: identifies the training by all that its result depends on.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    optimizers: Sequence[torch.optim.Optimizer]
+    fingerprint: str
+
+
+def save_state(folder: Path, trained: Trained, progress: SavedProgress) -> None:
     """Write parameters, optimiser moments and progress; a crash leaves the former state in place."""
     from safetensors.torch import save_file
 
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    tensors = {f"parameter/{name}": parameter.detach().contiguous() for name, parameter in parameters.items()}
-    for parameter, state in (item for optimizer in optimizers for item in optimizer.state.items()):
+    names = {id(parameter): name for name, parameter in trained.parameters.items()}
+    tensors = {f"parameter/{name}": parameter.detach().contiguous() for name, parameter in trained.parameters.items()}
+    for parameter, state in (item for optimizer in trained.optimizers for item in optimizer.state.items()):
         for key, value in state.items():
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value).contiguous()
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / "state.safetensors")
-        (temporary / "state.json").write_text(json.dumps({**asdict(progress), "fingerprint": fingerprint}))
+        values = {**asdict(progress), "fingerprint": trained.fingerprint}
+        (temporary / "state.json").write_text(json.dumps(values))
 
 
-def load_state(
-    folder: Path,
-    parameters: dict[str, nn.Parameter],
-    optimizers: Sequence[torch.optim.Optimizer],
-    *,
-    fingerprint: str,
-) -> SavedProgress:
+def load_state(folder: Path, trained: Trained) -> SavedProgress:
     """Restore what `save_state` wrote and return where to go on; step 0 where there is nothing to resume.
 
     A state of other settings, corpus or code (another fingerprint) is left alone and not used.
@@ -61,14 +64,14 @@ def load_state(
     if not (folder / "state.json").is_file():
         return fresh
     saved = json.loads((folder / "state.json").read_text())
-    if saved.pop("fingerprint") != fingerprint:
+    if saved.pop("fingerprint") != trained.fingerprint:
         return fresh
     tensors = load_file(folder / "state.safetensors")
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for name, parameter in trained.parameters.items():
             parameter.copy_(tensors[f"parameter/{name}"])
-    owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in parameters.items():
+    owners = {id(p): one for one in trained.optimizers for group in one.param_groups for p in group["params"]}
+    for name, parameter in trained.parameters.items():
         prefix = f"optimizer/{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:

@@ -61,11 +61,7 @@ def champion(
         decision = carry_out(decision, memory.checkpoint, corpus, settings, platform.tracking)
         rows = decision.rows(version, settings.updates.non_inferiority)
         platform.warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
-        for result in decision.results:
-            compared = result.comparison
-            figures = {"difference": compared.difference, "low": compared.low, "high": compared.high}
-            run.log_metrics({f"{result.system}/{name}_points": value for name, value in figures.items()})
-        run.log_metrics({"promoted": float(decision.promoted)})
+        run.log_metrics(decision.metrics)
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(

@@ -40,6 +40,16 @@ class Decision:
     results: tuple[NonInferiority, ...] = ()
     failed_checks: tuple[str, ...] = ()
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures for MLflow; differences in points."""
+        figures = {
+            f"{result.system}/{name}_points": getattr(result.comparison, name)
+            for result in self.results
+            for name in ("difference", "low", "high")
+        }
+        return {**figures, "promoted": float(self.promoted)}
+
     def rows(self, corpus_version: str, margin: float) -> list[dict[str, Any]]:
         """Rows of the table `champion_decisions`, without the run's id."""
         common = {

@@ -128,7 +128,7 @@ def train_checkpoint(
     folder = paths.checkpoints_dir() / checkpoint_id
     state = paths.checkpoints_dir() / ".training" / fingerprint
     progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
-    result = train_joint(documents, targets, backbone, settings, state_folder=state, **progress.callbacks)
+    result = train_joint(documents, targets, backbone, settings, hooks=progress.hooks(state))
     if result.unplaced:
         log(f"{result.unplaced:,} targets were left out: their evidence stands in none of their documents")
     cut = {name: n for name, n in result.truncated.items() if n}

@@ -128,9 +128,7 @@ def _make(
         settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
     log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     state = paths.skills_dir() / ".training" / fingerprint
-    result = train_skill(
-        model, source, settings.skill, fingerprint=fingerprint, state_folder=state, **progress.callbacks
-    )
+    result = train_skill(model, source, settings.skill, fingerprint=fingerprint, hooks=progress.hooks(state))
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
     alone = Settings(backbone=settings.backbone, separated=settings.separated, skill=settings.skill)
     found = calibrate(model, source, alone)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from zrag_core.evaluation.training_curves import training_curves
-from zrag_core.model.training.progress import Progress
+from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_pipeline.platform.tracking import TrackedRun
 
 
@@ -41,10 +41,9 @@ class TrainingLog:
         """Say where a stopped run goes on."""
         self.log(f"resumed from step {step:,}")
 
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        """What the training functions of the library call."""
-        return {"on_resume": self.on_resume, "on_progress": self.on_progress, "progress_times": self.points}
+    def hooks(self, state_folder: Path) -> TrainingHooks:
+        """What the training functions of the library call; the resumable state lies in `state_folder`."""
+        return TrainingHooks(state_folder, self.on_resume, self.on_progress, self.points)
 
     def curves(self) -> bytes | None:
         """Return the curves as a PNG; None where nothing was trained."""
