@@ -98,7 +98,7 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
     def refuse(*_arguments, **_options):
         raise RuntimeError("training again")
 
-    monkeypatch.setattr("zrag_core.model.training.skill.train_skill", refuse)
+    monkeypatch.setattr("zrag_core.model.training.skill_training.train_skill", refuse)
     same = config(
         skill={"save_every": 7}, backbone={"threads": 2}, decoding={"routed_documents": 1}, writing={"steps": 9}
     )

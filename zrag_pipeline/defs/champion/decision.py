@@ -144,7 +144,7 @@ def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion
 def _challenge(
     made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
-    from zrag_core.model.checks.challenge import challenge, shared_questions
+    from zrag_core.model.checks.challenge import ChallengeRules, challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
@@ -158,8 +158,10 @@ def _challenge(
         present,
         questions,
         settings.decoding,
-        budget=min(settings.evaluation.budgets),
-        margin=100 * settings.updates.non_inferiority,
-        confidence=settings.evaluation.confidence,
-        threads=settings.backbone.threads,
+        ChallengeRules(
+            budget=min(settings.evaluation.budgets),
+            margin=100 * settings.updates.non_inferiority,
+            confidence=settings.evaluation.confidence,
+            threads=settings.backbone.threads,
+        ),
     )
