@@ -70,7 +70,7 @@ def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill
 def test_the_model_card_tells_how_it_was_made(trained_skill):
     made = skill_of(trained_skill.result)
     card = (made.folder / "README.md").read_text("utf-8")
-    assert card.startswith(f"# {made['skill_id']}\n")
+    assert card.startswith(f"# {made.skill_id}\n")
     assert f"hidden size {TINY['hidden_size']}, {TINY['layers']} layers" in card
     assert "almanac (en)" in card
     assert f"{SETTINGS['skill']['steps']} steps of {SETTINGS['skill']['documents']} documents" in card
