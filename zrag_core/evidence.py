@@ -1,4 +1,4 @@
-"""What every system hands over for a question, and how it is cut to a token budget."""
+"""Evidence: what a system returns for a question, and its cut to a token budget."""
 
 from __future__ import annotations
 

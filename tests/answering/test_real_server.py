@@ -25,7 +25,10 @@ from zrag_core.settings import AnswerSettings
 
 # What `transformers[serving]` adds to what zRAG needs anyway.
 MISSING = [name for name in ("fastapi", "uvicorn", "pydantic", "openai") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"transformers serve needs {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"transformers serve needs {', '.join(MISSING)}"),
+]
 START_S = 180
 REQUESTS = [
     AnswerRequest(f"q{i}", "bm25", question, "The Harbour was built in 1804. 항구는 1804년에 지어졌다.", language)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem, Bm25System
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.baselines.ranking import top_indices
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CheckpointError, CorpusError
@@ -86,6 +86,7 @@ def test_top_indices_is_a_stable_sort(scores, k):
 
 def test_passages_rank_and_fill_a_budget():
     system = Bm25System(Bm25Index.build(DOCUMENTS, SETTINGS), DOCUMENTS)
+    assert system.name == "bm25"
     questions = [Question("q1", "Who founded the town of weavers in 1412?"), Question("q2", "한빛강의 길이")]
     town, river = system.retrieve(questions)
     assert (town.question_id, river.question_id) == ("q1", "q2")
@@ -99,7 +100,8 @@ def test_passages_rank_and_fill_a_budget():
 
 
 def test_sentences_point_into_their_documents():
-    system = Bm25SentenceSystem(Bm25Index.build(DOCUMENTS, SETTINGS, unit="sentence"), DOCUMENTS)
+    system = Bm25System(Bm25Index.build(DOCUMENTS, SETTINGS, unit="sentence"), DOCUMENTS)
+    assert system.name == "bm25_sentence"
     (found,) = system.retrieve([Question("q", "How deep is Lake Orla?")])
     texts = {document.id: document.text for document in DOCUMENTS}
     assert found.segments[0].text == "The lake is 40 metres deep."
@@ -114,14 +116,14 @@ def test_sentences_point_into_their_documents():
 
 def test_the_title_counts_for_every_sentence():
     documents = [Document("x", "Orla", "It is deep."), Document("y", "Maar", "It is deep.")]
-    system = Bm25SentenceSystem(Bm25Index.build(documents, SETTINGS, unit="sentence"), documents)
+    system = Bm25System(Bm25Index.build(documents, SETTINGS, unit="sentence"), documents)
     assert [r.document_ids[0] for r in system.retrieve([Question("1", "Orla"), Question("2", "Maar")])] == ["x", "y"]
 
 
 def test_ten_documents_even_where_one_fills_the_list():
     long = Document("long", "Orla", " ".join(f"Orla {i} is here." for i in range(200)))
     others = [Document(f"o{i:02}", "", f"Nothing {i}.") for i in range(20)]
-    system = Bm25SentenceSystem(Bm25Index.build([long, *others], SETTINGS, unit="sentence"), [long, *others])
+    system = Bm25System(Bm25Index.build([long, *others], SETTINGS, unit="sentence"), [long, *others])
     (found,) = system.retrieve([Question("q", "Orla")])
     assert {s.document_id for s in found.segments} == {"long"}
     assert len(set(found.document_ids)) == 21
@@ -186,8 +188,6 @@ def test_an_index_of_another_corpus_is_refused():
         Bm25System(index, DOCUMENTS[:3])
     with pytest.raises(CheckpointError, match="'new' is in the corpus but not in the index"):
         Bm25System(index, [*DOCUMENTS, Document("new", "", "More.")])
-    with pytest.raises(ValueError, match="over sentences is needed"):
-        Bm25SentenceSystem(index, DOCUMENTS)
 
 
 def test_a_corpus_without_words_is_refused():

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zrag_core.corpus.offsets import evidence_offsets, unsupported_text
-from zrag_core.corpus.passages import cut, split_long_documents
+from zrag_core.corpus.passages import split_long_documents, split_text
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.text import evidence_tokens, split_sentences
@@ -19,7 +19,7 @@ TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join).filter(str.strip)
 @given(TEXTS, st.integers(min_value=1, max_value=40))
 @example("a" * 200, 3)
 def test_pieces_hold_every_visible_character_once_within_the_limit(text, limit):
-    pieces = cut(text, limit)
+    pieces = split_text(text, limit)
     assert all(text[p.start : p.end] == p.text for p in pieces)
     assert all(evidence_tokens(p.text) <= limit for p in pieces)
     assert all(a.end <= b.start for a, b in pairwise(pieces))
@@ -28,7 +28,7 @@ def test_pieces_hold_every_visible_character_once_within_the_limit(text, limit):
 
 @given(TEXTS, st.integers(min_value=60, max_value=120))
 def test_sentences_that_fit_are_never_cut(text, limit):
-    pieces = cut(text, limit)
+    pieces = split_text(text, limit)
     for sentence in split_sentences(text):
         if evidence_tokens(sentence.text) <= limit:
             assert any(p.start <= sentence.start and sentence.end <= p.end for p in pieces)
@@ -36,7 +36,7 @@ def test_sentences_that_fit_are_never_cut(text, limit):
 
 def test_a_sentence_that_is_too_long_is_cut_between_words():
     text = "lantern " * 50 + "lantern."
-    for piece in cut(text, 10):
+    for piece in split_text(text, 10):
         assert set(piece.text.split()) <= {"lantern", "lantern."}
 
 
@@ -45,7 +45,7 @@ def test_pieces_are_about_even():
     limit = (
         evidence_tokens(text) // 2 - 10
     )  # filling each piece to the brim would leave a last one of a sentence or two
-    sizes = [evidence_tokens(piece.text) for piece in cut(text, limit)]
+    sizes = [evidence_tokens(piece.text) for piece in split_text(text, limit)]
     assert len(sizes) == 3
     assert min(sizes) > 0.7 * max(sizes)
 

@@ -15,10 +15,11 @@ from zrag_core.baselines.dense import DenseIndex, DenseSystem
 from zrag_core.baselines.hybrid import HybridSystem
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved, Segment, fill_budget
+from zrag_core.memorag.clue_memory import Clues, Draft, Usage
+from zrag_core.memorag.corpus_summaries import build_summaries
 from zrag_core.memorag.memorag_system import MemoragSystem
-from zrag_core.memorag.memory import Clues, Draft, Spent
 from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
-from zrag_core.settings import AnswerSettings, BaselineSettings
+from zrag_core.settings import AnswerSettings, BaselineSettings, MemoragSettings
 from zrag_core.text import split_sentences
 
 ENGLISH = Question("q0", "Which town honoured a painter?", ("Tessamor",), ("d1",), evidence="secret")
@@ -34,10 +35,10 @@ class Scripted:
         self.drafts, self.lines = drafts, clues
 
     def draft(self, questions):
-        return [Draft(self.drafts.get(q.id, ""), Spent(0.25, 10, 2)) for q in questions]
+        return [Draft(self.drafts.get(q.id, ""), Usage(0.25, 10, 2)) for q in questions]
 
     def clues(self, questions, drafts):
-        return [Clues(tuple(self.lines.get(q.id, ())), Spent(0.5, 20, 3)) for q in questions]
+        return [Clues(tuple(self.lines.get(q.id, ())), Usage(0.5, 20, 3)) for q in questions]
 
 
 class Ranked:
@@ -67,7 +68,7 @@ def retrievers(documents):
 def test_a_clue_leads_where_the_question_does_not(harbour, kind):
     clues = {"q0": ["Where is the Halden Prize awarded?"], "q1": ["해림상은 해마다 서린도에서 주는 문학상이다"]}
     retriever = retrievers(harbour)[kind]
-    system = MemoragSystem("memorag", Scripted({"q0": "Halden Prize"}, clues), retriever, harbour, 1)
+    system = MemoragSystem("memorag", Scripted({"q0": "Halden Prize"}, clues), retriever, harbour, 1, rrf_k=60)
     english, korean = system.retrieve([ENGLISH, KOREAN])
     alone = retriever.retrieve([ENGLISH, KOREAN])
     for found, plain, gold in ((english, alone[0], "d1"), (korean, alone[1], "d9")):
@@ -113,7 +114,7 @@ def test_the_best_passages_of_each_clue_are_merged(rankings, per_clue, k):
 
 def test_without_clues_the_question_alone_is_looked_for():
     retriever = Ranked({ENGLISH.question: [f"d{i}" for i in (5, 2, 9, 1, 0)]})
-    (found,) = MemoragSystem("memorag", Scripted({}, {}), retriever, corpus(10)).retrieve([ENGLISH])
+    (found,) = MemoragSystem("memorag", Scripted({}, {}), retriever, corpus(10), 3, rrf_k=60).retrieve([ENGLISH])
     assert found.document_ids == ("d5", "d2", "d9", "d1", "d0")
     assert [segment.document_id for segment in found.segments] == ["d5", "d2", "d9"]
 
@@ -121,7 +122,7 @@ def test_without_clues_the_question_alone_is_looked_for():
 def test_the_retriever_is_asked_once_and_told_nothing_but_the_words():
     retriever = Ranked({text: ["d0"] for text in (ENGLISH.question, KOREAN.question, "a", "b")})
     memory = Scripted({}, {"q0": ["a", "b"]})
-    system = MemoragSystem("memorag", memory, retriever, corpus(1))
+    system = MemoragSystem("memorag", memory, retriever, corpus(1), 3, rrf_k=60)
     found = system.retrieve([ENGLISH, KOREAN])
     assert [q.question for q in retriever.asked] == [ENGLISH.question, "a", "b", KOREAN.question]
     assert len({q.id for q in retriever.asked}) == 4
@@ -135,7 +136,7 @@ def test_the_retriever_is_asked_once_and_told_nothing_but_the_words():
 def test_everything_is_kept_for_each_question():
     retriever = Ranked({ENGLISH.question: ["d0", "d1"], "a": ["d1", "d2"], KOREAN.question: ["d3"]})
     memory = Scripted({"q0": "a draft"}, {"q0": ["a"]})
-    system = MemoragSystem("memorag", memory, retriever, corpus(4), 2)
+    system = MemoragSystem("memorag", memory, retriever, corpus(4), 2, rrf_k=60)
     system.retrieve([ENGLISH])
     system.retrieve([KOREAN])
     assert list(system.traces) == ["q0", "q1"]
@@ -145,7 +146,7 @@ def test_everything_is_kept_for_each_question():
         "clues": ("a",),
         "found": (("d0", "d1"), ("d1", "d2")),
         "passages": ("d1", "d0", "d2"),
-        "spent": {"cost_usd": 0.75, "prompt_tokens": 30, "completion_tokens": 5},
+        "usage": {"cost_usd": 0.75, "prompt_tokens": 30, "completion_tokens": 5},
         "error": None,
     }
     assert system.retrieve([]) == []
@@ -155,7 +156,7 @@ def test_everything_is_kept_for_each_question():
 def test_evidence_is_shown_in_document_order(budget, order):
     documents = [Document(f"x{9 - i}", "제목", f"{i}번 문서이다. It has a few words more.") for i in range(6)]
     retriever = Ranked({ENGLISH.question: [documents[i].id for i in order]})
-    system = MemoragSystem("memorag", Scripted({}, {}), retriever, documents, 6)
+    system = MemoragSystem("memorag", Scripted({}, {}), retriever, documents, 6, rrf_k=60)
     (found,) = system.retrieve([ENGLISH])
     best_first = fill_budget(found, budget)
     shown = system.arrange(best_first)
@@ -167,7 +168,7 @@ def test_evidence_is_shown_in_document_order(budget, order):
 
 
 def test_two_segments_of_one_document_keep_the_order_of_its_text(harbour):
-    system = MemoragSystem("memorag", Scripted({}, {}), Ranked({}), harbour)
+    system = MemoragSystem("memorag", Scripted({}, {}), Ranked({}), harbour, 3, rrf_k=60)
     sentences = retrieved_sentences(harbour[2])
     backwards = Retrieved("q0", segments=tuple(reversed(sentences)))
     assert system.arrange(fill_budget(backwards, 100)).segments == tuple(sentences)
@@ -191,16 +192,19 @@ def test_from_summaries_to_passages_through_a_server(harbour, tmp_path):
         return Reply(text="The Halden Prize, perhaps in Tessamor.")
 
     with serving(behave) as server:
-        completer = OpenAIReader(light_settings(AnswerSettings(base_url=server.url, max_retries=0)), "none")
-        memory = SummaryMemory.build(completer, harbour, tmp_path)
-        system = MemoragSystem("memorag", memory, retrievers(harbour)["bm25"], harbour)
+        completer = OpenAIReader(
+            light_settings(AnswerSettings(base_url=server.url, max_retries=0), MemoragSettings()), "none"
+        )
+        summaries = build_summaries(harbour, completer, tmp_path, MemoragSettings())
+        memory = SummaryMemory(completer, summaries, MemoragSettings())
+        system = MemoragSystem("memorag", memory, retrievers(harbour)["bm25"], harbour, 3, rrf_k=60)
         english, korean = system.retrieve([ENGLISH, KOREAN])
     assert "Tessamor" in system.arrange(fill_budget(english, 64)).text
     trace = system.traces["q0"]
     assert trace.draft == "The Halden Prize, perhaps in Tessamor."
     assert trace.clues == ("Which prize did Orla Venn win?", "The Halden Prize is awarded every May in")
     assert [len(own) for own in trace.found] == [3, 3, 3]
-    assert trace.spent.cost_usd == pytest.approx(2 * (50 * 0.15 + 3 * 0.60) / 1e6)
+    assert trace.usage.cost_usd == pytest.approx(2 * (50 * 0.15 + 3 * 0.60) / 1e6)
     failed = system.traces["q1"]
     assert (failed.clues, failed.error) == ((), "HTTP 400: filtered")
     assert [segment.document_id for segment in korean.segments] == list(failed.passages) == list(failed.found[0])

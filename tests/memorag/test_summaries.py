@@ -12,16 +12,16 @@ from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError
-from zrag_core.memorag.memory import Spent
-from zrag_core.memorag.summaries import GlobalMemory, build_summaries
+from zrag_core.memorag.clue_memory import Usage
+from zrag_core.memorag.corpus_summaries import CorpusSummaries, build_summaries
 from zrag_core.memorag.summary_memory import light_settings
-from zrag_core.settings import AnswerSettings
+from zrag_core.settings import AnswerSettings, MemoragSettings
 from zrag_core.text import evidence_tokens
 
 DOCUMENTS = [
     Document(f"d{n}", f"Village{n}", f"Village{n} has {n * 37 % 101} wells. It lies on a hill.") for n in range(60)
 ]
-SIZES = {"group_tokens": 100, "summary_tokens": 30, "page_tokens": 60}
+SIZES = MemoragSettings(group_tokens=100, summary_tokens=30, page_tokens=60)
 
 
 def villages(text):
@@ -39,15 +39,15 @@ def short_note(prompt, _before):
 
 
 def build(server, documents, folder, *, cache=None, sizes=SIZES, **settings):
-    values = light_settings(AnswerSettings(base_url=server.url, max_retries=0, **settings))
-    return build_summaries(documents, OpenAIReader(values, "none", cache=cache), folder, **sizes)
+    values = light_settings(AnswerSettings(base_url=server.url, max_retries=0, **settings), sizes)
+    return build_summaries(documents, OpenAIReader(values, "none", cache=cache), folder, sizes)
 
 
 def test_every_passage_goes_into_one_summary_and_every_summary_into_the_next(tmp_path):
     with serving(note) as server:
         memory = build(server, DOCUMENTS, tmp_path)
         bodies = server.bodies
-    assert memory.asked == len(bodies) == len(list(tmp_path.iterdir()))
+    assert memory.made == len(bodies) == len(list(tmp_path.iterdir()))
     leaves = [body for body in bodies if "<passages>" in body["messages"][1]["content"]]
     assert sorted(n for body in leaves for n in villages(body["messages"][1]["content"])) == list(range(60))
     assert len(leaves) == len(memory.levels[0])
@@ -61,7 +61,7 @@ def test_every_passage_goes_into_one_summary_and_every_summary_into_the_next(tmp
     for body in bodies:
         prompt = body["messages"][1]["content"]
         parts = prompt.split("\n\n")
-        assert evidence_tokens(prompt) <= SIZES["group_tokens"] + 20 or len(parts) <= 2
+        assert evidence_tokens(prompt) <= SIZES.group_tokens + 20 or len(parts) <= 2
 
 
 def test_the_page_may_be_longer_than_the_other_summaries(tmp_path):
@@ -89,7 +89,7 @@ def test_built_once(tmp_path):
         again = build(server, DOCUMENTS, tmp_path)
         assert server.answered == asked
     assert again.levels == first.levels
-    assert (again.asked, again.reused, again.spent) == (0, first.asked, Spent())
+    assert (again.made, again.reused, again.usage) == (0, first.made, Usage())
 
 
 def test_an_update_pays_for_what_changed_and_wipes_nothing(tmp_path):
@@ -101,9 +101,9 @@ def test_an_update_pays_for_what_changed_and_wipes_nothing(tmp_path):
         fresh = build(server, added, tmp_path / "fresh")
         back = build(server, before, tmp_path)
     assert update.levels == fresh.levels
-    assert update.asked <= fresh.asked / 3
-    assert update.reused + update.asked == fresh.asked
-    assert (back.asked, back.levels) == (0, first.levels)
+    assert update.made <= fresh.made / 3
+    assert update.reused + update.made == fresh.made
+    assert (back.made, back.levels) == (0, first.levels)
 
 
 def test_what_was_made_before_a_failure_is_not_asked_for_again(tmp_path):
@@ -142,11 +142,11 @@ def test_costs_are_counted_once(tmp_path):
         memory = build(server, DOCUMENTS, tmp_path / "a", cache=cache)
         again = build(server, DOCUMENTS, tmp_path / "b", cache=cache)
     # gpt-4o-mini: 0.15 and 0.60 USD per million tokens; the server counts 50 and 3 for each request.
-    assert memory.spent.cost_usd == pytest.approx(memory.asked * (50 * 0.15 + 3 * 0.60) / 1e6)
-    assert (memory.spent.prompt_tokens, memory.spent.completion_tokens) == (50 * memory.asked, 3 * memory.asked)
+    assert memory.usage.cost_usd == pytest.approx(memory.made * (50 * 0.15 + 3 * 0.60) / 1e6)
+    assert (memory.usage.prompt_tokens, memory.usage.completion_tokens) == (50 * memory.made, 3 * memory.made)
     # From the answer cache, as after a build that was killed before it wrote its summaries down.
     assert again.levels == memory.levels
-    assert again.spent.cost_usd == 0.0
+    assert again.usage.cost_usd == 0.0
 
 
 def test_equal_groups_are_summarised_once(tmp_path):
@@ -154,7 +154,7 @@ def test_equal_groups_are_summarised_once(tmp_path):
     with serving(note) as server:
         memory = build(server, twins, tmp_path)
     assert memory.levels[0] == ("On village1.",) * 4
-    assert memory.asked == server.answered == 2
+    assert memory.made == server.answered == 2
 
 
 def test_korean_passages_get_a_korean_prompt(tmp_path):
@@ -191,7 +191,7 @@ def test_a_useless_reply_does_not_stay_in_the_cache(tmp_path, useless):
         assert build(server, DOCUMENTS[:3], tmp_path / "a", cache=cache).text(50) == "On village0, village1, village2."
         # What was of use is paid for once: another folder is filled from the cache.
         answered = server.answered
-        assert build(server, DOCUMENTS[:3], tmp_path / "b", cache=cache).spent.cost_usd == 0.0
+        assert build(server, DOCUMENTS[:3], tmp_path / "b", cache=cache).usage.cost_usd == 0.0
         assert server.answered == answered == 3
 
 
@@ -218,8 +218,8 @@ def test_nothing_to_summarise(tmp_path):
 
 
 def test_as_much_detail_as_fits():
-    memory = GlobalMemory(
-        (("a" * 40, "b" * 40, "c" * 40, "d" * 40), ("e" * 40, "f" * 40), ("page " * 8,)), 0, 0, Spent()
+    memory = CorpusSummaries(
+        (("a" * 40, "b" * 40, "c" * 40, "d" * 40), ("e" * 40, "f" * 40), ("page " * 8,)), 0, 0, Usage()
     )
     assert memory.text(60).split() == ["page"] * 8 + ["a" * 40, "b" * 40, "c" * 40, "d" * 40]
     assert memory.text(51).split() == ["page"] * 8 + ["e" * 40, "f" * 40]

@@ -9,13 +9,13 @@ from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
 from zrag_core.corpus.types import Question
 from zrag_core.errors import AnsweringError
-from zrag_core.memorag.memory import Spent
-from zrag_core.memorag.summaries import GlobalMemory
+from zrag_core.memorag.clue_memory import Usage
+from zrag_core.memorag.corpus_summaries import CorpusSummaries, build_summaries
 from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
-from zrag_core.settings import AnswerSettings
+from zrag_core.settings import AnswerSettings, MemoragSettings
 
-MEMORY = GlobalMemory(
-    (("Orla Venn won the Halden Prize.", "해림상은 서린도에서 준다."), ("A collection on prizes.",)), 0, 0, Spent()
+SUMMARIES = CorpusSummaries(
+    (("Orla Venn won the Halden Prize.", "해림상은 서린도에서 준다."), ("A collection on prizes.",)), 0, 0, Usage()
 )
 ENGLISH = Question("q0", "Where is the prize of Orla Venn awarded?")
 KOREAN = Question("q1", "한소율의 상은 어디에서 주나?", language="ko")
@@ -31,8 +31,8 @@ def reply(prompt, _before):
 
 
 def memory_at(server, cache=None, **settings):
-    values = light_settings(AnswerSettings(base_url=server.url, max_retries=0, **settings))
-    return SummaryMemory(OpenAIReader(values, "none", cache=cache), MEMORY)
+    values = light_settings(AnswerSettings(base_url=server.url, max_retries=0, **settings), MemoragSettings())
+    return SummaryMemory(OpenAIReader(values, "none", cache=cache), SUMMARIES, MemoragSettings())
 
 
 def test_drafts_and_clues_in_both_languages():
@@ -67,14 +67,14 @@ def test_each_question_knows_what_it_cost(tmp_path):
         clues = memory.clues([ENGLISH, KOREAN], drafts)
         again = memory_at(server, cache)
         assert again.clues([ENGLISH, KOREAN], again.draft([ENGLISH, KOREAN]))[0].lines == clues[0].lines
-        assert again.draft([ENGLISH])[0].spent.cost_usd == 0.0
+        assert again.draft([ENGLISH])[0].usage.cost_usd == 0.0
         assert server.answered == 4
-    for spent in [item.spent for item in (*drafts, *clues)]:
-        assert spent.cost_usd == pytest.approx(each)
-        assert (spent.prompt_tokens, spent.completion_tokens) == (50, 3)
-    total = drafts[0].spent + clues[0].spent
+    for usage in [item.usage for item in (*drafts, *clues)]:
+        assert usage.cost_usd == pytest.approx(each)
+        assert (usage.prompt_tokens, usage.completion_tokens) == (50, 3)
+    total = drafts[0].usage + clues[0].usage
     assert total.cost_usd == pytest.approx(2 * each)
-    assert (drafts[0].spent + Spent(None, 1, 1)).cost_usd is None
+    assert (drafts[0].usage + Usage(None, 1, 1)).cost_usd is None
 
 
 def test_a_failed_draft_asks_for_no_clues_and_leaves_the_others_alone():
@@ -87,7 +87,7 @@ def test_a_failed_draft_asks_for_no_clues_and_leaves_the_others_alone():
         clues = memory.clues([ENGLISH, KOREAN], drafts)
         assert server.answered == 3
     assert (drafts[0].text, drafts[0].error) == ("", "HTTP 400: filtered")
-    assert (clues[0].lines, clues[0].spent) == ((), Spent())
+    assert (clues[0].lines, clues[0].usage) == ((), Usage())
     assert clues[1].lines == ("한소율이 받은 상은?", "해림상은 해마다")
 
 
@@ -111,8 +111,9 @@ def test_built_from_a_corpus(tmp_path, harbour):
     with serving(
         lambda prompt, _: Reply(text="Prizes and places.") if "passages>" in prompt else reply(prompt, 0)
     ) as server:
-        completer = OpenAIReader(light_settings(AnswerSettings(base_url=server.url)), "none")
-        memory = SummaryMemory.build(completer, harbour, tmp_path)
+        completer = OpenAIReader(light_settings(AnswerSettings(base_url=server.url), MemoragSettings()), "none")
+        summaries = build_summaries(harbour, completer, tmp_path, MemoragSettings())
+        memory = SummaryMemory(completer, summaries, MemoragSettings())
         memory.draft([ENGLISH])
         assert "Prizes and places." in server.bodies[-1]["messages"][0]["content"]
-    assert memory.memory.asked == 1
+    assert memory.figures["summaries_made"] == summaries.made == 1

@@ -7,12 +7,12 @@ import torch
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
-from zrag_core.memorag.memory import Draft
+from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.joint_training import initialise
 from zrag_core.settings import load_settings
 from zrag_core.text import words
 
@@ -50,7 +50,7 @@ def test_the_best_line_is_the_draft_and_the_others_are_spans_to_look_for():
     )
     assert clues[1].lines == ("한소율의 상은 어디에서 주나? 한소율은 해림상을 받았다.", "해림상은 서린도에서 준다.")
     assert system.asked == 2  # decoded once for both
-    assert drafts[0].spent.cost_usd == 0.0
+    assert drafts[0].usage.cost_usd == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])

@@ -207,6 +207,7 @@ def test_neither_mlflow_nor_dagster_is_imported(data, more):
 STEPS = ("overlay", "inside the warehouse", "inside the checkpoint", "inside the pointer")
 
 
+@pytest.mark.slow
 def test_a_command_that_was_killed_left_the_champion_and_can_be_repeated(towns, more, tmp_path, monkeypatch, capsys):
     folders = {step: tmp_path / step for step in STEPS}
     for folder in folders.values():

@@ -261,7 +261,7 @@ def test_each_materialisation_is_a_run_that_leads_back_to_dagster(lineage, wareh
         # The skill was learned elsewhere.
         assert tags.get("zrag.corpus_version") == (None if run.info.run_name == "skill" else version)
     (training,) = (run for run in parents if run.info.run_name == "joint_memory")
-    assert training.data.params["training.steps"] == "8"
+    assert training.data.params["joint.steps"] == "8"
     assert training.data.params["joint.width"] == str(SHAPES["joint"][1])
     history = Tracking(lineage.data).client.get_metric_history(training.info.run_id, "loss_evidence")
     assert [point.step for point in history] == list(range(1, 9))
@@ -468,6 +468,7 @@ def test_the_memory_holds_the_theta_of_the_skill(lineage, materialisations):
 # --- going on from it -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_go_on_from_the_newest_handles_and_repeating_a_run_replaces_its_rows(own_lineage):
     warehouse = Warehouse(own_lineage.data / "warehouse.duckdb", timeout_s=5)
     evaluated, answered = (str(uuid.UUID(int=n)) for n in (1, 2))

@@ -15,12 +15,12 @@ from faulty_server import Reply, serving
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.types import Question
 from zrag_core.errors import AnsweringError, SettingsError
+from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.memorag_system import MemoragTrace
-from zrag_core.memorag.memory import Spent
 from zrag_core.settings import AnswerSettings, Settings, load_settings
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import system_spec
-from zrag_pipeline.defs.answers.answer_run import answer_evidence
+from zrag_pipeline.defs.answers.answer_run import ModelAccess, answer_evidence
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend, sample_traces
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import EvidenceHandle
@@ -75,10 +75,10 @@ def test_a_summary_memory_is_built_once_asked_through_the_cache_and_accounted_fo
     assert (again["memorag_summaries_made"].value, again["memorag_asking_cost_usd"].value) == (0, 0)
     assert again["memorag_summaries_reused"].value == len(summaries)
     value = first.output_for_node("system_evidence")
-    assert value["spent_usd"] == pytest.approx((len(summaries) + 2 * QUESTIONS) * EACH)
-    assert second.output_for_node("system_evidence")["spent_usd"] == 0
-    assert value["params"]["memorag"]["light_model"] == "gpt-4o-mini"
-    assert "checkpoint_id" not in value["params"]["memorag"]
+    assert value.spent_usd == pytest.approx((len(summaries) + 2 * QUESTIONS) * EACH)
+    assert second.output_for_node("system_evidence").spent_usd == 0
+    assert value.params["memorag"]["light_model"] == "gpt-4o-mini"
+    assert "checkpoint_id" not in value.params["memorag"]
     rows = traces(data, first.run_id)
     assert len(rows) == QUESTIONS
     assert set(rows["memory"]) == {"summary"}
@@ -129,11 +129,12 @@ def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage,
         answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
         settings = load_settings({"answers": answers})
         cache = own_lineage.data / "cache.sqlite"
+        access = ModelAccess({}, cache)
         spent = replace(handle, spent_usd=2.0)
-        made = answer_evidence(settings, warehouse, spent, handle.run_id, {}, cache, str)
+        made = answer_evidence(settings, warehouse, spent, handle.run_id, access, str)
         assert set(made.frame["error"]) == {"spending limit"}
         assert server.answered == 0
-        made = answer_evidence(settings, warehouse, spent, "another run", {}, cache, str)
+        made = answer_evidence(settings, warehouse, spent, "another run", access, str)
         assert made.frame["error"].isna().all()
 
 
@@ -205,7 +206,7 @@ def test_parameters_name_what_each_memory_depends_on():
 def test_a_sample_shows_what_each_clue_led_to_and_what_went_wrong():
     class System:
         traces = {
-            "q": MemoragTrace("q", "a *draft*", ("clue",), (("d1",), ("d2", "d1")), ("d1", "d2"), Spent(), "HTTP 400")
+            "q": MemoragTrace("q", "a *draft*", ("clue",), (("d1",), ("d2", "d1")), ("d1", "d2"), Usage(), "HTTP 400")
         }
 
     shown = sample_traces(System(), [Question("q", "Who\nwas it?")])

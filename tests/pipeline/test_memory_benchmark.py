@@ -11,7 +11,7 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.benchmarks import memory_quality as memory_benchmark
-from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
+from zrag_pipeline.defs.benchmarks.measurement import seed_rows, summary
 from zrag_pipeline.platform.warehouse import Warehouse
 
 SEEDS = [5, 6]
@@ -57,7 +57,7 @@ def test_summary_gives_the_mean_and_both_ends_over_seeds():
     frame = pd.DataFrame([{**keys, "seed": seed, "value": value} for seed, value in ((1, 0.5), (2, 0.9), (3, 0.7))])
     (row,) = summary(frame).to_dict("records")
     assert (row["mean"], row["lowest"], row["highest"], row["seeds"]) == (pytest.approx(0.7), 0.5, 0.9, 3)
-    assert len(rows_for_warehouse(frame, "r")) == 3, "the table keeps every seed"
+    assert len(seed_rows(frame)) == 3, "the table keeps every seed"
 
 
 def test_quality_counts_answers_in_what_fits_the_budget():

@@ -14,10 +14,11 @@ from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
 from zrag_core.model.store.checkpoint import save_checkpoint
-from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.joint_training import initialise
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.memory_report import CheckedMemory, check_memory, check_results, report_markdown
 from zrag_pipeline.defs.memory.report_assets import memory_report
+from zrag_pipeline.platform.asset_helpers import Platform
 from zrag_pipeline.platform.handle_store import HandleIOManager
 from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle
 from zrag_pipeline.platform.settings_resource import SettingsHandle
@@ -67,9 +68,7 @@ def report_on(place, separated, joint, **options):
     return dg.materialize(
         [memory, joint_memory, memory_report],
         resources={
-            "settings": SettingsHandle(place.raw),
-            "warehouse": place.warehouse,
-            "tracking": place.tracking,
+            "platform": Platform(SettingsHandle(place.raw), place.warehouse, place.tracking),
             "io_manager": HandleIOManager(place.data / "handles"),
         },
         **options,

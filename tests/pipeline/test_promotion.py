@@ -1,6 +1,7 @@
 """Who becomes the champion, and taking it back: pointer file and registry alias together."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,20 @@ REFUSES = {"decoding": SETTINGS.decoding.model_copy(update={"least_confidence": 
 def data(tmp_path, monkeypatch):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """An MLflow store without any run; making its tables takes seconds."""
+    tracking = Tracking(tmp_path_factory.mktemp("store"))
+    assert tracking.client
+    return tracking.data_dir / "mlflow.db"
+
+
+@pytest.fixture
+def tracking(data, tables):
+    shutil.copy(tables, data)
+    return Tracking(data)
 
 
 def candidate(data, name):
@@ -174,8 +189,7 @@ def test_a_predecessor_whose_checkpoint_is_gone_is_stepped_over(data):
     assert roll_back(NoRegistry())[1].checkpoint_id == "a"
 
 
-def test_the_alias_in_the_registry_follows(data):
-    tracking = Tracking(data)
+def test_the_alias_in_the_registry_follows(data, tracking):
     for name in ("a", "b"):
         own = candidate(data, name)
         with tracking.run("memory", asset="memory") as run:
@@ -186,9 +200,8 @@ def test_the_alias_in_the_registry_follows(data):
     assert alias(tracking) != registered
 
 
-def test_the_served_model_is_read_as_the_champion_is(data):
+def test_the_served_model_is_read_as_the_champion_is(data, tracking):
     """Where refusal begins is in the registered model too, and promoting again replaces it."""
-    tracking = Tracking(data)
     own = candidate(data, "a")
     with tracking.run("memory", asset="memory") as run:
         ModelRegistry(tracking).register(run, MODEL, own)
@@ -209,6 +222,8 @@ def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
     decision = decided(data, "b", outcome=[result(-3.0), result(1.0, "zrag_free")], monkeypatch=monkeypatch)
     rows = decision.rows("v", 0.02)
     nothing = replace(decision, results=()).rows("v", 0.02)
+    assert decision.metrics["zrag/low_points"] == -3.0
+    assert decision.metrics["promoted"] == 0.0
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
     warehouse.replace_rows("champion_decisions", rows, {"run_id": "r1"})
     warehouse.replace_rows("champion_decisions", nothing, {"run_id": "r2"})
@@ -222,7 +237,7 @@ def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_commands_show_promote_and_roll_back(data, capsys, monkeypatch):
+def test_commands_show_promote_and_roll_back(data, tracking, capsys):
     assert main(["champion"]) == 1
     assert "there is no champion yet" in capsys.readouterr().err
     candidate(data, "a"), candidate(data, "b")

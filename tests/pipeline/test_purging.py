@@ -393,6 +393,7 @@ def test_a_warehouse_that_cannot_be_rewritten_stays_as_it_was(stores, monkeypatc
 STEPS = ("search", "swap", "proof")
 
 
+@pytest.mark.slow
 def test_a_purge_that_was_killed_is_finished_by_repeating_it(planted, tmp_path, monkeypatch):
     homes = {}
     for step in STEPS:

@@ -33,6 +33,7 @@ def root(lineage, lineage_instance, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_nothing_of_the_document_is_left(root, capsys):
     warehouse = Warehouse(paths.warehouse_file())
     documents = warehouse.load_corpus(read_champion().corpus_version).documents

@@ -83,6 +83,7 @@ def test_examples_are_rows_of_the_warehouse(page, lineage):
             assert any(mark.has(class_="evidence") for mark in marked) == bool(row["evidence"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_its_own_has_a_page_of_its_own_that_answers_complete(own_lineage):
     fewer = {"systems": ["bm25", "gold_evidence"], "limit_questions": 4}
 

@@ -308,6 +308,7 @@ def server(registered, tmp_path):
         process.wait(30)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_the_champion_is_served_to_the_openai_client(server):
     with openai.OpenAI(base_url=server, api_key="none", max_retries=0) as client:

@@ -47,6 +47,7 @@ def killed_in_training(folder):
     return saved[0].parent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_killed_training_resumes_to_the_same_checkpoint(lineage, own_lineage, tmp_path, capfd):
     before = made_checkpoint(own_lineage.data)

@@ -49,6 +49,7 @@ def processes_with(variable):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes through /proc")
 def test_both_servers_come_up_and_nothing_stays_behind(own_lineage, tmp_path):

@@ -1,4 +1,4 @@
-"""What the Batch API reads and writes, and the record on disk of batches that are not collected yet."""
+"""The Batch API's input and output files, and the record on disk of batches that are not collected yet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from zrag_core.answering.failures import MalformedReplyError
 from zrag_core.errors import AnsweringError
@@ -15,7 +15,7 @@ from zrag_core.files import write_json_atomic
 # OpenAI's limits for one input file, the second with some room.
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
-CHAT_PATH = "/v1/chat/completions"
+CHAT_PATH: Final = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Submission:
         self.path(folder).unlink(missing_ok=True)
 
     def path(self, folder: Path) -> Path:
-        """Where the record is kept."""
+        """The record's file."""
         return folder / f"{self.name}.json"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +15,11 @@ from openai import OpenAIError
 from openai.types import Batch
 
 from zrag_core.answering.batch_files import CHAT_PATH, BatchLine, output_lines
-from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, classify
+from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, classify, wait_s
 from zrag_core.answering.requests import Endpoint
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
 
-_LONGEST_BACKOFF_S = 30.0
 # Files of up to 200 MB take longer than one question does.
 _TRANSFER_TIMEOUT_S = 900.0
 # Batches looked through, newest first, for one whose creation was not confirmed.
@@ -41,16 +39,16 @@ class BatchServer:
 
     Args:
         settings: retries and time-outs.
-        backoff_s: wait before the first retry of a failed call; doubles with each one.
+        retry_s: wait before the first retry of a failed call; doubles with each one.
 
     Attributes:
         on_the_way: batches submitted and not collected, for the last words of a run that ends early.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: AnswerSettings, backoff_s: float):
+    def __init__(self, endpoint: Endpoint, settings: AnswerSettings, retry_s: float):
         self._endpoint = endpoint
         self._settings = settings
-        self._backoff_s = backoff_s
+        self._retry_s = retry_s
         self.on_the_way = 0
 
     async def upload(self, name: str, content: bytes) -> str:
@@ -132,8 +130,7 @@ class BatchServer:
                 raise AnsweringError(f"{what} ({failure.message})", where=self._endpoint.url, remedy=remedy)
             if failure.outlook is not Outlook.RETRY or attempt == self._settings.max_retries:
                 break
-            backoff = min(_LONGEST_BACKOFF_S, self._backoff_s * 2.0**attempt)
-            await asyncio.sleep((failure.retry_after_s or 0.0) + backoff * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait_s(failure, attempt, self._retry_s))
         raise self._hopeless(failure)
 
     def _hopeless(self, failure: Failure) -> AnsweringError:

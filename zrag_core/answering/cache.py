@@ -122,7 +122,7 @@ class AnswerCache:
 
     def __len__(self) -> int:
         with self._explained(), self._lock:
-            return self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+            return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

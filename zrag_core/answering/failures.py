@@ -1,9 +1,10 @@
-"""What went wrong with a request: whether to retry it, and one line about it that never holds the key."""
+"""Failures of requests: whether to retry, and one line about each that never holds the key."""
 
 from __future__ import annotations
 
 import email.utils
 import json
+import random
 import re
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ _STOP_REMEDIES = {
     404: "no such model or path: check answers.model and answers.base_url",
 }
 _LONGEST_MESSAGE = 300
+_LONGEST_BACKOFF_S = 30.0
 _KEY_LIKE = re.compile(r"\b(sk|pk|rk)-[\w*.\-]{4,}|(?<=Bearer )\S+")
 
 
@@ -29,7 +31,7 @@ class MalformedReplyError(Exception):
 
 
 class Outlook(Enum):
-    """What a failure means for the run."""
+    """The consequence of a failure for the run."""
 
     RETRY = "retry"
     """The same request may work later."""
@@ -85,6 +87,28 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Waits in seconds.
+
+    Attributes:
+        retry_s: before the first retry of a failed call; doubles with each one, with jitter.
+        poll_s: before the first look at a batch; doubles with each one, up to a minute.
+    """
+
+    retry_s: float = 0.5
+    poll_s: float = 2.0
+
+
+def wait_s(failure: Failure, attempt: int, first_s: float) -> float:
+    """Seconds before the next attempt: what the server asked for, and a wait that doubles from `first_s` on.
+
+    With jitter, so that requests turned away together do not come back together.
+    """
+    backoff = min(_LONGEST_BACKOFF_S, first_s * 2.0**attempt)
+    return (failure.retry_after_s or 0.0) + backoff * random.uniform(0.5, 1.0)
 
 
 def classify(error: Exception, api_key: str) -> Failure:

@@ -84,21 +84,8 @@ class Judge:
         for request, done in zip(requests, completions, strict=True):
             verdict = None if done.error else parse_verdict(done.text)
             error = done.error or (None if verdict else f"no verdict in the judge's reply: {done.text[:80]!r}")
-            judged.append(
-                Judgement(
-                    question_id=request.question_id,
-                    system=request.system,
-                    judge_model=self.model,
-                    verdict=verdict,
-                    prompt_tokens=done.prompt_tokens,
-                    completion_tokens=done.completion_tokens,
-                    cost_usd=done.cost_usd,
-                    latency_ms=done.latency_ms,
-                    cached=done.cached,
-                    prompt_hash=done.prompt_hash,
-                    error=error,
-                )
-            )
+            call = {**done.call(), "error": error}
+            judged.append(Judgement(request.question_id, request.system, self.model, verdict, **call))
         return judged
 
     def estimate(self, requests: Sequence[JudgeRequest]) -> CostEstimate:
@@ -126,8 +113,8 @@ def parse_verdict(reply: str) -> Verdict | None:
     found = _VERDICT.fullmatch(reply)
     if found is None:
         return None
-    word = found.group(1).lower()
-    return word if word in ("correct", "incorrect") else "not_attempted"
+    verdicts: dict[str, Verdict] = {"correct": "correct", "incorrect": "incorrect"}
+    return verdicts.get(found.group(1).lower(), "not_attempted")
 
 
 def _prompt(request: JudgeRequest) -> Prompt:

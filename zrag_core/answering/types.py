@@ -1,10 +1,10 @@
-"""What goes into an answering model and what comes out; the interface that every reader has."""
+"""Input and output of an answering model, and the interface of every reader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 Messages = list[dict[str, str]]
 """Chat messages: `{"role": "system" | "user", "content": text}`."""
@@ -75,7 +75,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model returned for a `Prompt`; the fields mean what they mean in `Answer`."""
+    """A model's reply to a `Prompt`; the fields mean what they mean in `Answer`."""
 
     text: str
     prompt_tokens: int
@@ -86,6 +86,10 @@ class Completion:
     prompt_hash: str
     error: str | None = None
 
+    def call(self) -> dict[str, Any]:
+        """The fields beside the text, which rows about the text have too."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "text"}
+
 
 CallObserver = Callable[[Prompt, Completion], None]
 """Called with each prompt and its completion as soon as it is there; must return at once and never raise."""
@@ -93,7 +97,7 @@ CallObserver = Callable[[Prompt, Completion], None]
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What a run will cost at most, before it starts. An estimate: tokens are counted as UTF-8 bytes / 4.
+    """The most that a run will cost, estimated before it starts with UTF-8 bytes / 4 as tokens.
 
     Attributes:
         requests: prompts given.

@@ -19,7 +19,7 @@ import numpy as np
 from rank_bm25 import BM25Okapi
 
 from zrag_core.baselines.index_folder import damaged, read_index_config, read_index_file, write_index_folder
-from zrag_core.baselines.ranking import DEPTH, documents_by_id, retrieved_passages, top_indices
+from zrag_core.baselines.ranking import DEPTH, documents_by_id, top_indices
 from zrag_core.bm25_weights import absence_odds
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError
@@ -30,13 +30,14 @@ from zrag_core.systems import SystemSpec
 from zrag_core.text import search_terms, split_sentences
 
 Unit = Literal["passage", "sentence"]
+_NAMES: dict[Unit, str] = {"passage": "bm25", "sentence": "bm25_sentence"}
 _TERMS = "terms.jsonl"
 _TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedPiece:
-    """What one row of the index stands for: characters `start` to `end` of a document's text."""
+    """The text behind one row of the index: characters `start` to `end` of a document's text."""
 
     document_id: str
     start: int
@@ -105,8 +106,10 @@ class Bm25Index:
                 pieces.append(IndexedPiece(document.id, 0, len(document.text), tuple(search_terms(document.contents))))
                 continue
             title = tuple(search_terms(document.title))
-            for span in split_sentences(document.text):
-                pieces.append(IndexedPiece(document.id, span.start, span.end, title + tuple(search_terms(span.text))))
+            for sentence in split_sentences(document.text):
+                pieces.append(
+                    IndexedPiece(document.id, sentence.start, sentence.end, title + tuple(search_terms(sentence.text)))
+                )
         return cls(
             pieces,
             [document.id for document in documents],
@@ -118,7 +121,8 @@ class Bm25Index:
 
     def scores(self, query: str) -> np.ndarray:
         """BM25 scores of all pieces, float64 [pieces]; a term asked twice counts twice."""
-        return self._scorer.get_scores(search_terms(query))
+        scores: np.ndarray = self._scorer.get_scores(search_terms(query))
+        return scores
 
     def save(self, folder: Path) -> None:
         """Write the index as a folder: `config.json` and one JSON line of terms per piece."""
@@ -168,51 +172,26 @@ class Bm25Index:
 
 
 class Bm25System:
-    """BM25 over passages; evidence is the best passages as they stand."""
+    """BM25 over passages or sentences; evidence is the best of them as they stand, documents rank by their best one.
 
-    name = "bm25"
+    Attributes:
+        name: "bm25" over passages, "bm25_sentence" over sentences.
+    """
 
     def __init__(self, index: Bm25Index, documents: Sequence[Document]):
-        """Pair an index of passages with its documents.
+        """Pair an index with its documents.
 
         Raises:
             CheckpointError: the index was built from other documents.
         """
-        _require_unit(index, "passage")
-        self._index = index
-        self._documents = documents_by_id(index.document_ids, documents)
-
-    def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
-        """Rank the passages for each question."""
-        return [self._retrieve_one(question) for question in questions]
-
-    def _retrieve_one(self, question: Question) -> Retrieved:
-        started = time.perf_counter()
-        scores = self._index.scores(question.question)
-        best = top_indices(scores, DEPTH)
-        ranked = [(self._documents[self._index.pieces[i].document_id], scores[i]) for i in best]
-        return retrieved_passages(question.id, ranked, (time.perf_counter() - started) * 1e3)
-
-
-class Bm25SentenceSystem:
-    """BM25 over sentences; evidence is the best sentences, documents rank by their best sentence."""
-
-    name = "bm25_sentence"
-
-    def __init__(self, index: Bm25Index, documents: Sequence[Document]):
-        """Pair an index of sentences with its documents.
-
-        Raises:
-            CheckpointError: the index was built from other documents.
-        """
-        _require_unit(index, "sentence")
+        self.name = _NAMES[index.unit]
         self._index = index
         self._documents = documents_by_id(index.document_ids, documents)
         row_of = {document_id: row for row, document_id in enumerate(index.document_ids)}
         self._rows = np.array([row_of[piece.document_id] for piece in index.pieces], dtype=np.intp)
 
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
-        """Rank sentences and documents for each question."""
+        """Rank pieces and documents for each question."""
         return [self._retrieve_one(question) for question in questions]
 
     def _retrieve_one(self, question: Question) -> Retrieved:
@@ -223,7 +202,7 @@ class Bm25SentenceSystem:
             piece = self._index.pieces[i]
             text = self._documents[piece.document_id].text[piece.start : piece.end]
             segments.append(Segment(piece.document_id, piece.start, piece.end, text, float(scores[i])))
-        # Over all sentences, not only the best ones: ten documents are wanted even where one fills the list.
+        # Over all pieces, not only the best ones: ten documents are wanted even where one fills the list.
         best_of_document = np.full(len(self._index.document_ids), -np.inf)
         np.maximum.at(best_of_document, self._rows, scores)
         ranked = top_indices(best_of_document, DEPTH)
@@ -245,16 +224,11 @@ def _positive_idf(pieces: Sequence[IndexedPiece]) -> dict[str, float]:
     return {term: math.log1p(absence_odds(n, len(pieces))) for term, n in holding.items()}
 
 
-def _require_unit(index: Bm25Index, unit: Unit) -> None:
-    if index.unit != unit:
-        raise ValueError(f"an index over {unit}s is needed, this one is over {index.unit}s")
-
-
 def make_bm25(_spec: SystemSpec, inputs: SystemInputs) -> Bm25System:
     """BM25 over the indexed passages."""
     return Bm25System(Bm25Index.load(inputs.indexes["bm25"]["passage"]), inputs.corpus.documents)
 
 
-def make_bm25_sentence(_spec: SystemSpec, inputs: SystemInputs) -> Bm25SentenceSystem:
+def make_bm25_sentence(_spec: SystemSpec, inputs: SystemInputs) -> Bm25System:
     """BM25 over the indexed sentences."""
-    return Bm25SentenceSystem(Bm25Index.load(inputs.indexes["bm25"]["sentence"]), inputs.corpus.documents)
+    return Bm25System(Bm25Index.load(inputs.indexes["bm25"]["sentence"]), inputs.corpus.documents)

@@ -59,7 +59,8 @@ class DenseIndex:
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """Cosine similarities, float32 [queries, documents]."""
-        return self.encoder.encode_queries(queries) @ self.vectors.T
+        similarities: np.ndarray = self.encoder.encode_queries(queries) @ self.vectors.T
+        return similarities
 
     def save(self, folder: Path) -> None:
         """Write the index as a folder: `config.json`, the vectors, and the encoder's own files."""

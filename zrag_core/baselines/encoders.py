@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ _E5 = re.compile(r"(^|[-_/])e5([-_]|$)", re.IGNORECASE)
 _E5_INSTRUCTION = "Instruct: Given a question, retrieve passages that answer the question\nQuery: "
 
 
-class Encoder(Protocol):
+class Encoder(ABC):
     """Maps texts to unit vectors whose dot product is their similarity.
 
     Attributes:
@@ -40,17 +41,17 @@ class Encoder(Protocol):
 
     name: str
 
+    @abstractmethod
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Float32 [texts, dimensions], rows of length one (or zero where nothing is known of a text)."""
-        ...
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Like `encode_documents`, for questions."""
-        ...
+        """Like `encode_documents`, for questions, where the encoder makes a difference."""
+        return self.encode_documents(texts)
 
     def files(self) -> dict[str, bytes]:
-        """What must be stored to make this encoder again, by file name."""
-        ...
+        """Files that make this encoder again, by name; none where the encoder's name is enough."""
+        return {}
 
 
 def make_encoder(settings: BaselineSettings, texts: Sequence[str]) -> Encoder:
@@ -81,7 +82,7 @@ def _pretrained_encoder(name: str) -> Encoder:
     return SentenceTransformerEncoder(name)
 
 
-class LsaEncoder:
+class LsaEncoder(Encoder):
     """Latent semantic analysis: TF-IDF over search terms, then a truncated SVD (Deerwester et al. 1990)."""
 
     name = "lsa"
@@ -130,15 +131,11 @@ class LsaEncoder:
         }
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of documents; a text without known terms is all zeros."""
+        """Unit vectors; a text without known terms is all zeros. Questions are folded in like documents."""
         return unit_rows(self._vectorizer.transform(texts) @ self._components.T)
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of questions, folded in like documents."""
-        return self.encode_documents(texts)
 
-
-class SentenceTransformerEncoder:
+class SentenceTransformerEncoder(Encoder):
     """Any sentence-transformers model, by name or local path."""
 
     def __init__(self, name: str):
@@ -163,11 +160,9 @@ class SentenceTransformerEncoder:
                 f"cannot load '{name}': {reason}", where=_FIELD, remedy="check name, path and network"
             ) from error
         self.name = name
-        self._query_prompt, self._document_prompt = e5_prefixes(name) or (None, None)
-
-    def files(self) -> dict[str, bytes]:
-        """Nothing: the model is found again by its name."""
-        return {}
+        prefixes = e5_prefixes(name)
+        self._query_prompt: str | None = prefixes[0] if prefixes else None
+        self._document_prompt: str | None = prefixes[1] if prefixes else None
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of documents, with the model's own document prompt if it has one."""
@@ -181,7 +176,7 @@ class SentenceTransformerEncoder:
         return unit_rows(encode(list(texts), prompt=prompt, show_progress_bar=False))
 
 
-class OpenAIEncoder:
+class OpenAIEncoder(Encoder):
     """Embeddings of an OpenAI-compatible server; `OPENAI_API_KEY` and `OPENAI_BASE_URL` are read as usual."""
 
     def __init__(self, model: str, *, max_retries: int = 5, timeout_s: float = 60.0):
@@ -206,10 +201,6 @@ class OpenAIEncoder:
         self._key = key
         self._client = OpenAI(api_key=key, max_retries=max_retries, timeout=timeout_s)
 
-    def files(self) -> dict[str, bytes]:
-        """Nothing: the model is asked by its name."""
-        return {}
-
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of documents.
 
@@ -218,10 +209,6 @@ class OpenAIEncoder:
         """
         batches = [texts[i : i + _OPENAI_BATCH] for i in range(0, len(texts), _OPENAI_BATCH)]
         return unit_rows(np.array([row for batch in batches for row in self._embed(list(batch))], dtype=np.float32))
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of questions; the models make no difference between questions and documents."""
-        return self.encode_documents(texts)
 
     def _embed(self, batch: list[str]) -> list[list[float]]:
         import openai

@@ -51,7 +51,7 @@ def read_index_config(folder: Path, kind: str) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     content = read_index_file(folder, CONFIG)
     try:
-        config = json.loads(content)
+        config: dict[str, Any] = json.loads(content)
     except ValueError as error:
         raise CheckpointError("not valid JSON", where=str(path), remedy=_REBUILD) from error
     found = config.get("kind") if isinstance(config, dict) else None

@@ -1,4 +1,4 @@
-"""Where evidence and answers stand in a text."""
+"""Finds where evidence and answers stand in a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passages: documents too long for one row of the memory are split at sentence ends, never cut."""
+"""Passages: documents too long for one row of the memory are split at sentence ends."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zrag_core.errors import CorpusError
 from zrag_core.text import TextSlice, evidence_tokens, split_sentences, truncate_to_tokens
 
 
-def cut(text: str, limit: int) -> list[TextSlice]:
-    """Cut `text` into consecutive pieces of at most `limit` evidence tokens, of about the same size.
+def split_text(text: str, limit: int) -> list[TextSlice]:
+    """Split `text` into consecutive pieces of at most `limit` evidence tokens, of about the same size.
 
     Pieces end at sentence ends; a sentence that is too long by itself is cut between words, and a word that is too
     long between characters. Every visible character lies in exactly one piece.
@@ -97,7 +97,7 @@ def _passages(document: Document, limit: int) -> list[Document]:
             source_id=document.source_id or document.id,
             source_start=document.source_start + piece.start,
         )
-        for number, piece in enumerate(cut(document.text, limit))
+        for number, piece in enumerate(split_text(document.text, limit))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Reading a corpus: one entry for every format, ending in checked documents, passages, samples and splits."""
+"""Reads a corpus of any format: documents are checked and split into passages, questions get their splits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _load(settings: CorpusSettings) -> Corpus:
 
 
 def _check(corpus: Corpus) -> None:
-    """Check what every format owes: documents, unique ids, and questions that name documents of the corpus."""
+    """Check for documents, unique ids, and questions that name documents of the corpus."""
     if not corpus.documents:
         raise CorpusError("the corpus holds no documents", where=corpus.name, remedy="check corpus.location")
     problems = Problems()

@@ -60,13 +60,14 @@ def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: i
     step = max(1, BLOCK // len(sums))
     totals = np.stack((sums, counts), axis=1)
     blocks = [draws[first : first + step].astype(float) @ totals for first in range(0, samples, step)]
-    resampled = np.concatenate(blocks)
-    return resampled[:, 0] / resampled[:, 1]
+    resampled_sums, resampled_counts = np.concatenate(blocks).T
+    means: np.ndarray = resampled_sums / resampled_counts
+    return means
 
 
 @lru_cache(maxsize=4)
 def _draws(clusters: int, samples: int, seed: int) -> np.ndarray:
-    """How often each cluster is drawn in each resample, [samples, clusters].
+    """Counts of each cluster in each resample, [samples, clusters].
 
     Shared by all measures and systems over the same clusters. Draws are Poisson-like around one, so 16
     bits are ample.

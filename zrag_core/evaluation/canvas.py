@@ -1,4 +1,4 @@
-"""What all figures share: canvas, axes in percent, colours, and PNG bytes.
+"""The canvas of all figures: axes in percent, colours, and PNG bytes.
 
 matplotlib's figures are built directly on the Agg canvas, so no global state is touched and any
 thread or process may draw. Labels are English, since Korean fonts may be missing.
@@ -7,8 +7,8 @@ thread or process may draw. Labels are English, since Korean fonts may be missin
 from __future__ import annotations
 
 import io
+from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,10 +30,10 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def percent_axis(axes: Axes, which: str) -> None:
+def percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     """Label the axis `which` ("x" or "y"), whose values are shares, in percent, with grid lines."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator(np.linspace(0, 1, 6)))
+    axis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
     axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.grid(axis=which, color="#DDDDDD", linewidth=0.8)
 

@@ -1,4 +1,4 @@
-"""Which of two systems is better on the same questions: differences, intervals, tests and plain words.
+"""Paired comparisons of systems on the same questions: differences, intervals, tests and verdicts.
 
 Questions of one document are not independent, so documents are what is resampled throughout. Many
 pairs are compared at once, so that a difference is called shown only after Holm's correction.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -71,8 +72,14 @@ class Comparison:
 
     def mirrored(self) -> Comparison:
         """The same comparison, told of `other`; the tests are two-sided, so that their p-values stay."""
-        turned = {"difference": 0.0 - self.difference, "low": 0.0 - self.high, "high": 0.0 - self.low}
-        return replace(self, system=self.other, other=self.system, **turned)
+        return replace(
+            self,
+            system=self.other,
+            other=self.system,
+            difference=0.0 - self.difference,
+            low=0.0 - self.high,
+            high=0.0 - self.low,
+        )
 
     def _interval(self, low: float, high: float) -> str:
         if np.isnan(low):
@@ -80,7 +87,7 @@ class Comparison:
         return f"{100 * self.confidence:g}% interval {low:z.1f} to {high:z.1f}"
 
     def _notes(self) -> str:
-        """What keeps a reader from wondering why the interval and the verdict, or two counts, do not match."""
+        """Remarks that explain why the interval and the verdict, or two counts, do not match."""
         notes = ""
         if not self.shown and (self.low > 0 or self.high < 0):
             notes = f"; corrected p = {self.p_holm:.2g}"
@@ -133,43 +140,41 @@ def compare(
     if missing := [question for question in questions if question not in clusters]:
         raise ValueError(f"{len(missing)} questions have no cluster, {missing[0]!r} first")
     labels = np.array([clusters[question] for question in questions], dtype=str)
-    table = {
-        system: np.array([answers.get(question) for question in questions], dtype=float)
-        for system, answers in values.items()
-    }
+    table = {name: np.array([own.get(question) for question in questions], dtype=float) for name, own in values.items()}
     yes_no = all(np.isin(column[~np.isnan(column)], (0, 1)).all() for column in table.values())
-
     found = []
     for system, other in pairs:
         differences = table[system] - table[other]
-        valid = ~np.isnan(differences)
-        if not valid.any():
+        if np.isnan(differences).all():
             raise ZragError(f"{system} and {other} have no question in common", where=measure, remedy=_REMEDY)
-        compared, documents = differences[valid], labels[valid]
-        n_documents = len(np.unique(documents))
-        low, high = bootstrap_interval(
-            compared, documents, samples=samples, confidence=_widened(confidence, n_documents), seed=seed
-        )
-        p = bootstrap_p_value(compared, documents, samples=samples, seed=seed)
-        found.append(
-            Comparison(
-                system=system,
-                other=other,
-                measure=measure,
-                n_questions=len(compared),
-                n_left_out=len(questions) - len(compared),
-                n_documents=n_documents,
-                difference=100 * float(compared.mean()),
-                low=100 * low,
-                high=100 * high,
-                confidence=confidence,
-                p=p,
-                p_holm=p,
-                p_mcnemar=mcnemar_p_value(compared) if yes_no else None,
-            )
-        )
+        tested = _test(differences, labels, yes_no, samples=samples, confidence=confidence, seed=seed)
+        found.append(Comparison(system, other, measure, **tested))
     corrected = holm([comparison.p for comparison in found])
     return [replace(comparison, p_holm=p) for comparison, p in zip(found, corrected, strict=True)]
+
+
+def _test(
+    differences: np.ndarray, labels: np.ndarray, yes_no: bool, *, samples: int, confidence: float, seed: int
+) -> dict[str, Any]:
+    """The figures of one pair, `p_holm` still uncorrected; differences are NaN where a question is not shared."""
+    shared = ~np.isnan(differences)
+    compared, documents = differences[shared], labels[shared]
+    n_documents = len(np.unique(documents))
+    level = _widened(confidence, n_documents)
+    low, high = bootstrap_interval(compared, documents, samples=samples, confidence=level, seed=seed)
+    p = bootstrap_p_value(compared, documents, samples=samples, seed=seed)
+    return {
+        "n_questions": len(compared),
+        "n_left_out": len(differences) - len(compared),
+        "n_documents": n_documents,
+        "difference": 100 * float(compared.mean()),
+        "low": 100 * low,
+        "high": 100 * high,
+        "confidence": confidence,
+        "p": p,
+        "p_holm": p,
+        "p_mcnemar": mcnemar_p_value(compared) if yes_no else None,
+    }
 
 
 def bootstrap_p_value(
@@ -239,7 +244,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected.tolist()
+    return [float(p) for p in corrected]
 
 
 def _widened(confidence: float, clusters: int) -> float:

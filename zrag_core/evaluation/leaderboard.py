@@ -1,4 +1,4 @@
-"""From scores per question to the leaderboard: means with intervals, one row per system and budget."""
+"""Aggregates scores per question into leaderboard rows: means with bootstrap intervals by system and budget."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def aggregate(rows: pd.DataFrame, *, samples: int = 1000, confidence: float = 0.
     return pd.DataFrame(table, columns=list(leaderboard_columns()))
 
 
-def _groups(rows: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     for view in (rows.assign(question_type=ALL_TYPES), rows):
         yield from view.groupby(list(KEYS), sort=False, dropna=False)
 

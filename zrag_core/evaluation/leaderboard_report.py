@@ -71,6 +71,10 @@ def leaderboard_sections(frame: pd.DataFrame, systems: Sequence[str] = ()) -> It
         each of them.
     """
     order = {system: rank for rank, system in enumerate(dict.fromkeys([*systems, *frame["system"]]))}
+
+    def rank(column: pd.Series) -> pd.Series:
+        return column.map(order) if column.name == "system" else column
+
     for (version, split), group in frame.groupby(["corpus_version", "split"], sort=False):
         types = [kind for kind in group["question_type"].unique() if kind != ALL_TYPES]
         for kind in [ALL_TYPES, *(types if len(types) > 1 else [])]:
@@ -80,7 +84,7 @@ def leaderboard_sections(frame: pd.DataFrame, systems: Sequence[str] = ()) -> It
             # A reader may have answered a part of the questions only; the fullest row speaks for the system.
             fullest = rows.sort_values("n_questions", ascending=False, kind="stable")
             ranked = [
-                part.sort_values(["system", "budget"], key=_rank(order), kind="stable")
+                part.sort_values(["system", "budget"], key=rank, kind="stable")
                 for part in (
                     fullest.drop_duplicates("system"),
                     fullest.drop_duplicates(["system", "budget"]),
@@ -266,10 +270,6 @@ def _caption(confidence: float) -> str:
 def reader_label(reader: object) -> str:
     """The name under which a reader is shown; the offline one says what it is."""
     return MISSING if pd.isna(reader) else READER_LABELS.get(str(reader), str(reader))
-
-
-def _rank(order: dict[str, int]):
-    return lambda column: column.map(order) if column.name == "system" else column
 
 
 def _with_interval(row: pd.Series | None, metric: Metric) -> str:

@@ -165,4 +165,5 @@ def _grouped_bars(
 def _error(rows: pd.DataFrame, measure: str) -> np.ndarray:
     """Distances from the mean down and up to its interval, [2, rows]; zero where there is none."""
     low, mean, high = (rows[column].to_numpy(dtype=float) for column in (f"{measure}_low", measure, f"{measure}_high"))
-    return np.nan_to_num(np.clip([mean - low, high - mean], 0, None))
+    reach: np.ndarray = np.nan_to_num(np.clip([mean - low, high - mean], 0, None))
+    return reach

@@ -7,29 +7,36 @@ from dataclasses import dataclass, replace
 
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import SettingsError
+from zrag_core.memorag.clue_memory import ClueMemory
 from zrag_core.memorag.memorag_system import MemoragSystem
-from zrag_core.memorag.memory import ClueMemory
 from zrag_core.settings import Settings
 from zrag_core.system_factory import SystemInputs
-from zrag_core.systems import OWN_WORDS, SYSTEMS, SystemSpec
+from zrag_core.systems import OWN_WORDS, SYSTEMS, Policy, SystemSpec
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryChoice:
-    """One kind of memory model: how it is made, and which settings of `memorag` tell it from others of its kind."""
+class MemoryKind:
+    """A kind of memory model.
+
+    Attributes:
+        make: makes one from all that a system may be made from.
+        settings: those of `memorag` that tell one from others of its kind.
+        policy: of the memory Z that it reads.
+    """
 
     make: Callable[[SystemInputs], ClueMemory]
     settings: tuple[str, ...] = ()
+    policy: Policy | None = None
 
 
 def configure(spec: SystemSpec, settings: Settings) -> SystemSpec:
     """Reads the indexes of its retriever, and the memory Z where that drafts."""
     own = settings.memorag
-    choice = MEMORIES[own.memory]
-    names = ("retriever", "passages_per_clue", *choice.settings)
+    kind = MEMORIES[own.memory]
+    names = ("retriever", "passages_per_clue", *kind.settings)
     return replace(
         spec,
-        policy="separated" if own.memory == "z" else None,
+        policy=kind.policy,
         indexes=SYSTEMS[own.retriever].indexes,
         params={"memorag_memory": own.memory, **{name: getattr(own, name) for name in names}},
     )
@@ -56,7 +63,7 @@ def make_memorag_system(spec: SystemSpec, inputs: SystemInputs) -> MemoragSystem
 
 def _z_memory(inputs: SystemInputs) -> ClueMemory:
     from zrag_core.memorag.z_memory import ZMemory
-    from zrag_core.model.inference.policies import make_memory_system
+    from zrag_core.model.inference.create_system import make_memory_system
 
     spec = replace(inputs.spec("memorag"), evidence=OWN_WORDS, indexes=())
     return ZMemory(make_memory_system(spec, inputs))
@@ -65,11 +72,11 @@ def _z_memory(inputs: SystemInputs) -> ClueMemory:
 def _summary_memory(inputs: SystemInputs) -> ClueMemory:
     from zrag_core.answering.choice import choose_reader
     from zrag_core.answering.client import OpenAIReader
-    from zrag_core.memorag.summaries import build_summaries
+    from zrag_core.memorag.corpus_summaries import build_summaries
     from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
 
     own, answers = inputs.settings.memorag, inputs.settings.answers
-    light = light_settings(answers, own.light_model, own.light_temperature)
+    light = light_settings(answers, own)
     reader = choose_reader(light, inputs.environ, inputs.answer_cache, ledger=inputs.ledger)
     if not isinstance(reader, OpenAIReader):
         raise SettingsError(
@@ -78,28 +85,15 @@ def _summary_memory(inputs: SystemInputs) -> ClueMemory:
             remedy=f"export {answers.api_key_env} (with answers.reader auto or openai), give answers.base_url with "
             "reader openai, or set memorag.memory to z",
         )
-    memory = build_summaries(
-        inputs.corpus.documents,
-        reader,
-        inputs.folder / "summaries",
-        group_tokens=own.group_tokens,
-        summary_tokens=own.summary_tokens,
-        page_tokens=own.page_tokens,
-    )
-    return SummaryMemory(
-        reader,
-        memory,
-        memory_tokens=own.memory_tokens,
-        draft_tokens=own.draft_tokens,
-        clue_tokens=own.clue_tokens,
-    )
+    summaries = build_summaries(inputs.corpus.documents, reader, inputs.folder / "summaries", own)
+    return SummaryMemory(reader, summaries, own)
 
 
 def _kv_memory(inputs: SystemInputs) -> ClueMemory:
     import torch
 
+    from zrag_core.memorag.kv_decoder import load_causal_lm
     from zrag_core.memorag.kv_memory import KvMemory
-    from zrag_core.memorag.kv_reader import load_causal_lm
 
     settings, documents = inputs.settings, inputs.corpus.documents
     own = settings.memorag
@@ -107,22 +101,13 @@ def _kv_memory(inputs: SystemInputs) -> ClueMemory:
     torch.set_num_threads(settings.backbone.threads)
     folder = inputs.folder / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
-    return KvMemory.build(
-        lm,
-        tokenizer,
-        documents,
-        folder / corpus_version(documents),
-        earlier=sorted(path for path in folder.glob("*") if path.is_dir()),
-        window=own.kv_window,
-        draft_tokens=own.draft_tokens,
-        clue_tokens=own.clue_tokens,
-        batch_size=own.kv_batch_size,
-    )
+    earlier = sorted(path for path in folder.glob("*") if path.is_dir())
+    return KvMemory.build(lm, tokenizer, documents, folder / corpus_version(documents), own, earlier)
 
 
 MEMORIES = {
-    "z": MemoryChoice(_z_memory),
-    "summary": MemoryChoice(
+    "z": MemoryKind(_z_memory, policy="separated"),
+    "summary": MemoryKind(
         _summary_memory,
         (
             "light_model",
@@ -135,5 +120,5 @@ MEMORIES = {
             "clue_tokens",
         ),
     ),
-    "kv": MemoryChoice(_kv_memory, ("kv_model", "kv_window", "kv_dtype", "draft_tokens", "clue_tokens")),
+    "kv": MemoryKind(_kv_memory, ("kv_model", "kv_window", "kv_dtype", "draft_tokens", "clue_tokens")),
 }

@@ -87,7 +87,7 @@ def read_on(lm: Any, ids: Sequence[int], known: KvCache | None, chunk_tokens: in
         return known.start(shared), shared
     cache = known.start(shared).for_batch(1) if known and shared else _empty_cache(lm)
     device = lm.get_input_embeddings().weight.device
-    for chunk in wanted[shared:].split(chunk_tokens):
+    for chunk in torch.split(wanted[shared:], chunk_tokens):
         # The transformer without its head: no logits are needed, and they are the largest part.
         lm.base_model(input_ids=chunk[None].to(device), past_key_values=cache, use_cache=True)
     return KvCache(wanted, tuple((layer.keys, layer.values) for layer in cache.layers)), shared
@@ -212,7 +212,8 @@ def _load_ids(folder: Path, model: str) -> torch.Tensor | None:
         if _config_of(folder, model) is None:
             return None
         with safe_open(folder / _TENSORS, framework="pt") as file:
-            return file.get_tensor("ids")
+            ids: torch.Tensor = file.get_tensor("ids")
+            return ids
 
 
 def _config_of(folder: Path, model: str) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError, SettingsError
-from zrag_core.memorag.clues import parse_clues, strip_thinking
+from zrag_core.memorag.clue_memory import Clues, Draft, Usage
+from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
 from zrag_core.memorag.kv_cache import (
     KvCache,
     load_cache,
@@ -22,9 +23,11 @@ from zrag_core.memorag.kv_cache import (
     read_on,
     save_cache,
 )
-from zrag_core.memorag.kv_reader import KvReader
-from zrag_core.memorag.memory import Clues, Draft, Spent
+from zrag_core.memorag.kv_decoder import KvDecoder
+from zrag_core.settings import MemoragSettings
 from zrag_core.text import detect_language
+
+_CHUNK_TOKENS = 1024  # read at once; bounds the memory that attention takes
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +66,11 @@ class KvMemory:
 
     name = "kv"
 
-    def __init__(self, reader: KvReader, cache: KvCache, coverage: Coverage, *, reused_tokens: int, batch_size: int):
+    def __init__(self, decoder: KvDecoder, cache: KvCache, coverage: Coverage, reused_tokens: int, batch_size: int):
         self.cache = cache
         self.coverage = coverage
         self.reused_tokens = reused_tokens
-        self._reader = reader
+        self._decoder = decoder
         self._batch_size = batch_size
 
     @classmethod
@@ -77,13 +80,8 @@ class KvMemory:
         tokenizer: Any,
         documents: Sequence[Document],
         folder: Path,
-        *,
+        settings: MemoragSettings,
         earlier: Iterable[Path] = (),
-        window: int | None = None,
-        chunk_tokens: int = 1024,
-        draft_tokens: int = 128,
-        clue_tokens: int = 128,
-        batch_size: int = 1,
     ) -> KvMemory:
         """Read the corpus in its order, as far as the window goes, and keep the cache in `folder`.
 
@@ -91,12 +89,9 @@ class KvMemory:
         the corpus are read behind the others, and from a changed one on everything is read anew.
 
         Args:
-            lm: a `transformers` causal LM with full attention; see `kv_reader.load_causal_lm`.
+            lm: a `transformers` causal LM with full attention; see `kv_decoder.load_causal_lm`.
+            settings: window (left out, as many tokens as the model's configuration allows), sizes and limits.
             earlier: folders of other versions of the corpus, which are read on from where `folder` holds nothing.
-            window: tokens of context; left out, as many as the model's configuration allows.
-            chunk_tokens: tokens read at once.
-            draft_tokens, clue_tokens: longest draft, and longest list of clues.
-            batch_size: questions decoded at once; each takes a copy of the cache.
 
         Raises:
             CorpusError: there are no documents.
@@ -105,11 +100,12 @@ class KvMemory:
         """
         if not documents:
             raise CorpusError("there is nothing to remember", remedy="check the corpus' location")
-        reader = KvReader(lm, tokenizer, draft_tokens, clue_tokens)
-        head = reader.head(detect_language("\n".join(document.text for document in documents)))
-        room = (window or _window_of(lm)) - len(head) - reader.longest_task()
-        texts = [reader.words(f"{document.contents}\n\n") for document in documents]
-        ids, read = [], 0
+        decoder = KvDecoder(lm, tokenizer, settings.draft_tokens, settings.clue_tokens)
+        head = decoder.head(detect_language("\n".join(document.text for document in documents)))
+        room = (settings.kv_window or _window_of(lm)) - len(head) - decoder.longest_task()
+        texts = [decoder.words(f"{document.contents}\n\n") for document in documents]
+        ids: list[int] = []
+        read = 0
         while read < len(texts) and len(ids) + len(texts[read]) <= room:
             ids += texts[read]
             read += 1
@@ -123,12 +119,22 @@ class KvMemory:
         if read < len(documents):
             log.warning("%s; the others are found by retrieval only", coverage)
         model = model_fingerprint(lm)
-        kept = load_cache(folder, model, reader.device)
-        known = kept or nearest_cache(earlier, head + ids, model, reader.device)
-        cache, reused = read_on(lm, head + ids, known, chunk_tokens)
+        kept = load_cache(folder, model, decoder.device)
+        known = kept or nearest_cache(earlier, head + ids, model, decoder.device)
+        cache, reused = read_on(lm, head + ids, known, _CHUNK_TOKENS)
         if kept is None or not reused == cache.tokens == kept.tokens:
             save_cache(folder, cache, model)
-        return cls(reader, cache, coverage, reused_tokens=reused, batch_size=batch_size)
+        return cls(decoder, cache, coverage, reused, settings.kv_batch_size)
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What reading the corpus took."""
+        return {
+            "documents_read": self.coverage.read,
+            "tokens_read": self.coverage.read_tokens,
+            "tokens_reused": self.reused_tokens,
+            "cache_mb": self.cache.megabytes,
+        }
 
     def draft(self, questions: Sequence[Question]) -> list[Draft]:
         """Decode drafts.
@@ -136,9 +142,9 @@ class KvMemory:
         Raises:
             AnsweringError: there is no prompt in a question's language.
         """
-        reader = self._reader
-        tasks = [reader.task("draft", question) for question in questions]
-        return [Draft(strip_thinking(text), spent) for text, spent in self._write(tasks, reader.draft_tokens)]
+        decoder = self._decoder
+        tasks = [decoder.task("draft", question) for question in questions]
+        return [Draft(strip_thinking(text), usage) for text, usage in self._write(tasks, decoder.draft_tokens)]
 
     def clues(self, questions: Sequence[Question], drafts: Sequence[Draft]) -> list[Clues]:
         """Decode clues.
@@ -146,17 +152,17 @@ class KvMemory:
         Raises:
             AnsweringError: there is no prompt in a question's language.
         """
-        reader, pairs = self._reader, list(zip(questions, drafts, strict=True))
-        tasks = [reader.task("clues", question, draft.text) for question, draft in pairs]
+        decoder, pairs = self._decoder, list(zip(questions, drafts, strict=True))
+        tasks = [decoder.task("clues", question, draft.text) for question, draft in pairs]
         return [
-            Clues(parse_clues(text, question.question, draft.text), spent)
-            for (question, draft), (text, spent) in zip(pairs, self._write(tasks, reader.clue_tokens), strict=True)
+            Clues(parse_clues(text, question.question, draft.text), usage)
+            for (question, draft), (text, usage) in zip(pairs, self._write(tasks, decoder.clue_tokens), strict=True)
         ]
 
-    def _write(self, tasks: Sequence[list[int]], limit: int) -> list[tuple[str, Spent]]:
-        written: list[tuple[str, Spent]] = []
+    def _write(self, tasks: Sequence[list[int]], limit: int) -> list[tuple[str, Usage]]:
+        written: list[tuple[str, Usage]] = []
         for start in range(0, len(tasks), self._batch_size):
-            written += self._reader.write(self.cache, tasks[start : start + self._batch_size], limit)
+            written += self._decoder.write(self.cache, tasks[start : start + self._batch_size], limit)
         return written
 
 
@@ -166,4 +172,4 @@ def _window_of(lm: Any) -> int:
         raise SettingsError(
             "the memory model does not say how long its window is", where="memory model", remedy="give the window"
         )
-    return window
+    return int(window)

@@ -10,9 +10,7 @@ from zrag_core.baselines.hybrid import reciprocal_rank_fusion
 from zrag_core.baselines.ranking import retrieved_passages
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Evidence, EvidenceSystem, Retrieved
-from zrag_core.memorag.memory import ClueMemory, Clues, Draft, Spent
-
-RRF_K = 60
+from zrag_core.memorag.clue_memory import ClueMemory, Clues, Draft, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class MemoragTrace:
         clues: what was looked for beside the question.
         found: ids of the passages that the question (first) and each clue retrieved, best first.
         passages: the same merged, best first.
-        spent: on draft and clues.
+        usage: on draft and clues.
         error: why the memory gave no draft or no clues; the question alone was looked for then.
     """
 
@@ -33,7 +31,7 @@ class MemoragTrace:
     clues: tuple[str, ...]
     found: tuple[tuple[str, ...], ...]
     passages: tuple[str, ...]
-    spent: Spent
+    usage: Usage
     error: str | None = None
 
 
@@ -63,9 +61,9 @@ class MemoragSystem:
         memory: ClueMemory,
         retriever: EvidenceSystem,
         documents: Sequence[Document],
-        passages_per_clue: int = 3,
+        passages_per_clue: int,
         *,
-        rrf_k: int = RRF_K,
+        rrf_k: int,
     ):
         self.name = name
         self.memory = memory
@@ -75,6 +73,11 @@ class MemoragSystem:
         self._places = {document.id: place for place, document in enumerate(documents)}
         self._per_clue = passages_per_clue
         self._k = rrf_k
+
+    @property
+    def usage(self) -> Usage:
+        """What drafts and clues of all questions took."""
+        return sum((trace.usage for trace in self.traces.values()), Usage())
 
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """Draft, find clues and look them up, for all questions at once.
@@ -118,7 +121,7 @@ class MemoragSystem:
             clues.lines,
             tuple(best),
             tuple(document_id for document_id, _ in passages),
-            draft.spent + clues.spent,
+            draft.usage + clues.usage,
             draft.error or clues.error,
         )
         latency_ms = memory_ms + sum(item.latency_ms for item in found)

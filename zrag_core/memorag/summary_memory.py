@@ -1,61 +1,49 @@
-"""A light chat model with a summary of the corpus as MemoRAG's memory model."""
+"""A light chat model that is told summaries of the corpus, as MemoRAG's memory model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from zrag_core.answering.types import Completer, Prompt
-from zrag_core.corpus.types import Document, Question
-from zrag_core.memorag.clues import parse_clues, strip_thinking
-from zrag_core.memorag.memory import Clues, Draft, Spent
+from zrag_core.corpus.types import Question
+from zrag_core.memorag.clue_memory import Clues, Draft, Usage
+from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
+from zrag_core.memorag.corpus_summaries import CorpusSummaries
 from zrag_core.memorag.prompts import load_template
-from zrag_core.memorag.summaries import GlobalMemory, build_summaries
-from zrag_core.settings import AnswerSettings
-
-LIGHT_MODEL = "gpt-4o-mini"
-LIGHT_TEMPERATURE = 0.3
+from zrag_core.settings import AnswerSettings, MemoragSettings
 
 
-def light_settings(
-    answers: AnswerSettings, model: str = LIGHT_MODEL, temperature: float = LIGHT_TEMPERATURE
-) -> AnswerSettings:
+def light_settings(answers: AnswerSettings, settings: MemoragSettings) -> AnswerSettings:
     """Settings of the light model's client: the answering model's server, key and limits, another model."""
-    return answers.model_copy(update={"model": model, "temperature": temperature})
+    return answers.model_copy(update={"model": settings.light_model, "temperature": settings.light_temperature})
 
 
 class SummaryMemory:
-    """Asks a light model that is told a global memory of the corpus.
+    """Asks a light model that is told the summaries of the corpus.
 
     Args:
         completer: the light model, for instance an `OpenAIReader` with its cache and spending limit.
-        memory: what it is told; see `build_summaries`.
-        memory_tokens: evidence tokens of `memory` that go into each prompt. They stand first and are the same in all
-            prompts, so that servers which cache prompts charge less for them.
-        draft_tokens, clue_tokens: longest draft, and longest list of clues, in the model's tokens.
+        summaries: `memory_tokens` of them go into each prompt. They stand first and are the same in all prompts, so
+            that servers which cache prompts charge less for them.
+        settings: lengths of memory, draft and clues.
     """
 
     name = "summary"
 
-    def __init__(
-        self,
-        completer: Completer,
-        memory: GlobalMemory,
-        *,
-        memory_tokens: int = 6000,
-        draft_tokens: int = 160,
-        clue_tokens: int = 160,
-    ):
-        self.memory = memory
+    def __init__(self, completer: Completer, summaries: CorpusSummaries, settings: MemoragSettings):
+        self.summaries = summaries
         self._completer = completer
-        self._text = memory.text(memory_tokens)
-        self._draft_tokens = draft_tokens
-        self._clue_tokens = clue_tokens
+        self._text = summaries.text(settings.memory_tokens)
+        self._settings = settings
 
-    @classmethod
-    def build(cls, completer: Completer, documents: Sequence[Document], folder: Path) -> SummaryMemory:
-        """The memory of a corpus with lengths as they are by default; see `build_summaries` for folder and errors."""
-        return cls(completer, build_summaries(documents, completer, folder))
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What making the summaries took."""
+        return {
+            "summaries_made": self.summaries.made,
+            "summaries_reused": self.summaries.reused,
+            "building_cost_usd": self.summaries.usage.cost_usd,
+        }
 
     def draft(self, questions: Sequence[Question]) -> list[Draft]:
         """Ask for drafts; a question whose request failed gets an empty one with the error.
@@ -63,9 +51,9 @@ class SummaryMemory:
         Raises:
             AnsweringError: nothing can be asked at all, or there is no prompt in a question's language.
         """
-        prompts = [self._prompt("draft", question, self._draft_tokens) for question in questions]
+        prompts = [self._prompt("draft", question, self._settings.draft_tokens) for question in questions]
         return [
-            Draft(strip_thinking(done.text), Spent.of(done), done.error) for done in self._completer.complete(prompts)
+            Draft(strip_thinking(done.text), Usage.of(done), done.error) for done in self._completer.complete(prompts)
         ]
 
     def clues(self, questions: Sequence[Question], drafts: Sequence[Draft]) -> list[Clues]:
@@ -76,7 +64,7 @@ class SummaryMemory:
         """
         pairs = list(zip(questions, drafts, strict=True))
         asked = [(question, draft) for question, draft in pairs if not draft.error]
-        prompts = [self._prompt("clues", question, self._clue_tokens, draft.text) for question, draft in asked]
+        prompts = [self._prompt("clues", question, self._settings.clue_tokens, draft.text) for question, draft in asked]
         completions = iter(self._completer.complete(prompts))
         found = []
         for question, draft in pairs:
@@ -84,7 +72,7 @@ class SummaryMemory:
                 found.append(Clues(()))
                 continue
             done = next(completions)
-            found.append(Clues(parse_clues(done.text, question.question, draft.text), Spent.of(done), done.error))
+            found.append(Clues(parse_clues(done.text, question.question, draft.text), Usage.of(done), done.error))
         return found
 
     def _prompt(self, task: str, question: Question, max_tokens: int, draft: str = "") -> Prompt:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from zrag_core.corpus.types import Question
 from zrag_core.evidence import EvidenceSystem
-from zrag_core.memorag.clues import tidy_clues
-from zrag_core.memorag.memory import Clues, Draft
+from zrag_core.memorag.clue_memory import Clues, Draft
+from zrag_core.memorag.clue_parser import tidy_clues
 
 
 class ZMemory:
@@ -29,6 +29,7 @@ class ZMemory:
 
     def __init__(self, system: EvidenceSystem):
         self._system = system
+        self.figures: dict[str, float | None] = {}  # nothing is made
         self._remembered: dict[str, tuple[str, ...]] = {}
 
     def draft(self, questions: Sequence[Question]) -> list[Draft]:

@@ -25,7 +25,6 @@ REMOVED = {
     "skill.mask_least": "at least 0.3 of the tokens are masked in rebuilding",
     "writing.query_tokens": "queries are cut at 64 tokens, as in skill training",
     "writing.evidence_tokens": "evidence is cut at 96 tokens, as in skill training",
-    "memorag.kv_chunk_tokens": "1,024 tokens of the corpus are read at once",
 }
 """Former dotted name of a field to what holds now, whatever it was set to."""
 

@@ -30,6 +30,7 @@ class MemoragSettings(Section):
     kv_model: str | None = Field(None, description="kv: Hugging Face name or local path of a long-context causal LM")
     kv_window: Positive | None = Field(None, description="kv: tokens of context; left out: as many as the model allows")
     kv_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="kv: auto: bfloat16 on GPU")
+    kv_chunk_tokens: Positive = Field(1024, description="kv: tokens of the corpus that are read at once")
     kv_batch_size: Positive = Field(1, description="kv: questions decoded at once; each takes a copy of the cache")
 
     @model_validator(mode="after")

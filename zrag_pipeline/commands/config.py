@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         for name, path in files.items():
             print(f"{name:<22}  {path.read_text('utf-8').splitlines()[0].removeprefix('# ')}")
         return 0
-    path = files.get(arguments.name.removesuffix(".yaml"))
-    if path is None:
+    chosen = files.get(arguments.name.removesuffix(".yaml"))
+    if chosen is None:
         raise ZragError(f"there is no configuration '{arguments.name}'", remedy=f"known: {', '.join(files)}")
-    sys.stdout.write(path.read_text("utf-8"))
+    sys.stdout.write(chosen.read_text("utf-8"))
     return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,10 +19,6 @@ from zrag_pipeline.platform.warehouse import Warehouse
 if TYPE_CHECKING:
     import pandas
 
-SettingsParam = dg.ResourceParam[SettingsHandle]
-WarehouseParam = dg.ResourceParam[Warehouse]
-TrackingParam = dg.ResourceParam[Tracking]
-
 OWNERS = ["team:zrag"]
 UPDATE_TAG = "zrag.update"
 """Tag of runs that update the memory instead of making everything afresh."""
@@ -31,31 +29,51 @@ def lineage_asset(group: str, *kinds: str, code_version: str = "1", **options: A
     return dg.asset(group_name=group, owners=OWNERS, kinds=set(kinds), code_version=code_version, **options)
 
 
+@dataclass(frozen=True)
+class Platform:
+    """What an asset works with: the run's settings, the warehouse, and the MLflow experiment."""
+
+    given: SettingsHandle
+    warehouse: Warehouse
+    tracking: Tracking
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, checked.
+
+        Raises:
+            SettingsError: one problem; ProblemList: several, all of them at once.
+        """
+        return self.given.load()
+
+    @contextlib.contextmanager
+    def tracked(
+        self,
+        context: dg.AssetExecutionContext,
+        *sections: str,
+        corpus_version: str | None = None,
+        name: str | None = None,
+    ) -> Iterator[TrackedRun]:
+        """One MLflow run for this materialisation, with the settings it depends on as parameters.
+
+        Args:
+            sections: names of the settings sections that matter to this asset.
+            name: the run's name; the asset's by default.
+        """
+        asset = name or context.asset_key.to_user_string()
+        params = {section: getattr(self.settings, section).model_dump(mode="json") for section in sections}
+        tags = dagster_tags(context, corpus_version)
+        with self.tracking.run(asset, asset=asset, context_tags=tags, params=params) as run:
+            yield run
+
+
+SettingsParam = dg.ResourceParam[SettingsHandle]
+PlatformParam = dg.ResourceParam[Platform]
+
+
 def is_update(context: dg.AssetExecutionContext) -> bool:
     """Whether this run is one of the job `update_memory` (or goes on from one)."""
     return UPDATE_TAG in context.run.tags
-
-
-@contextlib.contextmanager
-def tracked(
-    context: dg.AssetExecutionContext,
-    tracking: Tracking,
-    settings: Settings,
-    *,
-    sections: Sequence[str],
-    corpus_version: str | None = None,
-    name: str | None = None,
-) -> Iterator[TrackedRun]:
-    """One MLflow run for this materialisation, with the settings it depends on as parameters.
-
-    Args:
-        sections: names of the settings sections that matter to this asset.
-        name: the run's name; the asset's by default.
-    """
-    asset = name or context.asset_key.to_user_string()
-    params = {section: getattr(settings, section).model_dump(mode="json") for section in sections}
-    with tracking.run(asset, asset=asset, context_tags=dagster_tags(context, corpus_version), params=params) as run:
-        yield run
 
 
 def preview(frame: pandas.DataFrame, rows: int = 10, width: int = 160) -> dg.MarkdownMetadataValue:

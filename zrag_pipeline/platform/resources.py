@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.asset_helpers import Platform
 from zrag_pipeline.platform.handle_store import handle_io_manager
 from zrag_pipeline.platform.settings_resource import settings_resource
 from zrag_pipeline.platform.tracking import Tracking
@@ -17,7 +18,20 @@ _WAREHOUSE = dg.ResourceDefinition(
 _TRACKING = dg.ResourceDefinition(
     lambda _: Tracking(paths.data_path()), description="The MLflow experiment in the data folder."
 )
+
+
+@dg.resource(
+    required_resource_keys={"settings", "warehouse", "tracking"},
+    description="Settings, warehouse and experiment in one hand: what assets work with.",
+)
+def platform_resource(context: dg.InitResourceContext) -> Platform:
+    """Bundle them; the settings are checked when an asset first looks at them."""
+    own = context.resources
+    return Platform(own.settings, own.warehouse, own.tracking)
+
+
 RESOURCES = {
+    "platform": platform_resource,
     "settings": settings_resource,
     "warehouse": _WAREHOUSE,
     "tracking": _TRACKING,

@@ -43,18 +43,19 @@ class SettingsHandle:
         Rules between sections are not applied. For a run, use `load`.
         """
         values = _without_empty_sections(self.raw, Settings)
-        sections = {
-            name: _sound_section(field.annotation, values.get(name, {}))
+        sections: dict[str, Any] = {
+            name: _sound_section(section, values.get(name, {}))
             for name, field in Settings.model_fields.items()
+            if (section := _section(field)) is not None
         }
-        return Settings.model_construct(**sections)
+        return Settings.model_construct(None, **sections)
 
 
 def _schema(model: type[BaseModel]) -> dg.Noneable:
     """Return a shape that describes `model` and lets everything through."""
     fields, properties = {}, model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        section = field.annotation if _is_section(field.annotation) else None
+        section = _section(field)
         kind = dg.Any if section is None else _schema(section)
         text = _describe(field, properties[name]) if section is None else section.__doc__
         fields[name] = dg.Field(kind, is_required=False, description=text)
@@ -76,8 +77,9 @@ def _choices(schema: Mapping[str, Any]) -> list[Any]:
     return [choice for part in inner for choice in part.get("enum", [])]
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -85,11 +87,11 @@ def _without_empty_sections(values: Mapping[str, Any], model: type[BaseModel]) -
     kept = {}
     for name, value in values.items():
         field = model.model_fields.get(name)
-        if field is not None and _is_section(field.annotation):
-            if value is None:
-                continue
-            if isinstance(value, Mapping):
-                value = _without_empty_sections(value, field.annotation)
+        section = None if field is None else _section(field)
+        if section is not None and value is None:
+            continue
+        if section is not None and isinstance(value, Mapping):
+            value = _without_empty_sections(value, section)
         kept[name] = value
     return kept
 
@@ -106,7 +108,7 @@ def _sound_section(section: type[BaseModel], given: Any) -> BaseModel:
             return section()
 
 
-def _removed(values: dict[str, Any], path: tuple[str, ...]) -> bool:
+def _removed(values: dict[Any, Any], path: tuple[int | str, ...]) -> bool:
     """Remove a field; False for what is not there to be removed (a rule of the whole section is broken)."""
     for name in path[:-1]:
         values = values[name]

@@ -1,4 +1,4 @@
-"""Documents with their facts in the open, and questions about them on demand."""
+"""Generated documents with the facts that they state, and questions about them."""
 
 from __future__ import annotations
 

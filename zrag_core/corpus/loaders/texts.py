@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import Problems, clean, not_utf8, unreadable
-from zrag_core.corpus.passages import cut
+from zrag_core.corpus.passages import split_text
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError
 
@@ -94,7 +94,7 @@ def _passages(text: str, name: str, markdown: bool, limit: int) -> tuple[list[Do
     documents: list[Document] = []
     bare = 0
     for position, section in enumerate(sections):
-        pieces = cut(text[section.start : section.end], limit)
+        pieces = split_text(text[section.start : section.end], limit)
         following = sections[position + 1].path if position + 1 < len(sections) else ()
         if section.path and not pieces and following[: len(section.path)] != section.path:
             bare += 1

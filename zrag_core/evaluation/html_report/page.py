@@ -18,7 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from zrag_core.corpus.types import Corpus
-from zrag_core.evaluation.html_report.examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
+from zrag_core.evaluation.html_report.question_examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
 from zrag_core.evaluation.html_report.summary import summary_sentences, vague_sentences
 from zrag_core.evaluation.html_report.tables import comparison_tables, leaderboard_tables
 from zrag_core.evaluation.leaderboard import ALL_TYPES
@@ -60,7 +60,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything that the page tells.
+    """The figures of an evaluation, as the page shows them.
 
     Attributes:
         corpus: the documents and questions of this version.
@@ -109,7 +109,6 @@ def report_html(evaluation: Evaluation) -> str:
     sections = list(leaderboard_sections(evaluation.leaderboard, evaluation.systems))
     examples = list(_examples(evaluation))
     split_of = {question.id: question.split for question in evaluation.corpus.questions}
-    told = {"budget": evaluation.budget, "confidence": evaluation.confidence}
     questions = evaluation.questions.assign(split=evaluation.questions["question_id"].map(split_of))
     script = _source("sort.js")
     return _template().render(
@@ -120,7 +119,12 @@ def report_html(evaluation: Evaluation) -> str:
                 sentence
                 for section in sections
                 if section.question_type == ALL_TYPES
-                for sentence in summary_sentences(section, questions[questions["split"] == section.split], **told)
+                for sentence in summary_sentences(
+                    section,
+                    questions[questions["split"] == section.split],
+                    budget=evaluation.budget,
+                    confidence=evaluation.confidence,
+                )
             ),
             *vague_sentences(evaluation.comparisons, budget=evaluation.budget),
         ],

@@ -1,8 +1,6 @@
-"""What an evaluation says, in a few plain sentences made from its figures."""
+"""The headline figures of an evaluation, in a few sentences."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -33,26 +31,26 @@ def summary_sentences(
         f"{section.n_questions:,} question{'s' if section.n_questions != 1 else ''} of the split {section.split} were "
         f"asked of {len(rows)} system{'s' if len(rows) != 1 else ''}."
     ]
-    covered = rows["answer_coverage"].dropna()
-    lead = [name for name in (*memory, *_best(covered, others)) if name in covered.index]
-    if lead:
-        shares = [f"{_share(rows.loc[name], 'answer_coverage', confidence)} for {name}" for name in lead]
+
+    def lead(values: pd.Series) -> list[str]:
+        """The first memory and the best of the other systems, of those that have a value."""
+        known = values.dropna()
+        rest = known[[name for name in others if name in known.index]]
+        return [*(name for name in memory if name in known.index), *([rest.idxmax()] if len(rest) else [])]
+
+    if named := lead(rows["answer_coverage"]):
+        shares = [f"{_share(rows.loc[name], 'answer_coverage', confidence)} for {name}" for name in named]
         told.append(
             f"With {budget} tokens of evidence, the answer stands in it for {' and '.join(shares)}"
-            f"{', the best of the other systems' if memory and len(lead) > 1 else ''}."
+            f"{', the best of the other systems' if memory and len(named) > 1 else ''}."
         )
-    ranked = rows["recall_at_1"].dropna()
-    lead = [name for name in (*memory, *_best(ranked, others)) if name in ranked.index]
-    if lead:
-        shares = [f"{_share(rows.loc[name], 'recall_at_1', confidence)} by {name}" for name in lead]
+    if named := lead(rows["recall_at_1"]):
+        shares = [f"{_share(rows.loc[name], 'recall_at_1', confidence)} by {name}" for name in named]
         told.append(f"A document that holds the answer is ranked first for {' and '.join(shares)}.")
     for reader, answered in section.answered.groupby("reader", sort=False):
-        answered = answered[answered["budget"] == budget]
-        f1 = answered.set_index("system")["f1"]
-        ceiling = f1.get("gold_evidence")
-        lead = [name for name in (*memory, *_best(f1, others)) if name in f1.index]
-        shares = [f"{100 * f1[name]:.1f} from {name}" for name in lead]
-        if ceiling is not None:
+        f1 = answered[answered["budget"] == budget].set_index("system")["f1"]
+        shares = [f"{100 * f1[name]:.1f} from {name}" for name in lead(f1)]
+        if (ceiling := f1.get("gold_evidence")) is not None:
             shares.append(f"{100 * ceiling:.1f} from the gold evidence, the ceiling")
         if shares:
             told.append(f"Answers by {reader_label(reader)} reach an F1 of {', '.join(shares)}.")
@@ -83,12 +81,6 @@ def vague_sentences(comparisons: pd.DataFrame, *, budget: int) -> list[str]:
         f"{budget} tokens: {'; '.join(own['verdict'])}."
         for split, own in rows.groupby("split", sort=False)
     ]
-
-
-def _best(values: pd.Series, names: Sequence[str]) -> list[str]:
-    """The name with the highest value, the first of several; empty where none has a value."""
-    known = values[[name for name in names if name in values.index]].dropna()
-    return [known.idxmax()] if len(known) else []
 
 
 def _share(row: pd.Series, measure: str, confidence: float) -> str:

@@ -176,11 +176,11 @@ def _answers(section: LeaderboardSection) -> Table:
 def _with_best(rows: Sequence[Sequence[Cell]], columns: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
     """Mark the highest value of each of these columns among the systems, floor and ceiling left out."""
     marked = [list(row) for row in rows]
+    rivals = [row for row in marked if not in_family(row[0].text, "bound")]
     for column in columns:
-        rivals = [row for row in marked if not in_family(row[0].text, "bound") and row[column].value is not None]
-        highest = max((row[column].value for row in rivals), default=None)
+        highest = max((value for row in rivals if isinstance(value := row[column].value, float)), default=None)
         for row in rivals:
-            row[column] = replace(row[column], best=row[column].value == highest)
+            row[column] = replace(row[column], best=highest is not None and row[column].value == highest)
     return tuple(map(tuple, marked))
 
 
@@ -189,7 +189,7 @@ def _word(text: str) -> Cell:
 
 
 def _number(value: float | None, form: Callable[[float], str]) -> Cell:
-    return Cell(MISSING) if pd.isna(value) else Cell(form(value), value=float(value))
+    return Cell(MISSING) if value is None or pd.isna(value) else Cell(form(value), value=float(value))
 
 
 def _count(value: float | None) -> Cell:

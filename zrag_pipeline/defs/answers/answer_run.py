@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import dagster as dg
 import pandas as pd
 
 from zrag_core.answering.choice import choose_judge, choose_reader
@@ -18,6 +19,7 @@ from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.evaluation.answer_costs import OFFLINE
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend
 from zrag_pipeline.defs.evaluation.scores import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
 from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle, refuse_other_questions
@@ -48,64 +50,71 @@ class AnswerRun:
     first_error: str | None
     first_judge_error: str | None
 
+    @property
+    def by_model(self) -> bool:
+        """Whether a model answered, not the offline stand-in."""
+        return self.reader != OFFLINE
+
+
+@dataclass(frozen=True)
+class ModelAccess:
+    """How the answering models are reached.
+
+    Attributes:
+        environ: where the keys are.
+        cache: file of the cache of answers.
+        observe: called with every prompt to a model and its completion.
+    """
+
+    environ: Mapping[str, str]
+    cache: Path
+    observe: CallObserver | None = None
+
 
 def answer_evidence(
     settings: Settings,
     warehouse: Warehouse,
     evidence: EvidenceHandle,
     run_id: str,
-    environ: Mapping[str, str],
-    cache_path: Path,
+    access: ModelAccess,
     log: Callable[[str], None],
-    observe: CallObserver | None = None,
 ) -> AnswerRun:
     """Answer every evaluated question from every system's evidence, have the answers judged, and store both.
 
     Answers and verdicts share one spending limit; the answers are stored before the first verdict is asked for.
 
-    Args:
-        observe: called with every prompt to a model and its completion.
-
     Raises:
         AnsweringError: nothing can be answered or judged at all (wrong key, unreachable server).
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
-    answers = left_to_spend(settings.answers, evidence, run_id)
-    ledger = SpendingLedger(answers.max_cost_usd)
-    reader = choose_reader(answers, environ, cache_path, ledger=ledger, observe=observe)
-    judge = choose_judge(answers, environ, cache_path, ledger=ledger, observe=observe)
-    version = evidence.corpus_version
-    corpus = warehouse.load_corpus(version)
+    asked = left_to_spend(settings.answers, evidence, run_id)
+    ledger = SpendingLedger(asked.max_cost_usd)
+    reader = choose_reader(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
+    judge = choose_judge(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
+    corpus = warehouse.load_corpus(evidence.corpus_version)
     refuse_other_questions(corpus, evidence, "evidence")
     requests, budgets = _requests(settings, warehouse, evidence)
     estimates = {"answers": str(reader.estimate(requests))}
     log(f"{len(requests):,} questions for reader '{reader.name}': {estimates['answers']}")
     began = time.monotonic()
     answers = reader.answer(requests, _progress("answered", log))
-    constants = {"run_id": run_id, "corpus_version": version}
+    constants = {"run_id": run_id, "corpus_version": evidence.corpus_version}
     frame = pd.DataFrame([asdict(answer) for answer in answers]).assign(
         **constants, evidence_run_id=evidence.run_id, budget=budgets
     )
     warehouse.replace_rows("answers", frame, {"run_id": run_id, "reader": reader.name})
     judged: list[Judgement] = []
     if judge:
-        headline = [
-            answer
-            for answer, budget in zip(answers, budgets, strict=True)
-            if budget == settings.answers.budget  # verdicts on the curves' answers would multiply what the judge costs
-        ]
-        to_judge = _judge_requests(corpus, headline)
+        # Verdicts on the curves' answers would multiply what the judge costs.
+        pairs = zip(answers, budgets, strict=True)
+        to_judge = _judge_requests(corpus, [answer for answer, budget in pairs if budget == asked.budget])
         estimates["verdicts"] = str(judge.estimate(to_judge))
         log(f"{len(to_judge):,} answers for the judge: {estimates['verdicts']}")
         judged = judge.judge(to_judge, _progress("judged", log))
     judgements = pd.DataFrame([asdict(item) for item in judged], columns=[f.name for f in fields(Judgement)])
-    judgements = judgements.assign(**constants, budget=settings.answers.budget, reader=reader.name)
+    judgements = judgements.assign(**constants, budget=asked.budget, reader=reader.name)
     warehouse.replace_rows("judgements", judgements, {"run_id": run_id, "reader": reader.name})
-    metrics = {
-        **_metrics("", answers),
-        **(_judge_metrics(judged) if judge else {}),
-        "seconds": time.monotonic() - began,
-    }
+    metrics = {**_metrics("", answers), **(_judge_metrics(judged) if judge else {})}
     return AnswerRun(
         reader=reader.name,
         model=reader.model,
@@ -113,10 +122,32 @@ def answer_evidence(
         frame=frame,
         judgements=judgements,
         estimates=estimates,
-        metrics=metrics,
+        metrics={**metrics, "seconds": time.monotonic() - began},
         first_error=next((answer.error for answer in answers if answer.error), None),
         first_judge_error=next((item.error for item in judged if item.error), None),
     )
+
+
+def answer_checks(made: AnswerRun) -> list[dg.AssetCheckResult]:
+    """Whether a model answered, and whether it and the judge answered everything; all only warn."""
+    advice = None if made.by_model else "export OPENAI_API_KEY (or set answers.base_url) to ask a model"
+    first, first_of_judge = made.first_error or "none", made.first_judge_error or "none"
+    judge = {"judge": made.judge_model or "none", "errors": made.metrics.get("judge_errors", 0)}
+    results: list[tuple[str, bool, dict[str, Any], str | None]] = [
+        ("answered_by_a_model", made.by_model, {"reader": made.reader}, advice),
+        ("no_errors", made.metrics["errors"] == 0, {"errors": made.metrics["errors"], "first": first}, None),
+        ("no_judge_errors", made.first_judge_error is None, {**judge, "first": first_of_judge}, None),
+    ]
+    return [
+        dg.AssetCheckResult(
+            check_name=name,
+            passed=passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=metadata,
+            description=description,
+        )
+        for name, passed, metadata, description in results
+    ]
 
 
 def _judge_requests(corpus: Corpus, answers: Sequence[Answer]) -> list[JudgeRequest]:

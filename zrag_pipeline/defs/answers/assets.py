@@ -3,15 +3,7 @@
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    table_metadata,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle
 
 GROUP = "answers"
@@ -47,33 +39,26 @@ GROUP = "answers"
 def answer_runs(
     context: dg.AssetExecutionContext,
     system_evidence: EvidenceHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Estimate the cost, answer within the spending limit, and store the answers."""
     import os
 
-    from zrag_pipeline.defs.answers.answer_run import answer_evidence
+    from zrag_pipeline.defs.answers.answer_run import ModelAccess, answer_checks, answer_evidence
     from zrag_pipeline.platform.tracing import CallTraces
 
-    loaded = settings.load()
-    run_id = context.run.run_id
-    version = system_evidence.corpus_version
-    with tracked(context, tracking, loaded, sections=["answers"], corpus_version=version) as run:
-        asked = loaded.answers
-        models = {"answer": asked.model, "judge": asked.judge.model or ""}
-        log = context.log.info
-        with CallTraces(tracking, run, model_of=models, limit=asked.max_traces, log=context.log.warning) as traces:
-            cache_file = paths.answer_cache_file()
-            made = answer_evidence(
-                loaded, warehouse, system_evidence, run_id, os.environ, cache_file, log, observe=traces.record
-            )
+    settings, run_id = platform.settings, context.run.run_id
+    asked, log = settings.answers, context.log
+    models = {"answer": asked.model, "judge": asked.judge.model or ""}
+    with platform.tracked(context, "answers", corpus_version=system_evidence.corpus_version) as run:
+        with CallTraces(platform.tracking, run, model_of=models, limit=asked.max_traces, log=log.warning) as traces:
+            access = ModelAccess(os.environ, paths.answer_cache_file(), traces.record)
+            made = answer_evidence(settings, platform.warehouse, system_evidence, run_id, access, log.info)
         run.log_metrics({**made.metrics, "traces": traces.written})
         run.log_params({"reader": made.reader, "answering_model": made.model, "judge_model": made.judge_model})
         if made.judge_model:
             run.log_table(made.judgements.drop(columns=["run_id", "corpus_version"]), "judgements")
-    if made.reader == "offline":
+    if not made.by_model:
         context.log.warning(
             "answers come from the offline extractive reader, a stand-in: EM and F1 say nothing about ChatGPT"
         )
@@ -81,40 +66,14 @@ def answer_runs(
         value=AnswersHandle(system_evidence, run_id, made.reader, made.model, made.judge_model),
         metadata={
             **table_metadata(made.frame.drop(columns=["run_id", "evidence_run_id", "corpus_version", "prompt_hash"])),
-            "reader": "offline (extractive stand-in)" if made.reader == "offline" else made.reader,
+            "reader": made.reader if made.by_model else "offline (extractive stand-in)",
             "model": made.model,
             "judge": made.judge_model or "none",
             **{f"estimate for {what}": text for what, text in made.estimates.items()},
             **made.metrics,
             **link(run),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="answered_by_a_model",
-                passed=made.reader != "offline",
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"reader": made.reader},
-                description="export OPENAI_API_KEY (or set answers.base_url) to ask a model"
-                if made.reader == "offline"
-                else None,
-            ),
-            dg.AssetCheckResult(
-                check_name="no_errors",
-                passed=made.metrics["errors"] == 0,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"errors": made.metrics["errors"], "first": made.first_error or "none"},
-            ),
-            dg.AssetCheckResult(
-                check_name="no_judge_errors",
-                passed=made.first_judge_error is None,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={
-                    "judge": made.judge_model or "none",
-                    "errors": made.metrics.get("judge_errors", 0),
-                    "first": made.first_judge_error or "none",
-                },
-            ),
-        ],
+        check_results=answer_checks(made),
     )
 
 
@@ -130,9 +89,7 @@ def answer_scores(
     context: dg.AssetExecutionContext,
     answer_runs: AnswersHandle,
     evidence_scores: ScoresHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Score the answers and publish the whole leaderboard."""
     from zrag_pipeline.defs.answers.answer_run import score_answers
@@ -148,21 +105,23 @@ def answer_scores(
     from zrag_pipeline.defs.evaluation.report_page import publish_report
     from zrag_pipeline.defs.evaluation.scores import NO_READER
 
-    loaded = settings.load()
+    settings = platform.settings
     version, run_id = answer_runs.evidence.corpus_version, context.run.run_id
     reader = answer_runs.reader
-    with tracked(context, tracking, loaded, sections=["evaluation", "answers"], corpus_version=version) as run:
-        scores, frame = score_answers(loaded, warehouse, answer_runs, evidence_scores, run_id)
-        warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
-        store_leaderboard(warehouse, frame, run_id=run_id, readers=[reader])
-        store_comparisons(warehouse, scores, loaded, run_id=run_id, reader=reader)
+    with platform.tracked(context, "evaluation", "answers", corpus_version=version) as run:
+        scores, frame = score_answers(settings, platform.warehouse, answer_runs, evidence_scores, run_id)
+        platform.warehouse.replace_rows("scores", scores, {"run_id": run_id, "reader": reader})
+        store_leaderboard(platform.warehouse, frame, run_id=run_id, readers=[reader])
+        store_comparisons(platform.warehouse, scores, settings, run_id=run_id, reader=reader)
         stored = list({evidence_scores.run_id, run_id}), [NO_READER, reader]
-        everything = load_leaderboard(warehouse, *stored)
+        everything = load_leaderboard(platform.warehouse, *stored)
         params = answer_runs.evidence.params
-        priced = loaded.answers.model
-        everything = with_list_costs(everything, warehouse, answer_runs.run_id, reader, model=priced, params=params)
+        priced = settings.answers.model
+        everything = with_list_costs(
+            everything, platform.warehouse, answer_runs.run_id, reader, model=priced, params=params
+        )
         links = log_systems(
-            tracking,
+            platform.tracking,
             run,
             everything,
             scores,
@@ -170,11 +129,11 @@ def answer_scores(
             reader=reader,
             answering_model=answer_runs.model,
             judge_model=answer_runs.judge_model,
-            answer_budget=loaded.answers.budget,
+            answer_budget=settings.answers.budget,
         )
-        metadata = publish(everything, loaded.evaluation, run, budget=loaded.answers.budget)
-        metadata |= publish_comparisons(load_comparisons(warehouse, *stored), loaded.evaluation, run)
-        metadata |= publish_report(warehouse, loaded, evidence_scores, run)
+        metadata = publish(everything, settings.evaluation, run, budget=settings.answers.budget)
+        metadata |= publish_comparisons(load_comparisons(platform.warehouse, *stored), settings.evaluation, run)
+        metadata |= publish_report(platform.warehouse, settings, evidence_scores, run)
         priced = priced if reader == OFFLINE else answer_runs.model
         metadata["answering_cost"] = dg.MetadataValue.md(cost_note(everything, reader, priced))
     return dg.MaterializeResult(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
-from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts
+from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, Report, RunFacts, RunState
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, READ_TAG
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import UpdateReportHandle
@@ -21,7 +21,7 @@ GOING = (
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 )
-_STATES = {
+_STATES: dict[DagsterRunStatus, RunState] = {
     DagsterRunStatus.SUCCESS: "succeeded",
     DagsterRunStatus.FAILURE: "failed",
     DagsterRunStatus.CANCELED: "cancelled",

@@ -115,7 +115,8 @@ def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
     newest = newest_success(context.instance, UPDATE)
     if newest is not None and newest.run_id != update.run_id:
         return dg.SkipReason(f"{UPDATE} has succeeded again since (run {newest.run_id[:8]}): the last one counts")
-    waiting = [run for run in going_runs(context.instance, [evaluate.name]) if not _runs_already(run)]
+    running = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+    waiting = [run for run in going_runs(context.instance, [evaluate.name]) if run.status not in running]
     if waiting:
         return dg.SkipReason(f"evaluate (run {waiting[0].run_id[:8]}) is queued and will read the newest memory")
     return dg.RunRequest(
@@ -123,10 +124,6 @@ def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
         run_config=update.run_config,
         tags={"zrag.trigger": "evaluate_updates", "zrag.reason": f"{UPDATE} (run {update.run_id[:8]}) has succeeded"},
     )
-
-
-def _runs_already(run: dg.DagsterRun) -> bool:
-    return run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 @dg.schedule(

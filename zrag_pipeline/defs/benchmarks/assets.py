@@ -1,19 +1,40 @@
 """Benchmarks: figures that are written down, not tested."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    table_metadata,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import CorpusHandle, SkillHandle
 
+if TYPE_CHECKING:
+    from zrag_pipeline.defs.benchmarks.measurement import Measurement
+
 GROUP = "benchmarks"
+_ALMANACS = ("separated", "writing", "decoding", "benchmark")  # settings that tell one run from another
+
+
+def _record(
+    context: dg.AssetExecutionContext,
+    platform: PlatformParam,
+    measure: Callable[[], "Measurement"],
+    *sections: str,
+    corpus_version: str | None = None,
+) -> dg.MaterializeResult:
+    """Measure, and write the figures into the table `benchmarks`, MLflow and the log."""
+    run_id = context.run.run_id
+    benchmark = context.asset_key.to_user_string().removesuffix("_benchmark")
+    with platform.tracked(context, *sections, corpus_version=corpus_version) as run:
+        found = measure()
+        run.log_params(dict(found.params))
+        run.log_metrics(dict(found.metrics))
+        for name, table in found.tables.items():
+            run.log_table(table, name)
+    context.log.info("\n" + found.shown.to_string(index=False, float_format="{:.3f}".format))
+    rows = found.rows.assign(run_id=run_id, benchmark=benchmark)
+    platform.warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": benchmark})
+    return dg.MaterializeResult(metadata={**table_metadata(found.shown), **link(run)})
 
 
 @lineage_asset(
@@ -27,23 +48,16 @@ GROUP = "benchmarks"
 def routing_benchmark(
     context: dg.AssetExecutionContext,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Train the router alone (evidence and reconstruction losses off) and measure it."""
-    from zrag_pipeline.defs.benchmarks.routing_quality import measure_routing, rows_for_warehouse
+    from zrag_pipeline.defs.benchmarks.routing_quality import measure_routing
 
-    loaded = settings.load()
-    version, run_id = evidence_targets.corpus_version, context.run.run_id
-    with tracked(context, tracking, loaded, sections=["corpus", "joint", "evaluation"], corpus_version=version) as run:
-        frame = measure_routing(loaded, warehouse, version, context.log.info)
-        for row in frame.to_dict("records"):
-            run.log_metrics({f"{row['system']}/{row['metric']}": row["value"]})
-        run.log_table(frame, "routing")
-    rows = rows_for_warehouse(frame, run_id, version)
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "routing"})
-    return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
+    def measure() -> "Measurement":
+        return measure_routing(platform.settings, platform.warehouse, version, context.log.info)
+
+    version = evidence_targets.corpus_version
+    return _record(context, platform, measure, "corpus", "joint", "evaluation", corpus_version=version)
 
 
 @lineage_asset(
@@ -57,28 +71,15 @@ def routing_benchmark(
 def memory_benchmark(
     context: dg.AssetExecutionContext,
     skill: SkillHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Write and question every almanac with the skill, theta frozen."""
+    from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory
 
-    from zrag_pipeline.defs.benchmarks.memory_quality import measure_memory, rows_for_warehouse, summary
+    def measure() -> "Measurement":
+        return measure_memory(platform.settings, skill.required().folder, context.log.info)
 
-    loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
-        made = skill.required()
-        frame = measure_memory(loaded, made.folder, context.log.info)
-        short = summary(frame)
-        for row in short.to_dict("records"):
-            name = f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}"
-            run.log_metrics({f"{name}/{end}": row[end] for end in ("mean", "lowest", "highest")})
-        run.log_table(frame, "memory_benchmark")
-        run.log_table(short, "memory_benchmark_summary")
-    context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
-    rows = rows_for_warehouse(frame, run_id)
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "memory"})
-    return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
+    return _record(context, platform, measure, *_ALMANACS)
 
 
 @lineage_asset(
@@ -92,26 +93,15 @@ def memory_benchmark(
 def update_benchmark(
     context: dg.AssetExecutionContext,
     skill: SkillHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Write every almanac but its last documents, add these, and remove as many others."""
-    from zrag_pipeline.defs.benchmarks.memory_quality import rows_for_warehouse, summary
     from zrag_pipeline.defs.benchmarks.update_cost import measure_updates
 
-    loaded, run_id = settings.load(), context.run.run_id
-    with tracked(context, tracking, loaded, sections=["separated", "writing", "decoding", "benchmark"]) as run:
-        made = skill.required()
-        frame = measure_updates(loaded, made, context.log.info)
-        short = summary(frame)
-        for row in short.to_dict("records"):
-            run.log_metrics({f"{row['language']}/{row['n_documents']}/{row['system']}/{row['metric']}": row["mean"]})
-        run.log_table(frame, "update_benchmark")
-    context.log.info("\n" + short.to_string(index=False, float_format="{:.3f}".format))
-    rows = rows_for_warehouse(frame, run_id, "update")
-    warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": "update"})
-    return dg.MaterializeResult(metadata={**table_metadata(short), **link(run)})
+    def measure() -> "Measurement":
+        return measure_updates(platform.settings, skill.required(), context.log.info)
+
+    return _record(context, platform, measure, *_ALMANACS)
 
 
 @lineage_asset(
@@ -124,21 +114,12 @@ def update_benchmark(
 )
 def client_benchmark(
     context: dg.AssetExecutionContext,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Ask the server questions, one after the other and sixteen at once."""
-    from zrag_pipeline.defs.benchmarks.client_cost import REQUESTS, measure_client, rows_for_warehouse
+    from zrag_pipeline.defs.benchmarks.client_cost import REQUESTS, measure_client
 
-    run_id = context.run.run_id
-    with tracked(context, tracking, settings.load(), sections=[]) as run:
-        frame = measure_client(REQUESTS)
-        run.log_params({"requests": REQUESTS})
-        run.log_metrics({f"{row.system}/{row.metric}": row.value for row in frame.itertuples()})
-    context.log.info("\n" + frame.to_string(index=False, float_format="{:.2f}".format))
-    warehouse.replace_rows("benchmarks", rows_for_warehouse(frame, run_id), {"run_id": run_id, "benchmark": "client"})
-    return dg.MaterializeResult(metadata={**table_metadata(frame), **link(run)})
+    return _record(context, platform, lambda: measure_client(REQUESTS))
 
 
 ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, client_benchmark]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 
-from zrag_core.baselines.bm25 import Bm25Index, Bm25SentenceSystem
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Question
@@ -22,58 +22,37 @@ from zrag_core.evidence import EvidenceSystem, Retrieved
 from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.write import Written, write_documents
 from zrag_core.model.training.calibration import auroc
 from zrag_core.settings import Settings
-
-KEYS = ["language", "n_documents", "seed"]
-
-
-def measure_memory(settings: Settings, skill: Path, log: Callable[[str], None]) -> pd.DataFrame:
-    """Write and question every almanac of `settings.benchmark`.
-
-    Returns:
-        rows (language, n_documents, seed, system, metric, value); `system` is "memory" for what is no system's own.
-    """
-    rows: list[dict[str, object]] = []
-    for language in settings.benchmark.languages:
-        for n in settings.benchmark.documents:
-            for seed in settings.benchmark.seeds:
-                corpus = generate_almanac(n, language, seed=seed)
-                found = list(_measure_one(settings, skill, corpus))
-                keys = dict(zip(KEYS, (language, n, seed), strict=True))
-                rows += [{**keys, "system": system, "metric": name, "value": value} for system, name, value in found]
-                log(f"{language} N={n} seed {seed}  " + "  ".join(f"{s}/{m} {v:.3f}" for s, m, v in found))
-    return pd.DataFrame(rows)
+from zrag_pipeline.defs.benchmarks.measurement import (
+    Figures,
+    Measurement,
+    figure_names,
+    measure_almanacs,
+    seed_rows,
+    summary,
+)
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean, worst and best over seeds of every figure (what is worst depends on the figure: both ends are given)."""
-    groups = frame.groupby(["language", "n_documents", "system", "metric"], sort=False)["value"]
-    return groups.agg(mean="mean", lowest="min", highest="max", seeds="count").reset_index()
+def measure_memory(settings: Settings, skill: Path, log: Callable[[str], None]) -> Measurement:
+    """Write and question every almanac of `settings.benchmark`."""
+
+    def measure(language: Language, n: int, seed: int) -> Figures:
+        return _measure_one(settings, skill, generate_almanac(n, language, seed=seed))
+
+    frame = measure_almanacs(settings.benchmark, measure, log)
+    short = summary(frame)
+    named = zip(figure_names(short), short.to_dict("records"), strict=True)
+    metrics = {f"{name}/{end}": row[end] for name, row in named for end in ("mean", "lowest", "highest")}
+    tables = {"memory_benchmark": frame, "memory_benchmark_summary": short}
+    return Measurement(seed_rows(frame), short, metrics, tables=tables)
 
 
-def rows_for_warehouse(frame: pd.DataFrame, run_id: str, benchmark: str = "memory") -> pd.DataFrame:
-    """The table `benchmarks`: one row for each figure and seed."""
-    named = frame.assign(
-        metric=frame["language"] + "/" + frame["seed"].astype(str) + "/" + frame["metric"],
-        unit=frame["metric"].map(_unit),
-    )
-    return named[["system", "n_documents", "metric", "value", "unit"]].assign(run_id=run_id, benchmark=benchmark)
-
-
-def _unit(metric: str) -> str:
-    if metric.endswith("_per_s"):
-        return "documents/s"
-    if metric.endswith("_seconds"):
-        return "s"
-    return "count" if metric.endswith("_count") else "share"
-
-
-def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tuple[str, str, float]]:
+def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Figures:
     torch.set_num_threads(settings.backbone.threads)
     model = load_skill(skill, keys=settings.separated, device=settings.backbone.device).model
     targets = build_targets(corpus, settings.targets, 0)
@@ -90,7 +69,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
     systems: list[EvidenceSystem] = [
         create_system("zrag", checkpoint, settings.decoding, threads=threads),
         create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),
-        Bm25SentenceSystem(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
+        Bm25System(Bm25Index.build(corpus.documents, settings.baselines, unit="sentence"), corpus.documents),
     ]
     for system in systems:
         for kind, questions in asked.items():
@@ -106,7 +85,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Iterator[tu
                 yield system.name, "auroc", auroc(sure, unsure)
 
 
-def _writing(corpus: Corpus, written: Written) -> Iterator[tuple[str, str, float]]:
+def _writing(corpus: Corpus, written: Written) -> Figures:
     yield "memory", "encoded_per_s", len(corpus.documents) / max(written.encode_seconds, 1e-9)
     yield "memory", "refine_seconds", written.refine_seconds
     yield "memory", "refine_steps_count", float(written.steps.float().mean())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
@@ -14,9 +14,10 @@ from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.routing import route
-from zrag_core.model.training.joint import initialise, train_joint
-from zrag_core.model.training.progress import Progress, TrainingHooks
-from zrag_core.settings import Settings
+from zrag_core.model.training.joint_training import initialise, train_joint
+from zrag_core.model.training.progress import TrainingHooks
+from zrag_core.settings import EvaluationSettings, Settings
+from zrag_pipeline.defs.benchmarks.measurement import Measurement
 from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -26,12 +27,8 @@ _DEPTH = 10
 
 def measure_routing(
     settings: Settings, warehouse: Warehouse, corpus_version: str, log: Callable[[str], None]
-) -> pd.DataFrame:
-    """Train the router on training questions and self-study queries, and measure recall.
-
-    Returns:
-        rows (system, numbers_per_document, n_documents, n_questions, metric, value, low, high).
-    """
+) -> Measurement:
+    """Train the router on training questions and self-study queries, and measure recall."""
     corpus = warehouse.load_corpus(corpus_version)
     targets = warehouse.load_targets(corpus_version)
     questions = [q for q in evaluated_questions(corpus, settings.evaluation) if q.document_ids]
@@ -40,31 +37,32 @@ def measure_routing(
     )
     numbers = settings.joint.slots * settings.joint.width
     bm25 = Bm25System(Bm25Index.build(corpus.documents, settings.baselines), corpus.documents)
-    rows = _rows(
-        "bm25", None, corpus.documents, questions, [item.document_ids for item in bm25.retrieve(questions)], alone
-    )
-    texts = tokenizer_texts(corpus.documents, targets)
-    backbone = create_backbone(settings.backbone, texts, seed=settings.joint.seed)
+    backbone = create_backbone(settings.backbone, tokenizer_texts(corpus.documents, targets), seed=settings.joint.seed)
     untrained = initialise(backbone, settings.joint, corpus.documents, seed=settings.joint.seed).eval()
-    ranked = rank(untrained, corpus.documents, questions)
-    rows += _rows("router_untrained", numbers, corpus.documents, questions, ranked, alone)
-
-    def on_progress(progress: Progress) -> None:
-        log(progress.line())
-
-    result = train_joint(
-        corpus.documents, targets, backbone, alone, hooks=TrainingHooks(on_progress=on_progress, progress_times=20)
+    ranked = {
+        "bm25": [item.document_ids for item in bm25.retrieve(questions)],
+        "router_untrained": rank(untrained, corpus.documents, questions),
+    }
+    hooks = TrainingHooks(on_progress=lambda made: log(made.line()), progress_times=20)
+    trained = train_joint(corpus.documents, targets, backbone, alone, hooks)
+    ranked["router_trained"] = rank(trained.model, corpus.documents, questions)
+    frame = pd.DataFrame(
+        {
+            "system": system,
+            "numbers_per_document": None if system == "bm25" else numbers,
+            "n_documents": len(corpus.documents),
+            "n_questions": len(questions),
+            **row,
+        }
+        for system, lists in ranked.items()
+        for row in _quality(questions, lists, settings.evaluation)
     )
-    ranked = rank(result.model, corpus.documents, questions)
-    rows += _rows("router_trained", numbers, corpus.documents, questions, ranked, alone)
-    frame = pd.DataFrame(rows)
-    for system, part in frame.groupby("system", sort=False):
-        figures = "  ".join(f"{r.metric} {r.value:.3f} ({r.low:.3f}-{r.high:.3f})" for r in part.itertuples())
-        log(f"{system}: {figures}")
-    return frame
+    metrics = {f"{row['system']}/{row['metric']}": row["value"] for row in frame.to_dict("records")}
+    rows_of_version = _warehouse_rows(frame).assign(corpus_version=corpus_version)
+    return Measurement(rows_of_version, frame, metrics, tables={"routing": frame})
 
 
-def rows_for_warehouse(frame: pd.DataFrame, run_id: str, corpus_version: str) -> pd.DataFrame:
+def _warehouse_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The table `benchmarks`: one row for each figure, intervals as metrics of their own."""
     parts = [
         frame.assign(metric=frame["metric"] + suffix, value=frame[column])
@@ -74,7 +72,7 @@ def rows_for_warehouse(frame: pd.DataFrame, run_id: str, corpus_version: str) ->
     parts.append(extra.assign(metric="numbers_per_document", value=extra["numbers_per_document"]))
     rows = pd.concat(parts)[["system", "n_documents", "metric", "value"]]
     unit = rows["metric"].eq("numbers_per_document").map({True: "numbers", False: "share"})
-    return rows.assign(run_id=run_id, corpus_version=corpus_version, benchmark="routing", unit=unit)
+    return rows.assign(unit=unit)
 
 
 def rank(model: MemoryModel, documents: Sequence[Document], questions: Sequence[Question]) -> list[tuple[str, ...]]:
@@ -88,39 +86,21 @@ def rank(model: MemoryModel, documents: Sequence[Document], questions: Sequence[
     return ranked
 
 
-def _rows(
-    system: str,
-    numbers: int | None,
-    documents: Sequence[Document],
-    questions: Sequence[Question],
-    ranked: Sequence[Sequence[str]],
-    settings: Settings,
-) -> list[dict[str, object]]:
-    evaluation = settings.evaluation
+def _quality(
+    questions: Sequence[Question], ranked: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> Iterator[dict[str, object]]:
+    """Every measure (metric, value, low, high) of ranked document ids."""
     pairs = list(zip(ranked, questions, strict=True))
     measures = {f"recall_at_{k}": [recall_at(k, ids, q.document_ids) for ids, q in pairs] for k in (1, 5, 10)}
     measures["mrr"] = [reciprocal_rank(ids, q.document_ids) for ids, q in pairs]
     clusters = [question.document_ids[0] for question in questions]
-    rows: list[dict[str, object]] = []
     for metric, values in measures.items():
-        numbers_of = [float(value) for value in values if value is not None]
+        known = [float(value) for value in values if value is not None]
         low, high = bootstrap_interval(
-            numbers_of,
+            known,
             clusters,
-            samples=evaluation.bootstrap_samples,
-            confidence=evaluation.confidence,
-            seed=evaluation.seed,
+            samples=settings.bootstrap_samples,
+            confidence=settings.confidence,
+            seed=settings.seed,
         )
-        rows.append(
-            {
-                "system": system,
-                "numbers_per_document": numbers,
-                "n_documents": len(documents),
-                "n_questions": len(questions),
-                "metric": metric,
-                "value": sum(numbers_of) / len(numbers_of),
-                "low": low,
-                "high": high,
-            }
-        )
-    return rows
+        yield {"metric": metric, "value": sum(known) / len(known), "low": low, "high": high}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.targets import build_targets
-from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.evaluation.metrics.coverage import coverage_at
 from zrag_core.model.checks.probe import held_out
 from zrag_core.model.checks.update_checks import (
@@ -24,51 +24,50 @@ from zrag_core.model.checks.update_checks import (
     old_documents_delta,
     updated_leak_coverage,
 )
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.memory_system import MemorySystem
-from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.benchmarks.measurement import (
+    Figures,
+    Measurement,
+    figure_names,
+    measure_almanacs,
+    seed_rows,
+    summary,
+)
 from zrag_pipeline.platform.handles import SkillReference
 
 _REPETITIONS = 3
 _BUDGET = 64
 
 
-def measure_updates(settings: Settings, skill: SkillReference, log: Callable[[str], None]) -> pd.DataFrame:
-    """Write, add to and remove from a memory of every almanac of `settings.benchmark`.
+def measure_updates(settings: Settings, skill: SkillReference, log: Callable[[str], None]) -> Measurement:
+    """Write, add to and remove from a memory of every almanac of `settings.benchmark`."""
 
-    Args:
-        skill: handle of the asset `skill`.
+    def measure(language: Language, n: int, seed: int) -> Figures:
+        corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
+        with tempfile.TemporaryDirectory(prefix="zrag-update-") as folder:
+            yield from _Almanac(settings, skill, Path(folder), corpus, n).figures()
 
-    Returns:
-        rows (language, n_documents, seed, system, metric, value); `system` is "memory" for what is no system's own.
-    """
-    rows: list[dict[str, object]] = []
-    for language in settings.benchmark.languages:
-        for n in settings.benchmark.documents:
-            for seed in settings.benchmark.seeds:
-                keys = {"language": language, "n_documents": n, "seed": seed}
-                with tempfile.TemporaryDirectory(prefix="zrag-update-") as folder:
-                    made = _Almanac(settings, skill, Path(folder), n, language, seed)
-                    for system, name, value in made.figures():
-                        log(f"{language} N={n} seed {seed}  {system}/{name} {value:.3f}")
-                        rows.append({**keys, "system": system, "metric": name, "value": value})
-    return pd.DataFrame(rows)
+    frame = measure_almanacs(settings.benchmark, measure, log)
+    short = summary(frame)
+    metrics = dict(zip(figure_names(short), short["mean"], strict=True))
+    return Measurement(seed_rows(frame), short, metrics, tables={"update_benchmark": frame})
 
 
 class _Almanac:
-    """One almanac, of which all but the last documents are written first."""
+    """One almanac, of which the first n documents are written, and the others added."""
 
-    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, n: int, language: str, seed: int):
-        self.settings, self.skill, self.folder = settings, skill, folder
-        self.corpus: Corpus = generate_almanac(n + settings.benchmark.updated, language, seed=seed)
-        self.targets: list[EvidenceTarget] = build_targets(self.corpus, settings.targets, 0)
-        self.written, self.added = self.corpus.documents[:n], self.corpus.documents[n:]
+    def __init__(self, settings: Settings, skill: SkillReference, folder: Path, corpus: Corpus, n: int):
+        self.settings, self.skill, self.folder, self.corpus = settings, skill, folder, corpus
+        self.targets = build_targets(corpus, settings.targets, 0)
+        self.written, self.added = corpus.documents[:n], corpus.documents[n:]
 
-    def figures(self) -> Iterator[tuple[str, str, float]]:
+    def figures(self) -> Figures:
         """(system, metric, value) of everything that is measured."""
         torch.set_num_threads(self.settings.backbone.threads)
         load_skill(self.skill.folder, device="cpu")  # what is imported on the way is no part of it
@@ -124,7 +123,7 @@ class _Almanac:
             origin=checkpoint.origin,
         )
 
-    def _coverage(self, grown: Checkpoint) -> Iterator[tuple[str, str, float]]:
+    def _coverage(self, grown: Checkpoint) -> Figures:
         """Coverage on test questions of added documents and of the others, and the difference."""
         groups = {
             "new": held_out(self._questions(self.added)),

@@ -2,15 +2,7 @@
 
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    preview,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, preview
 from zrag_pipeline.platform.handles import MemoryHandle, MemoryReportHandle, UpdateReportHandle
 
 GROUP = "model"
@@ -38,9 +30,7 @@ def champion(
     memory: MemoryHandle,
     memory_report: MemoryReportHandle,
     update_report: UpdateReportHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Compare the new checkpoint with the champion, and move the alias if it passes."""
     import pandas as pd
@@ -49,14 +39,14 @@ def champion(
     from zrag_pipeline.defs.champion.decision import decide, failed_checks
     from zrag_pipeline.defs.champion.promotion import carry_out
 
-    loaded, version, run_id = settings.load(), memory.corpus_version, context.run.run_id
+    settings, version, run_id = platform.settings, memory.corpus_version, context.run.run_id
     if memory.checkpoint is None:
         context.log.info("policy joint alone: no written memory, so no champion")
         reason = "a memory of the policy joint is no candidate: it cannot be updated"
         return dg.MaterializeResult(
             check_results=[dg.AssetCheckResult(check_name="promoted", passed=True, description=reason)]
         )
-    checkpoint_id, corpus = memory.checkpoint.checkpoint_id, warehouse.load_corpus(version)
+    checkpoint_id, corpus = memory.checkpoint.checkpoint_id, platform.warehouse.load_corpus(version)
     if checkpoint_id not in memory_report.checkpoint_ids or update_report.checkpoint_id != checkpoint_id:
         raise CheckpointError(
             f"the memory checks are of other checkpoints than {checkpoint_id}",
@@ -65,17 +55,13 @@ def champion(
         )
     runs = [memory_report.run_id, update_report.run_id]
     sections = ["updates", "decoding", "evaluation"]
-    with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
-        failed = failed_checks(warehouse, runs, checkpoint_id)
-        decision = decide(memory.checkpoint, failed, corpus, loaded, context.log.info)
-        decision = carry_out(decision, memory.checkpoint, corpus, loaded, tracking)
-        rows = decision.rows(version, loaded.updates.non_inferiority)
-        warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
-        for result in decision.results:
-            compared = result.comparison
-            figures = {"difference": compared.difference, "low": compared.low, "high": compared.high}
-            run.log_metrics({f"{result.system}/{name}_points": value for name, value in figures.items()})
-        run.log_metrics({"promoted": float(decision.promoted)})
+    with platform.tracked(context, *sections, corpus_version=version) as run:
+        failed = failed_checks(platform.warehouse, runs, checkpoint_id)
+        decision = decide(memory.checkpoint, failed, corpus, settings, context.log.info)
+        decision = carry_out(decision, memory.checkpoint, corpus, settings, platform.tracking)
+        rows = decision.rows(version, settings.updates.non_inferiority)
+        platform.warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
+        run.log_metrics(decision.metrics)
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"
     context.log.info(f"{checkpoint_id}: {verdict}; {decision.reason}")
     return dg.MaterializeResult(

@@ -40,6 +40,16 @@ class Decision:
     results: tuple[NonInferiority, ...] = ()
     failed_checks: tuple[str, ...] = ()
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures for MLflow; differences in points."""
+        figures = {
+            f"{result.system}/{name}_points": getattr(result.comparison, name)
+            for result in self.results
+            for name in ("difference", "low", "high")
+        }
+        return {**figures, "promoted": float(self.promoted)}
+
     def rows(self, corpus_version: str, margin: float) -> list[dict[str, Any]]:
         """Rows of the table `champion_decisions`, without the run's id."""
         common = {
@@ -134,7 +144,7 @@ def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion
 def _challenge(
     made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
-    from zrag_core.model.checks.challenge import challenge, shared_questions
+    from zrag_core.model.checks.challenge import ChallengeRules, challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
@@ -148,8 +158,10 @@ def _challenge(
         present,
         questions,
         settings.decoding,
-        budget=min(settings.evaluation.budgets),
-        margin=100 * settings.updates.non_inferiority,
-        confidence=settings.evaluation.confidence,
-        threads=settings.backbone.threads,
+        ChallengeRules(
+            budget=min(settings.evaluation.budgets),
+            margin=100 * settings.updates.non_inferiority,
+            confidence=settings.evaluation.confidence,
+            threads=settings.backbone.threads,
+        ),
     )

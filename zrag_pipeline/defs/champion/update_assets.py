@@ -3,14 +3,7 @@
 import dagster as dg
 
 from zrag_core.model.checks.catalog import UPDATE_CHECKS, judged_figures
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link
 from zrag_pipeline.platform.handles import MemoryHandle, UpdateReportHandle
 
 GROUP = "model"
@@ -32,26 +25,24 @@ GROUP = "model"
 def update_report(
     context: dg.AssetExecutionContext,
     memory: MemoryHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Prove the update, and measure drift."""
     from dataclasses import asdict
 
     from zrag_pipeline.defs.champion.update_report import check_results, checks_markdown, report_update
 
-    loaded, run_id, version = settings.load(), context.run.run_id, memory.corpus_version
+    settings, run_id, version = platform.settings, context.run.run_id, memory.corpus_version
     if memory.checkpoint is None:
         context.log.info(f"nothing was written or updated: {memory.left_out}")
         return dg.MaterializeResult(
             value=UpdateReportHandle(run_id, left_out=memory.left_out), check_results=check_results([])
         )
-    with tracked(context, tracking, loaded, sections=["updates", "decoding"], corpus_version=version) as run:
-        report = report_update(memory, loaded, warehouse, context.log.info)
+    with platform.tracked(context, "updates", "decoding", corpus_version=version) as run:
+        report = report_update(memory, settings, platform.warehouse, context.log.info)
         rows = [{"run_id": run_id, "checkpoint_id": memory.checkpoint_id, **asdict(c)} for c in report.checks]
         # The rows of this run's memory report stay.
-        warehouse.replace_rows("memory_checks", rows, ["run_id", "checkpoint_id", "check_name"])
+        platform.warehouse.replace_rows("memory_checks", rows, ["run_id", "checkpoint_id", "check_name"])
         run.log_metrics(report.metrics)
     for reason in report.retrain_reasons:
         context.log.warning(f"a full run should follow: {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import dagster as dg
 
@@ -73,7 +74,7 @@ def report_update(
     checkpoint = _load(handle.checkpoint, settings)
     corpus = warehouse.load_corpus(handle.corpus_version)
     former = proof_base(handle, corpus.name)
-    size = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
+    size: dict[str, Any] = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
     if former is None:
         checks = tuple(drift_figures(Probe(checkpoint, corpus.questions, **size)))
@@ -132,6 +133,7 @@ def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
     results = []
     for name, figure in judged_figures(UPDATE_CHECKS).items():
         threshold = figure.threshold
+        assert threshold is not None, name
         found = [check for check in checks if check.check_name == name and check.passed is not None]
         results.append(
             dg.AssetCheckResult(

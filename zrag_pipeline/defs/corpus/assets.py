@@ -7,13 +7,11 @@ import dagster as dg
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.asset_helpers import (
     OWNERS,
+    PlatformParam,
     SettingsParam,
-    TrackingParam,
-    WarehouseParam,
     lineage_asset,
     link,
     table_metadata,
-    tracked,
 )
 from zrag_pipeline.platform.handles import CorpusHandle
 
@@ -89,58 +87,37 @@ def raw_corpus(settings: SettingsParam) -> dg.DataVersion:
 )
 def read_corpus_assets(
     context: dg.AssetExecutionContext,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Read, check, cut into passages, split, and store the corpus."""
     from dataclasses import replace
-
-    import pandas as pd
 
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.read import read_corpus
     from zrag_core.corpus.source import corpus_key
     from zrag_core.corpus.version import corpus_version, questions_version
-    from zrag_core.text import evidence_tokens
+    from zrag_pipeline.defs.corpus.frames import corpus_frames
     from zrag_pipeline.defs.corpus.state import read_tags, readable_fingerprint
 
-    loaded = settings.load()
-    with tracked(context, tracking, loaded, sections=["corpus"], name="documents") as run:
-        before = readable_fingerprint(loaded.corpus)
-        corpus = replace(read_corpus(loaded.corpus), name=corpus_key(loaded.corpus))
+    settings = platform.settings
+    with platform.tracked(context, "corpus", name="documents") as run:
+        before = readable_fingerprint(settings.corpus)
+        corpus = replace(read_corpus(settings.corpus), name=corpus_key(settings.corpus))
         corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
         # The sensor learns from the tags of runs which content has arrived.
-        context.instance.add_run_tags(context.run_id, read_tags(loaded.corpus, before))
+        context.instance.add_run_tags(context.run_id, read_tags(settings.corpus, before))
         version = corpus_version(corpus.documents)
         run.set_tags({"zrag.corpus_version": version})
         for note in corpus.notes:
             context.log.info(note)
-        warehouse.save_corpus(version, corpus)
-        documents = pd.DataFrame(
-            [(d.id, d.title, d.text, evidence_tokens(d.text)) for d in corpus.documents],
-            columns=["document_id", "title", "text", "n_tokens"],
-        )
-        questions = pd.DataFrame(
-            [(q.id, q.question, q.golden_answers, q.split, q.question_type, q.language) for q in corpus.questions],
-            columns=["question_id", "question", "golden_answers", "split", "question_type", "language"],
-        )
+        platform.warehouse.save_corpus(version, corpus)
+        documents, questions = corpus_frames(corpus)
         splits = questions.groupby("split").size().to_dict()
-        source = loaded.corpus.location or loaded.corpus.format
-        run.log_dataset(
-            corpus.name,
-            version,
-            {"documents": len(documents), "questions": len(questions), "splits": splits},
-            source=source,
-        )
-        run.log_metrics(
-            {
-                "documents": len(documents),
-                "questions": len(questions),
-                "document_tokens_mean": float(documents["n_tokens"].mean()),
-                **{f"questions_{split}": n for split, n in splits.items()},
-            }
-        )
+        source = settings.corpus.location or settings.corpus.format
+        sizes = {"documents": len(documents), "questions": len(questions)}
+        run.log_dataset(corpus.name, version, {**sizes, "splits": splits}, source=source)
+        by_split = {f"questions_{split}": n for split, n in splits.items()}
+        run.log_metrics({**sizes, "document_tokens_mean": float(documents["n_tokens"].mean()), **by_split})
     handle = CorpusHandle(version, questions_version(corpus.questions), corpus.name, source)
     notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
     common = {"corpus_version": version, "notes": notes, **link(run)}

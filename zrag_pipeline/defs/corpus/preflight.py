@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before anything expensive starts, found in one pass."""
+"""The problems that can be known before anything expensive starts, all of them in one pass."""
 
 from __future__ import annotations
 
@@ -43,32 +43,30 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
     except ZragError as error:
         problems.append(str(error))
     else:
-        problems.extend(_disk(folder))
+        problems.extend(_disk_problems(folder))
     try:
         settings = given.load()
     except ZragError as error:
         wrong = error.problems if isinstance(error, ProblemList) else [str(error)]
         problems = [*wrong, *problems]
         settings = given.sound_part()
-    problems.extend(_corpus(settings))
-    problems.extend(_backbone(settings))
-    problems.extend(_memory(settings))
-    problems.extend(_skill_corpus(settings))
-    problems.extend(_dense(settings, environ))
-    problems.extend(_local_memorag(settings))
+    for check in (_corpus_problems, _backbone_problems, _memory_problems, _skill_corpus_problems):
+        problems.extend(check(settings))
+    problems.extend(_encoder_problems(settings, environ))
+    problems.extend(_long_context_model_problems(settings))
     if not any(problem.startswith("answers") for problem in problems):
         # Else the part that is sound does not tell which reader is meant.
-        problems.extend(_reader(settings, environ))
+        problems.extend(_reader_problems(settings, environ))
     return problems
 
 
-def _disk(folder: Path) -> Iterator[str]:
+def _disk_problems(folder: Path) -> Iterator[str]:
     free = shutil.disk_usage(folder).free
     if free < _GB:
         yield f"{folder}: {free / _GB:.1f} GB free, 1 GB is needed -> free some space or set ZRAG_DATA_DIR"
 
 
-def _corpus(settings: Settings) -> Iterator[str]:
+def _corpus_problems(settings: Settings) -> Iterator[str]:
     if not is_there(settings.corpus):
         yield (
             f"corpus.location: no such file or folder: {settings.corpus.location} "
@@ -76,7 +74,7 @@ def _corpus(settings: Settings) -> Iterator[str]:
         )
 
 
-def _memory(settings: Settings) -> Iterator[str]:
+def _memory_problems(settings: Settings) -> Iterator[str]:
     wanted = [name for name in settings.evaluation.systems if system_spec(name, settings).policy == "separated"]
     if settings.memory.policy == "joint" and wanted:
         yield (
@@ -90,7 +88,7 @@ def _memory(settings: Settings) -> Iterator[str]:
         )
 
 
-def _skill_corpus(settings: Settings) -> Iterator[str]:
+def _skill_corpus_problems(settings: Settings) -> Iterator[str]:
     location = settings.skill.corpus
     if location is None or settings.memory.policy == "joint":
         return
@@ -100,7 +98,7 @@ def _skill_corpus(settings: Settings) -> Iterator[str]:
         yield f"skill.corpus: no such file or folder: {location} -> check the path (ZRAG_SKILL_CORPUS where it is used)"
 
 
-def _backbone(settings: Settings) -> Iterator[str]:
+def _backbone_problems(settings: Settings) -> Iterator[str]:
     import torch
 
     backbone = settings.backbone
@@ -110,7 +108,7 @@ def _backbone(settings: Settings) -> Iterator[str]:
     if backbone.name == _TINY:
         if backbone.quantization != "none":
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
-        yield from _tiny(backbone.tiny)
+        yield from _tiny_problems(backbone.tiny)
         return
     folder = Path(backbone.name).expanduser()
     looks_like_a_path = backbone.name.startswith(_PATHS)
@@ -125,11 +123,11 @@ def _backbone(settings: Settings) -> Iterator[str]:
             "-> run on a GPU machine, or choose a smaller model (zrag-tiny, Qwen/Qwen3-0.6B)"
         )
     elif not looks_like_a_path and not folder.exists():
-        yield from _download(backbone.name, size)
+        yield from _download_problems(backbone.name, size)
 
 
-def _tiny(tiny: TinySettings) -> Iterator[str]:
-    """The architecture has half as many key/value heads, each shared by as many heads, and rotates pairs of numbers."""
+def _tiny_problems(tiny: TinySettings) -> Iterator[str]:
+    # Half as many key/value heads, each shared by as many heads; pairs of numbers are rotated.
     if tiny.hidden_size % (2 * tiny.heads):
         yield (
             f"backbone.tiny.hidden_size: {tiny.hidden_size} is not a multiple of {2 * tiny.heads}, an even number "
@@ -142,8 +140,7 @@ def _tiny(tiny: TinySettings) -> Iterator[str]:
         )
 
 
-def _download(name: str, size: float) -> Iterator[str]:
-    """Whether the hub's cache has room for what of the weights is not in it yet."""
+def _download_problems(name: str, size: float) -> Iterator[str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(HF_HUB_CACHE)
@@ -164,11 +161,8 @@ def billions(name: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
-def _dense(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    used = set(settings.evaluation.systems)
-    if "memorag" in used:
-        used.add(settings.memorag.retriever)
-    if not {"dense", "hybrid"} & used:
+def _encoder_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    if not any("dense" in system_spec(name, settings).indexes for name in settings.evaluation.systems):
         return
     encoder = settings.baselines.dense_encoder
     if encoder.startswith("openai:"):
@@ -178,7 +172,7 @@ def _dense(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield "baselines.dense_encoder: sentence-transformers is not installed -> pip install 'zrag[dense]'"
 
 
-def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+def _reader_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     answers = settings.answers
     has_key = bool(environ.get(answers.api_key_env, "").strip())
     own_server = bool(answers.base_url or environ.get("OPENAI_BASE_URL"))
@@ -212,7 +206,7 @@ def _reader(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _local_memorag(settings: Settings) -> Iterator[str]:
+def _long_context_model_problems(settings: Settings) -> Iterator[str]:
     own = settings.memorag
     if "memorag" not in settings.evaluation.systems or own.memory != "kv" or own.kv_model is None:
         return

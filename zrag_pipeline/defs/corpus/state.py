@@ -1,4 +1,4 @@
-"""Which corpus a run reads and what it holds, in short: for the sensor, for runs' tags, and for stale assets."""
+"""The fingerprint of a corpus and the tags of runs that read it; the sensor and stale assets rest on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def corpus_fingerprint(settings: CorpusSettings) -> str:
 
 
 def readable_fingerprint(settings: CorpusSettings) -> str | None:
-    """The same; None for a corpus that cannot be read, as whoever reads it says best what is wrong with it."""
+    """The fingerprint, or None for a corpus that cannot be read (the error is left to its reading)."""
     try:
         return corpus_fingerprint(settings)
     except CorpusError:

@@ -146,7 +146,7 @@ def _leaderboard(
 
 def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str], budget: int) -> pd.DataFrame:
     """Evidence, scores and the newest reader's answers, one row per system and question."""
-    reader = next((name for name in reversed(runs) if name != NO_READER), None)
+    reader = next((name for name in reversed(list(runs)) if name != NO_READER), None)
     return warehouse.query(
         """SELECT evidence.*, scores.answer_coverage, scores.rouge_l, answers.reader, answers.answer, answers.error,
             answered.em, answered.f1, judgements.verdict
@@ -170,7 +170,7 @@ def _questions(warehouse: Warehouse, evidence_run: str, runs: Mapping[str, str],
         {
             "scores_run": runs[NO_READER],
             "no_reader": NO_READER,
-            "answers_run": runs.get(reader),
+            "answers_run": None if reader is None else runs[reader],
             "reader": reader,
             "evidence_run": evidence_run,
             "budget": budget,
@@ -207,7 +207,7 @@ def _leaderboard_plots(frame: pd.DataFrame, systems: Sequence[str], budget: int)
 
 
 def _memory_plots(warehouse: Warehouse, checkpoint_ids: Mapping[str, str | None]) -> list[Plot]:
-    """What the newest memory checks of the evaluated checkpoints found, where they were run."""
+    """Plots of the newest memory checks of the evaluated checkpoints, where they were run."""
     plots = []
     for policy, checkpoint_id in checkpoint_ids.items():
         checks = warehouse.query(

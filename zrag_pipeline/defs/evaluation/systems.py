@@ -52,26 +52,28 @@ def system_inputs(
     specs = [system_spec(name, settings) for name in settings.evaluation.systems]
     version = corpus_version(corpus.documents)
     read = {str(spec.policy): artefacts.memories[spec.policy] for spec in specs if spec.policy is not None}
-    memories = {f"checkpoint of policy {policy}": handle for policy, handle in read.items()}
-    indexes = {f"{name} index": handle for name, handle in artefacts.indexes.items()}
-    for what, handle in {**memories, **indexes}.items():
+    made: dict[str, MemoryHandle | IndexHandle] = {
+        **{f"checkpoint of policy {policy}": memory for policy, memory in read.items()},
+        **{f"{name} index": index for name, index in artefacts.indexes.items()},
+    }
+    for what, handle in made.items():
         if handle.corpus_version != version:
             raise CheckpointError(
                 f"the {what} was made from corpus {handle.corpus_version}, the corpus is now {version}",
                 remedy="run the job `full` with the same configuration, or materialise what is stale",
             )
     checkpoints = {}
-    for policy, handle in read.items():
-        refuse_other_questions(corpus, handle, f"checkpoint of policy {policy}")
-        if handle.checkpoint is None:
+    for policy, memory in read.items():
+        refuse_other_questions(corpus, memory, f"checkpoint of policy {policy}")
+        if memory.checkpoint is None:
             raise CheckpointError(
                 f"there is no checkpoint of policy {policy}, which a system of this run reads",
                 where="evaluation.systems",
                 remedy="run the job `full` with this configuration (and memory.policy separated for zrag); "
                 "`update_memory` leaves the policy joint out",
             )
-        checkpoints[policy] = handle.checkpoint.folder
-    folders = {name: handle.folders for name, handle in artefacts.indexes.items()}
+        checkpoints[policy] = memory.checkpoint.folder
+    folders = {name: index.folders for name, index in artefacts.indexes.items()}
     folder, cache = paths.memorag_dir(), paths.answer_cache_file()
     return SystemInputs(settings, corpus, targets, checkpoints, folders, folder, cache, ledger, environ)
 

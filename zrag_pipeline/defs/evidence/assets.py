@@ -3,15 +3,7 @@
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    table_metadata,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import CorpusHandle
 
 GROUP = "evidence"
@@ -29,9 +21,7 @@ def evidence_targets(
     context: dg.AssetExecutionContext,
     documents: CorpusHandle,
     questions: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Build and store the targets of the corpus."""
     import os
@@ -41,16 +31,16 @@ def evidence_targets(
     from zrag_core.corpus.targets import build_targets
     from zrag_pipeline.defs.evidence.llm_targets import llm_targets
 
-    loaded = settings.load()
+    settings = platform.settings
     version = documents.corpus_version
-    with tracked(context, tracking, loaded, sections=["targets"], corpus_version=version) as run:
-        corpus = warehouse.load_corpus(version)
-        targets = build_targets(corpus, loaded.targets, loaded.corpus.seed)
-        if loaded.targets.llm_questions_per_document:
-            written, summary = llm_targets(corpus, loaded, os.environ, paths.answer_cache_file())
+    with platform.tracked(context, "targets", corpus_version=version) as run:
+        corpus = platform.warehouse.load_corpus(version)
+        targets = build_targets(corpus, settings.targets, settings.corpus.seed)
+        if settings.targets.llm_questions_per_document:
+            written, summary = llm_targets(corpus, settings, os.environ, paths.answer_cache_file())
             context.log.info(summary)
             targets.extend(written)
-        warehouse.save_targets(version, targets)
+        platform.warehouse.save_targets(version, targets)
         frame = pd.DataFrame(
             [(t.id, t.query, t.evidence, t.document_ids, t.method, t.split) for t in targets],
             columns=["target_id", "query", "evidence", "document_ids", "method", "split"],
@@ -100,17 +90,15 @@ def evidence_targets(
 def evidence_audit(
     context: dg.AssetExecutionContext,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Audit the targets; leakage blocks what comes after."""
     from zrag_core.corpus.audit import audit_targets
     from zrag_pipeline.defs.evidence.audit_report import audit_checks, audit_markdown, audit_metrics
 
     version = evidence_targets.corpus_version
-    with tracked(context, tracking, settings.load(), sections=["targets"], corpus_version=version) as run:
-        audit = audit_targets(warehouse.load_corpus(version), warehouse.load_targets(version))
+    with platform.tracked(context, "targets", corpus_version=version) as run:
+        audit = audit_targets(platform.warehouse.load_corpus(version), platform.warehouse.load_targets(version))
         metrics, markdown = audit_metrics(audit), audit_markdown(audit)
         run.log_metrics(metrics)
         run.log_text(markdown, "audit.md")

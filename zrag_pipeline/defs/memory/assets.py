@@ -4,18 +4,10 @@
 import dagster as dg
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    image,
-    is_update,
-    lineage_asset,
-    link,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, image, is_update, lineage_asset, link
 from zrag_pipeline.platform.handles import BackboneHandle, CorpusHandle, MemoryHandle, SkillHandle
 from zrag_pipeline.platform.model_registry import JOINT_MODEL, MODEL, ModelRegistry
+from zrag_pipeline.platform.tracking import TrackedRun
 
 GROUP = "model"
 _NO_SKILL = "policy joint alone: no skill is needed"
@@ -33,25 +25,23 @@ _NOT_UPDATED = "left out: an update writes documents into Z, and a memory of the
 def backbone(
     context: dg.AssetExecutionContext,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Prepare the backbone, where joint training follows; one that is pretrained is only looked at."""
     from zrag_pipeline.defs.memory.joint_memory import prepare_backbone
 
-    loaded = settings.load()
+    settings = platform.settings
     version = evidence_targets.corpus_version
     if is_update(context):
         context.log.info(_NOT_UPDATED)
         return dg.MaterializeResult(value=BackboneHandle(left_out=_NOT_UPDATED))
-    with tracked(context, tracking, loaded, sections=["backbone"], corpus_version=version) as run:
-        prepared = prepare_backbone(loaded, warehouse, version, paths.data_dir() / "backbones")
+    with platform.tracked(context, "backbone", corpus_version=version) as run:
+        prepared = prepare_backbone(settings, platform.warehouse, version, paths.data_dir() / "backbones")
         run.log_metrics(prepared.numbers)
     context.log.info(prepared.line)
     return dg.MaterializeResult(
         value=BackboneHandle(prepared.digest, prepared.folder),
-        metadata={"name": loaded.backbone.name, **prepared.numbers, **link(run)},
+        metadata={"name": settings.backbone.name, **prepared.numbers, **link(run)},
     )
 
 
@@ -66,23 +56,20 @@ def backbone(
 )
 def skill(
     context: dg.AssetExecutionContext,
-    settings: SettingsParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Provide the skill; where it is trained, with a progress line and step-wise curves in MLflow."""
     from zrag_pipeline.defs.memory.skill_provider import provide_skill
 
-    loaded = settings.load()
-    if loaded.memory.policy == "joint":
+    settings = platform.settings
+    if settings.memory.policy == "joint":
         context.log.info(_NO_SKILL)
         return dg.MaterializeResult(value=SkillHandle(left_out=_NO_SKILL))
-    with tracked(context, tracking, loaded, sections=["backbone", "separated", "skill"]) as run:
-        made = provide_skill(loaded, run, context.log.info)
+    with platform.tracked(context, "backbone", "separated", "skill") as run:
+        made = provide_skill(settings, run, context.log.info)
         run.log_metrics(made.metrics)
-        if made.curves is not None:
-            run.log_figure(made.curves, "training_curves.png")
+        curves = _log_curves(run, made.curves)
     context.log.info(made.line)
-    curves = {} if made.curves is None else {"training_curves": image(made.curves, "training curves")}
     return dg.MaterializeResult(
         value=SkillHandle(made.skill),
         metadata={
@@ -110,24 +97,24 @@ def memory(
     context: dg.AssetExecutionContext,
     skill: SkillHandle,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Write the corpus, or what has changed of it."""
     from zrag_pipeline.defs.memory.separated_memory import write_memory
 
-    loaded = settings.load()
+    settings = platform.settings
     version = evidence_targets.corpus_version
     made_under = version, evidence_targets.questions_version
     if skill.skill is None:
         context.log.info(f"no memory is written: {skill.left_out}")
         return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=skill.left_out))
-    with tracked(context, tracking, loaded, sections=["corpus", "targets", "writing"], corpus_version=version) as run:
+    with platform.tracked(context, "corpus", "targets", "writing", corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="writing")
-        made = write_memory(loaded, warehouse, version, skill.skill, context.log.info, update=is_update(context))
+        made = write_memory(
+            settings, platform.warehouse, version, skill.skill, context.log.info, update=is_update(context)
+        )
         run.log_metrics(made.metrics)
-        registered = ModelRegistry(tracking).register(run, MODEL, made.checkpoint)
+        registered = ModelRegistry(platform.tracking).register(run, MODEL, made.checkpoint)
     return dg.MaterializeResult(
         value=MemoryHandle(*made_under, made.checkpoint, made.params, made.former),
         metadata={
@@ -156,28 +143,26 @@ def joint_memory(
     context: dg.AssetExecutionContext,
     backbone: BackboneHandle,
     evidence_targets: CorpusHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
     from zrag_core.systems import policies_read
     from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
-    loaded = settings.load()
+    settings = platform.settings
     version = evidence_targets.corpus_version
     made_under = version, evidence_targets.questions_version
-    if is_update(context) or "joint" not in policies_read(loaded):
+    if is_update(context) or "joint" not in policies_read(settings):
         reason = _NOT_UPDATED if is_update(context) else "not trained: no system of this run reads it"
         context.log.info(reason)
         return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=reason))
     sections = ["corpus", "targets", "backbone", "joint"]
-    with tracked(context, tracking, loaded, sections=sections, corpus_version=version) as run:
+    with platform.tracked(context, *sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="training")
-        made = train_checkpoint(loaded, warehouse, version, backbone, run, context.log.info)
+        made = train_checkpoint(settings, platform.warehouse, version, backbone, run, context.log.info)
         run.log_metrics(made.metrics)
-        run.log_figure(made.curves, "training_curves.png")
-        registered = ModelRegistry(tracking).register(run, JOINT_MODEL, made.checkpoint)
+        curves = _log_curves(run, made.curves)
+        registered = ModelRegistry(platform.tracking).register(run, JOINT_MODEL, made.checkpoint)
     return dg.MaterializeResult(
         value=MemoryHandle(*made_under, made.checkpoint, made.params),
         metadata={
@@ -186,12 +171,20 @@ def joint_memory(
             "memory_shape": " x ".join(map(str, made.shape)),
             "numbers_per_document": made.shape[1] * made.shape[2],
             "registered_model": f"{JOINT_MODEL} version {registered}",
-            "training_curves": made.curves_markdown,
+            **curves,
             **made.metrics,
             **link(run),
         },
         data_version=dg.DataVersion(made.digest),
     )
+
+
+def _log_curves(run: TrackedRun, curves: bytes | None) -> dict[str, dg.MetadataValue]:
+    """Keep the training curves in MLflow, and return them as metadata; nothing where nothing was trained."""
+    if curves is None:
+        return {}
+    run.log_figure(curves, "training_curves.png")
+    return {"training_curves": image(curves, "training curves")}
 
 
 ASSETS = [backbone, skill, memory, joint_memory]

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import dagster as dg
-
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError, SettingsError
-from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import TINY, create_backbone, load_backbone
+from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone, load_backbone
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
-from zrag_core.model.training.joint import train_joint, training_fingerprint
-from zrag_core.model.training.progress import Progress, TrainingHooks
+from zrag_core.model.training.joint_training import train_joint, training_fingerprint
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.asset_helpers import image
 from zrag_pipeline.platform.handles import BackboneHandle, CheckpointReference, Params
 from zrag_pipeline.platform.tracking import TrackedRun
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -54,13 +49,8 @@ class MadeCheckpoint:
     shape: tuple[int, ...]
     digest: str
     metrics: dict[str, float]
-    curves: bytes
+    curves: bytes | None
     params: Params
-
-    @property
-    def curves_markdown(self) -> dg.MarkdownMetadataValue:
-        """The training curves as an image for Dagster's metadata."""
-        return image(self.curves, "training curves")
 
 
 def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: str, folder: Path) -> PreparedBackbone:
@@ -122,62 +112,31 @@ def train_checkpoint(
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []
-    if prepared.digest != backbone_digest(settings, texts):
-        raise CheckpointError(
-            "the prepared backbone belongs to other settings or another corpus",
-            where="asset backbone",
-            remedy="materialise it again with the same configuration (job `train` does)",
-        )
-    if prepared.folder is None:
-        backbone = create_backbone(settings.backbone, (), seed=settings.joint.seed)
-    else:
-        backbone = load_backbone(settings.backbone, prepared.folder)
+    backbone = _prepared(settings, prepared, texts)
     fingerprint = training_fingerprint(documents, targets, settings)
     checkpoint_id = f"joint-{fingerprint}"
     folder = paths.checkpoints_dir() / checkpoint_id
     state = paths.checkpoints_dir() / ".training" / fingerprint
-    history: list[Progress] = []
-
-    def on_progress(progress: Progress) -> None:
-        history.append(progress)
-        run.log_metrics(
-            {f"loss_{name}": value for name, value in progress.losses.items()}
-            | {"learning_rate": progress.learning_rate, "tokens_per_s": progress.tokens_per_s},
-            step=progress.step,
-        )
-        if len(history) % _POINTS_PER_LINE == 1 or progress.step == progress.steps:
-            log(progress.line())
-
-    result = train_joint(
-        documents,
-        targets,
-        backbone,
-        settings,
-        hooks=TrainingHooks(state, lambda step: log(f"resumed from step {step:,}"), on_progress, _POINTS),
-    )
+    progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
+    result = train_joint(documents, targets, backbone, settings, hooks=progress.hooks(state))
     if result.unplaced:
         log(f"{result.unplaced:,} targets were left out: their evidence stands in none of their documents")
     cut = {name: n for name, n in result.truncated.items() if n}
     if cut:
         log("cut to the configured lengths: " + ", ".join(f"{n:,} {name}" for name, n in cut.items()))
     metrics = {
-        "steps": result.steps,
-        "resumed_from_step": result.resumed_from,
+        **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
         "targets_left_out": result.unplaced,
-        "training_seconds": result.seconds,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
-        **{f"final_loss_{name}": value for name, value in result.losses.items()},
         **({} if result.dev_loss is None else {"dev_loss_evidence": result.dev_loss}),
     }
     save_checkpoint(folder, result.model, documents, settings, checkpoint_id=checkpoint_id, metrics=metrics)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run starts afresh, it does not "resume" a finished one
-    curves = training_curves([p.step for p in history], [p.losses for p in history])
     return MadeCheckpoint(
         CheckpointReference(checkpoint_id, folder, corpus_version),
         tuple(result.model.z.shape),
         checkpoint_digest(folder),
         metrics,
-        curves,
+        progress.curves(),
         {
             "policy": result.model.policy,
             "backbone": settings.backbone.name,
@@ -186,6 +145,18 @@ def train_checkpoint(
             "training_steps": result.steps,
         },
     )
+
+
+def _prepared(settings: Settings, prepared: BackboneHandle, texts: Sequence[str]) -> Backbone:
+    if prepared.digest != backbone_digest(settings, texts):
+        raise CheckpointError(
+            "the prepared backbone belongs to other settings or another corpus",
+            where="asset backbone",
+            remedy="materialise it again with the same configuration (job `train` does)",
+        )
+    if prepared.folder is None:
+        return create_backbone(settings.backbone, (), seed=settings.joint.seed)
+    return load_backbone(settings.backbone, prepared.folder)
 
 
 def _describe_pretrained(settings: Settings) -> PreparedBackbone:

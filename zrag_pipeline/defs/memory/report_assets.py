@@ -3,15 +3,7 @@
 import dagster as dg
 
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures
-from zrag_pipeline.platform.asset_helpers import (
-    SettingsParam,
-    TrackingParam,
-    WarehouseParam,
-    lineage_asset,
-    link,
-    table_metadata,
-    tracked,
-)
+from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import MemoryHandle, MemoryReportHandle
 
 GROUP = "model"
@@ -33,9 +25,7 @@ def memory_report(
     context: dg.AssetExecutionContext,
     memory: MemoryHandle,
     joint_memory: MemoryHandle,
-    settings: SettingsParam,
-    warehouse: WarehouseParam,
-    tracking: TrackingParam,
+    platform: PlatformParam,
 ):
     """Run all memory checks on the checkpoints that exist."""
     import pandas as pd
@@ -48,18 +38,18 @@ def memory_report(
         report_metadata,
     )
 
-    loaded = settings.load()
+    settings = platform.settings
     run_id = context.run.run_id
     handles = [handle for handle in (memory, joint_memory) if handle.checkpoint is not None]
     version = memory.corpus_version
-    with tracked(context, tracking, loaded, sections=["decoding", "evaluation"], corpus_version=version) as run:
+    with platform.tracked(context, "decoding", "evaluation", corpus_version=version) as run:
         checked = [
-            check_memory(handle, warehouse.load_corpus(handle.corpus_version), loaded, context.log.info)
+            check_memory(handle, platform.warehouse.load_corpus(handle.corpus_version), settings, context.log.info)
             for handle in handles
         ]
         rows = check_rows(checked)
-        warehouse.replace_rows("memory_checks", rows, {"run_id": run_id})
-        log_memories(tracking, run, checked)
+        platform.warehouse.replace_rows("memory_checks", rows, {"run_id": run_id})
+        log_memories(platform.tracking, run, checked)
         metadata = report_metadata(checked)
         run.log_text(metadata["memory_checks"].value, "memory_checks.md")
     return dg.MaterializeResult(

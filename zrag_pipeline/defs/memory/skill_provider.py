@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import SettingsError
-from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
 from zrag_core.model.store.stored_settings import read_settings
-from zrag_core.model.training.progress import Progress, TrainingHooks
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import TrackedRun
@@ -49,7 +47,7 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         own = read_settings(read_skill_config(start)["settings"]).backbone
         backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
         settings = settings.model_copy(update={"backbone": backbone})
-    from zrag_core.model.training.skill import skill_fingerprint
+    from zrag_core.model.training.skill_training import skill_fingerprint
 
     source = _source(settings)
     origin = "" if start is None else checkpoint_digest(start)
@@ -118,21 +116,10 @@ def _make(
     import torch
 
     from zrag_core.model.training.calibration import calibrate
-    from zrag_core.model.training.skill import new_model, train_skill
+    from zrag_core.model.training.skill_training import new_model, train_skill
 
     torch.set_num_threads(settings.backbone.threads)
-    history: list[Progress] = []
-
-    def on_progress(progress: Progress) -> None:
-        history.append(progress)
-        values = {f"loss_{name}": value for name, value in progress.losses.items()}
-        run.log_metrics(
-            {**values, "learning_rate": progress.learning_rate, "tokens_per_s": progress.tokens_per_s},
-            step=progress.step,
-        )
-        if len(history) % _POINTS_PER_LINE == 1 or progress.step == progress.steps:
-            log(progress.line())
-
+    progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
     if start is None:
         model = new_model(settings, source)
     else:
@@ -141,31 +128,20 @@ def _make(
         settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
     log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     state = paths.skills_dir() / ".training" / fingerprint
-    result = train_skill(
-        model,
-        source,
-        settings.skill,
-        fingerprint=fingerprint,
-        hooks=TrainingHooks(state, lambda step: log(f"resumed from step {step:,}"), on_progress, _POINTS),
-    )
+    result = train_skill(model, source, settings.skill, fingerprint=fingerprint, hooks=progress.hooks(state))
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
     alone = Settings(backbone=settings.backbone, separated=settings.separated, skill=settings.skill)
     found = calibrate(model, source, alone)
     metrics = {
-        "steps": result.steps,
-        "resumed_from_step": result.resumed_from,
-        "training_seconds": result.seconds,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
-        **{f"final_loss_{name}": value for name, value in result.losses.items()},
+        **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
         **{f"skill_documents_{name}": value for name, value in asdict(found).items()},
     }
     skill_id = folder.name
     card = model_card(skill_id, settings, source.name, metrics)
     save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
-    curves = training_curves([p.step for p in history], [p.losses for p in history]) if history else None
     reference = SkillReference(skill_id, folder, checkpoint_digest(folder))
-    return MadeSkill(reference, metrics, curves, f"{skill_id}: made from {source.name}")
+    return MadeSkill(reference, metrics, progress.curves(), f"{skill_id}: made from {source.name}")
 
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
 
 import duckdb
 
@@ -12,39 +14,17 @@ from zrag_core.errors import WarehouseError
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.platform.warehouse.rows import replace_rows
 
+# Every field but the first, the id, is a column of the same name.
+_DOCUMENT, _QUESTION, _TARGET = ([f.name for f in fields(kind)][1:] for kind in (Document, Question, EvidenceTarget))
+
 
 def save_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str, corpus: Corpus) -> None:
     """Write a corpus, replacing what stood there under the same version."""
     version = {"corpus_version": corpus_version}
-    documents = [
-        {
-            "document_id": document.id,
-            "position": position,
-            "title": document.title,
-            "text": document.text,
-            "content_hash": document.content_hash,
-            "n_tokens": evidence_tokens(document.text),
-            "source_id": document.source_id,
-            "source_start": document.source_start,
-        }
-        for position, document in enumerate(corpus.documents)
-    ]
-    questions = [
-        {
-            "question_id": question.id,
-            "position": position,
-            "question": question.question,
-            "golden_answers": question.golden_answers,
-            "document_ids": question.document_ids,
-            "evidence": question.evidence,
-            "split": question.split,
-            "question_type": question.question_type,
-            "language": question.language,
-            "fact_id": question.fact_id,
-            "metadata": question.metadata,
-        }
-        for position, question in enumerate(corpus.questions)
-    ]
+    documents = _rows("document_id", corpus.documents, [*_DOCUMENT, "content_hash"])
+    for row in documents:
+        row["n_tokens"] = evidence_tokens(row["text"])
+    questions = _rows("question_id", corpus.questions, _QUESTION)
     summary = {
         "name": corpus.name,
         "notes": corpus.notes,
@@ -67,17 +47,8 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         raise WarehouseError(
             f"the warehouse has no corpus version '{corpus_version}'", remedy="materialise the corpus assets first"
         )
-    documents = con.execute(
-        """SELECT document_id, title, text, source_id, source_start
-        FROM documents WHERE corpus_version = ? ORDER BY position""",
-        [corpus_version],
-    ).fetchall()
-    questions = con.execute(
-        """SELECT question_id, question, golden_answers, document_ids, evidence, split, question_type,
-            language, fact_id, metadata
-        FROM questions WHERE corpus_version = ? ORDER BY position""",
-        [corpus_version],
-    ).fetchall()
+    documents = _fetch(con, "documents", ["document_id", *_DOCUMENT], corpus_version)
+    questions = _fetch(con, "questions", ["question_id", *_QUESTION], corpus_version)
     return Corpus(
         name=summary[0],
         documents=tuple(Document(*row) for row in documents),
@@ -91,19 +62,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
 
 def save_targets(con: duckdb.DuckDBPyConnection, corpus_version: str, targets: Iterable[EvidenceTarget]) -> None:
     """Write a corpus' evidence targets, replacing the earlier ones."""
-    rows = [
-        {
-            "target_id": target.id,
-            "position": position,
-            "query": target.query,
-            "document_ids": target.document_ids,
-            "evidence": target.evidence,
-            "method": target.method,
-            "split": target.split,
-        }
-        for position, target in enumerate(targets)
-    ]
-    replace_rows(con, "evidence_targets", rows, {"corpus_version": corpus_version})
+    replace_rows(con, "evidence_targets", _rows("target_id", targets, _TARGET), {"corpus_version": corpus_version})
 
 
 def load_targets(con: duckdb.DuckDBPyConnection, corpus_version: str) -> tuple[EvidenceTarget, ...]:
@@ -112,14 +71,26 @@ def load_targets(con: duckdb.DuckDBPyConnection, corpus_version: str) -> tuple[E
     Raises:
         WarehouseError: there are none.
     """
-    rows = con.execute(
-        """SELECT target_id, query, document_ids, evidence, method, split
-        FROM evidence_targets WHERE corpus_version = ? ORDER BY position""",
-        [corpus_version],
-    ).fetchall()
+    rows = _fetch(con, "evidence_targets", ["target_id", *_TARGET], corpus_version)
     if not rows:
         raise WarehouseError(
             f"the warehouse has no evidence targets for corpus version '{corpus_version}'",
             remedy="materialise the evidence targets first",
         )
     return tuple(EvidenceTarget(id_, query, tuple(ids), *rest) for id_, query, ids, *rest in rows)
+
+
+def _rows(
+    id_column: str, items: Iterable[Document | Question | EvidenceTarget], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [
+        {id_column: item.id, "position": position} | {name: getattr(item, name) for name in names}
+        for position, item in enumerate(items)
+    ]
+
+
+def _fetch(
+    con: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], corpus_version: str
+) -> list[tuple[Any, ...]]:
+    query = f"SELECT {', '.join(columns)} FROM {table} WHERE corpus_version = ? ORDER BY position"
+    return con.execute(query, [corpus_version]).fetchall()

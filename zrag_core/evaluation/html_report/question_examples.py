@@ -1,4 +1,4 @@
-"""Which questions of a system are shown as examples, and what is shown of them."""
+"""The questions of a system that are shown as examples, with evidence and answers marked."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def choose_examples(system: str, rows: pd.DataFrame, corpus: Corpus, limit: int)
     place = {name: number for number, name in enumerate(hash_order((e.question.id for e in found), 0, _PURPOSE))}
     scored = sorted(
         (example for example in found if example.answerable and example.score is not None),
-        key=lambda example: (-example.score, -(example.rouge_l or 0.0), place[example.question.id]),
+        key=lambda example: (-(example.score or 0.0), -(example.rouge_l or 0.0), place[example.question.id]),
     )
     n_worst = min(limit, len(scored) // 2)
     refused = sorted(

@@ -1,4 +1,4 @@
-"""A local causal LM that goes on from a corpus it has read: what its prompts are made of, and decoding.
+"""Decoding by a local causal LM behind the KV cache of a corpus, and what its prompts are made of.
 
 Imports torch; import this module only where it is used.
 """
@@ -12,8 +12,8 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.errors import SettingsError
+from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.kv_cache import KvCache
-from zrag_core.memorag.memory import Spent
 from zrag_core.memorag.prompts import LANGUAGES, load_template
 from zrag_core.model.architecture.backbone import resolve_device
 
@@ -39,7 +39,7 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
         dtype = "bfloat16" if target.type == "cuda" else "float32"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        lm = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map={"": target})
+        lm: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map={"": target})
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot load the memory model '{name}' ({str(error).splitlines()[0]})",
@@ -49,7 +49,7 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
     return lm.eval(), tokenizer
 
 
-class KvReader:
+class KvDecoder:
     """A causal LM, and what its prompts are made of.
 
     A prompt is one user message: the corpus, then a task. The corpus comes first, so that its keys and values do not
@@ -64,11 +64,13 @@ class KvReader:
     @property
     def device(self) -> torch.device:
         """Where inputs have to be."""
-        return self._lm.get_input_embeddings().weight.device
+        device: torch.device = self._lm.get_input_embeddings().weight.device
+        return device
 
     def words(self, text: str) -> list[int]:
         """Token ids of text that others wrote: what looks like a control token in it is none."""
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return ids
 
     def head(self, language: str) -> list[int]:
         """Token ids that stand before the first document."""
@@ -93,7 +95,7 @@ class KvReader:
         return max(drafting, asking) + _QUESTION_TOKENS
 
     @torch.no_grad()
-    def write(self, cache: KvCache, tasks: Sequence[list[int]], limit: int) -> list[tuple[str, Spent]]:
+    def write(self, cache: KvCache, tasks: Sequence[list[int]], limit: int) -> list[tuple[str, Usage]]:
         """Go on from a copy of `cache` with each task, greedily, for at most `limit` tokens.
 
         Returns:
@@ -123,7 +125,7 @@ class KvReader:
         written = output[:, ids.shape[1] :].tolist()
         texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
-            (_whole(text), Spent(0.0, len(task), self._length(own)))
+            (_whole(text), Usage(0.0, len(task), self._length(own)))
             for text, task, own in zip(texts, tasks, written, strict=True)
         ]
 

@@ -18,10 +18,11 @@ from zrag_core.answering.types import Completer, Completion, Prompt
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError
 from zrag_core.files import write_json_atomic
-from zrag_core.memorag.clues import strip_thinking
-from zrag_core.memorag.memory import Spent
+from zrag_core.memorag.clue_memory import Usage
+from zrag_core.memorag.clue_parser import strip_thinking
 from zrag_core.memorag.prompts import load_template
 from zrag_core.memorag.text_groups import content_groups
+from zrag_core.settings import MemoragSettings
 from zrag_core.text import detect_language, evidence_tokens, truncate_to_tokens
 
 FORMAT_VERSION = 1
@@ -36,19 +37,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMemory:
-    """What a light model is told of the whole corpus.
+class CorpusSummaries:
+    """Summaries of a corpus, which a light model is told instead of it.
 
     Attributes:
         levels: summaries from the finest level (of passages) to the coarsest (one page), each in corpus order.
-        asked, reused: how many summaries were made now, and how many were there.
-        spent: on those made now.
+        made, reused: how many summaries were made now, and how many were there.
+        usage: on those made now.
     """
 
     levels: tuple[tuple[str, ...], ...]
-    asked: int
+    made: int
     reused: int
-    spent: Spent
+    usage: Usage
 
     def text(self, budget: int) -> str:
         """The page, and behind it the finest level that fits into `budget` evidence tokens beside it."""
@@ -64,19 +65,14 @@ def build_summaries(
     documents: Sequence[Document],
     completer: Completer,
     folder: Path,
-    *,
-    group_tokens: int = 3000,
-    summary_tokens: int = 300,
-    page_tokens: int = 700,
-) -> GlobalMemory:
+    settings: MemoragSettings,
+) -> CorpusSummaries:
     """Summarise a corpus, asking only for what `folder` does not hold.
 
     Args:
         completer: the light model, for instance an `OpenAIReader` with its cache and spending limit.
         folder: holds the summaries; several corpora, versions and models may share it.
-        group_tokens: evidence tokens of passages, or of summaries, that one summary is made of.
-        summary_tokens: evidence tokens that a summary should have.
-        page_tokens: evidence tokens that the page should have.
+        settings: sizes of groups, of summaries and of the page.
 
     Raises:
         CorpusError: there are no documents.
@@ -90,15 +86,15 @@ def build_summaries(
     levels: list[tuple[str, ...]] = []
     while not levels or len(texts) > 1:
         kind, least = ("summaries", 2) if levels else ("passages", 1)
-        groups = content_groups(texts, group_tokens, least=least)
-        length = page_tokens if len(groups) == 1 else summary_tokens
+        groups = content_groups(texts, settings.group_tokens, least=least)
+        length = settings.page_tokens if len(groups) == 1 else settings.summary_tokens
         # A summary that is left over by itself goes up as it is.
         lone = {i for i, group in enumerate(groups) if levels and len(group) == 1}
         joined = ["\n\n".join(texts[i] for i in group) for group in groups]
         written = iter(work.summarise([text for i, text in enumerate(joined) if i not in lone], kind, length))
         texts = tuple(text if i in lone else next(written) for i, text in enumerate(joined))
         levels.append(texts)
-    return GlobalMemory(tuple(levels), work.asked, work.reused, work.spent)
+    return CorpusSummaries(tuple(levels), work.made, work.reused, work.usage)
 
 
 class _Summaries:
@@ -107,9 +103,9 @@ class _Summaries:
     def __init__(self, completer: Completer, folder: Path):
         self._completer = completer
         self._folder = folder
-        self.asked = 0
+        self.made = 0
         self.reused = 0
-        self.spent = Spent()
+        self.usage = Usage()
 
     def summarise(self, texts: Sequence[str], kind: str, length: int) -> list[str]:
         """Summaries of `texts`, in order.
@@ -135,7 +131,7 @@ class _Summaries:
         made: dict[str, str] = {}
         failures: list[str] = []
         for key, done in zip(prompts, self._completer.complete(list(prompts.values())), strict=True):
-            self.spent += Spent.of(done)
+            self.usage += Usage.of(done)
             summary = strip_thinking(done.text)
             if done.error or not summary:
                 # A cached reply without a summary would be met again in every run to come.
@@ -144,7 +140,7 @@ class _Summaries:
                 continue
             self._write(key, kind, summary, done)
             made[key] = summary
-        self.asked += len(made)
+        self.made += len(made)
         if failures:
             raise AnsweringError(
                 f"{len(failures)} of {len(prompts)} summaries could not be made: {failures[0]}",

@@ -11,8 +11,8 @@ from zrag_core.corpus.types import Question
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What asking a memory model cost.
+class Usage:
+    """What asking a memory model took.
 
     Attributes:
         cost_usd: US dollars (0 for local models and cached answers); None where the price is unknown.
@@ -24,14 +24,13 @@ class Spent:
     completion_tokens: int = 0
 
     @classmethod
-    def of(cls, completion: Completion) -> Spent:
-        """What one completion cost."""
+    def of(cls, completion: Completion) -> Usage:
+        """What one completion took."""
         return cls(completion.cost_usd, completion.prompt_tokens, completion.completion_tokens)
 
-    def __add__(self, other: Spent) -> Spent:
-        unknown = self.cost_usd is None or other.cost_usd is None
-        return Spent(
-            None if unknown else self.cost_usd + other.cost_usd,
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
         )
@@ -47,7 +46,7 @@ class Draft:
     """
 
     text: str
-    spent: Spent = Spent()
+    usage: Usage = Usage()
     error: str | None = None
 
 
@@ -61,7 +60,7 @@ class Clues:
     """
 
     lines: tuple[str, ...]
-    spent: Spent = Spent()
+    usage: Usage = Usage()
     error: str | None = None
 
 
@@ -70,9 +69,15 @@ class ClueMemory(Protocol):
 
     Attributes:
         name: short, for tables.
+        figures: what making the memory took, as metrics; a cost is None where the price is unknown.
     """
 
     name: str
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Return what making the memory took."""
+        ...
 
     def draft(self, questions: Sequence[Question]) -> list[Draft]:
         """Return a draft for each question, in order.
