@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two processes; tests that share a run of the lineage stay together (see tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes; tests that share a run stay together (see tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export DAGSTER_HOME := $(abspath dagster_home)
 # Busy threads beyond the free cores make training several times slower, not faster.
 export OMP_NUM_THREADS ?= 2

@@ -1,6 +1,9 @@
 """Shared set-up: few threads, and nothing that reaches the network or the user's own data."""
 
+import functools
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -12,21 +15,39 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DAGSTER_HOME", "ZRAG_DATA_DIR", "ZRAG_CORPUS", "ZRAG_CONFIG"):
     os.environ.pop(name, None)
 
-# Made once for the tests of several files; these, and folders, by how long they take.
+# Runs that the tests of several files share, then folders, by how long they take.
 _SHARED_RUNS = ("lineage", "trained_skill")
-_LONGEST_FIRST = (*_SHARED_RUNS, "pipeline", "model")
+_LONGEST_FIRST = (*_SHARED_RUNS, "pipeline", "model", "memorag")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@functools.cache
+def _group(file):
+    """What the tests of a file share with those of others: a run whose fixture they name, else nothing."""
+    text = Path(__file__).parents[1].joinpath(file).read_text("utf-8")
+    return next((run for run in _SHARED_RUNS if re.search(rf"\b(own_)?{run}\b", text)), file)
+
+
+def _place(item):
+    file = item.nodeid.split("::")[0]
+    kinds = [kind for kind in (_group(file), item.path.parent.name) if kind in _LONGEST_FIRST]
+    return min(map(_LONGEST_FIRST.index, kinds), default=len(_LONGEST_FIRST))
+
+
 def pytest_collection_modifyitems(items):
-    """Keep tests together that share what is made once, the others by file, and begin with the longest."""
-    places = {}
-    for item in items:
-        group = next((name for name in _SHARED_RUNS if name in item.fixturenames), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
-        kind = group if group in _SHARED_RUNS else item.path.parent.name
-        places[item] = _LONGEST_FIRST.index(kind) if kind in _LONGEST_FIRST else len(_LONGEST_FIRST)
-    items.sort(key=places.get)
+    """Begin with what takes longest, so that several processes end together."""
+    items.sort(key=_place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the files that share a run to one process: on several, nothing is run twice."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class SharedRuns(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return _group(super()._split_scope(nodeid))
+
+    return SharedRuns(config, log)
 
 
 @pytest.fixture(scope="session")
