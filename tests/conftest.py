@@ -22,9 +22,9 @@ _LONGEST_FIRST = (*_SHARED_RUNS, "pipeline", "model", "memorag")
 
 @functools.cache
 def _group(file):
-    """What the tests of a file share with those of others: a run whose fixture they name, else nothing."""
+    """What the tests of a file share with those of others: a run whose fixture one of them takes, else nothing."""
     text = Path(__file__).parents[1].joinpath(file).read_text("utf-8")
-    return next((run for run in _SHARED_RUNS if re.search(rf"\b(own_)?{run}\b", text)), file)
+    return next((run for run in _SHARED_RUNS if re.search(rf"[(,] *(own_)?{run}\b", text)), file)
 
 
 def _place(item):
