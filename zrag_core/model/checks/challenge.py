@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.comparison import Comparison, compare
@@ -81,7 +83,6 @@ def challenge(
     budget: int,
     margin: float,
     confidence: float = 0.95,
-    threads: int = 1,
 ) -> list[NonInferiority]:
     """Ask both memories the same questions, verbatim and in the model's own words.
 
@@ -102,7 +103,9 @@ def challenge(
     for name in SYSTEMS:
         values: dict[str, dict[str, float | None]] = {}
         for side, checkpoint in ((CHALLENGER, challenger), (CHAMPION, champion)):
-            system = create_system(name, checkpoint, decoding, free=name.endswith("_free"), threads=threads)
+            system = create_system(
+                name, checkpoint, decoding, free=name.endswith("_free"), threads=torch.get_num_threads()
+            )
             values[side] = _coverage(system, questions, budget)
         (found,) = compare(values, clusters, measure="answer_coverage", samples=_SAMPLES, confidence=confidence)
         results.append(NonInferiority(name, found, margin))

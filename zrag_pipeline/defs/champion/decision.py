@@ -144,6 +144,8 @@ def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion
 def _challenge(
     made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
+    import torch
+
     from zrag_core.model.checks.challenge import challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
@@ -153,6 +155,7 @@ def _challenge(
     questions = shared_questions(challenger, present, corpus.questions, limit)
     if not questions:
         return []
+    torch.set_num_threads(settings.backbone.threads)
     return challenge(
         challenger,
         present,
@@ -161,5 +164,4 @@ def _challenge(
         budget=min(settings.evaluation.budgets),
         margin=100 * settings.updates.non_inferiority,
         confidence=settings.evaluation.confidence,
-        threads=settings.backbone.threads,
     )
