@@ -17,6 +17,7 @@ _SHARED_RUNS = ("lineage", "trained_skill")
 _LONGEST_FIRST = (*_SHARED_RUNS, "pipeline", "model")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Keep tests together that share what is made once, the others by file, and begin with the longest."""
     places = {}

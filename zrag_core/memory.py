@@ -231,7 +231,7 @@ class Memory:
 
     def _system(self, free: bool) -> MemorySystem:
         if free not in self._systems:
-            from zrag_core.model.inference.policies import create_system
+            from zrag_core.model.inference.create_system import create_system
             from zrag_core.model.store.checkpoint import load_checkpoint
 
             checkpoint = self.checkpoint

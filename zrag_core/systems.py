@@ -57,7 +57,7 @@ class SystemSpec:
 
 SYSTEMS: Registry[SystemSpec] = Registry("system")
 
-_MEMORY = "zrag_core.model.inference.policies:make_memory_system"
+_MEMORY = "zrag_core.model.inference.create_system:make_memory_system"
 _BASELINES = "zrag_core.baselines"
 _RRF = ("baselines.rrf_k",)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
+from zrag_core.answering.failures import Waits
 from zrag_core.answering.types import AnswerRequest
 from zrag_core.settings import AnswerSettings
 
@@ -14,7 +15,7 @@ from zrag_core.settings import AnswerSettings
 def main(url: str, cache_path: str, n: int) -> None:
     settings = AnswerSettings(base_url=url, timeout_s=20, batch=True)
     with AnswerCache(Path(cache_path)) as cache:
-        reader = OpenAIReader(settings, "none", cache=cache, poll_s=0.1, backoff_s=0.05)
+        reader = OpenAIReader(settings, "none", cache=cache, waits=Waits(0.05, 0.1))
         answers = reader.answer([AnswerRequest(str(i), "s", f"question {i}?", "evidence") for i in range(n)])
     print(sum(a.error is None for a in answers), reader.ledger.spent_usd)
 

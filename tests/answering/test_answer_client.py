@@ -16,6 +16,7 @@ from faulty_server import Reply, error_body, serving
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.choice import choose_reader
 from zrag_core.answering.client import OpenAIReader
+from zrag_core.answering.failures import Waits
 from zrag_core.answering.types import AnswerRequest
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
@@ -30,7 +31,7 @@ def ask(n: int, evidence: str = "Ada Lovelace wrote it.") -> list[AnswerRequest]
 
 def reader_for(server, cache=None, **settings) -> OpenAIReader:
     values = {"base_url": server.url, "max_retries": 3, "timeout_s": 10.0, "concurrency": 4} | settings
-    return OpenAIReader(AnswerSettings(**values), KEY, cache=cache, backoff_s=0.01)
+    return OpenAIReader(AnswerSettings(**values), KEY, cache=cache, waits=Waits(0.01))
 
 
 def first(reply: Reply):
@@ -151,7 +152,7 @@ def test_a_very_long_retry_after_ends_the_run():
 def test_backoff_grows():
     with serving(lambda _prompt, before: OK if before == 4 else Reply(status=500, body=b"")) as server:
         settings = AnswerSettings(base_url=server.url, max_retries=4)
-        OpenAIReader(settings, KEY, backoff_s=0.1).answer(ask(1))
+        OpenAIReader(settings, KEY, waits=Waits(0.1)).answer(ask(1))
     gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
     # Jitter takes at most half of 0.1, 0.2, 0.4, 0.8 s.
     for gap, longest in zip(gaps, (0.1, 0.2, 0.4, 0.8), strict=True):
@@ -218,7 +219,7 @@ def test_an_unreachable_server_is_one_line_without_credentials(caplog):
     url = f"http://alice:hunter2@127.0.0.1:{port}/v1?token=hunter2"
     settings = AnswerSettings(max_retries=1).model_copy(update={"base_url": url})
     with pytest.raises(AnsweringError) as raised:
-        OpenAIReader(settings, KEY, backoff_s=0.01).answer(ask(100))
+        OpenAIReader(settings, KEY, waits=Waits(0.01)).answer(ask(100))
     message = str(raised.value)
     assert f"http://127.0.0.1:{port}/v1: server cannot be reached" in message
     assert "\n" not in message

@@ -17,7 +17,7 @@ from zrag_core.answering import batch_files
 from zrag_core.answering.batch_files import output_lines, split
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
-from zrag_core.answering.failures import MalformedReplyError
+from zrag_core.answering.failures import MalformedReplyError, Waits
 from zrag_core.answering.types import AnswerRequest
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
@@ -47,7 +47,7 @@ def records(cache) -> list[Path]:
 
 def reader_for(server, cache, **settings) -> OpenAIReader:
     values = {"base_url": server.url, "batch": True, "max_retries": 3, "timeout_s": 5.0} | settings
-    return OpenAIReader(AnswerSettings(**values), KEY, cache=cache, poll_s=0.01, backoff_s=0.01)
+    return OpenAIReader(AnswerSettings(**values), KEY, cache=cache, waits=Waits(0.01, 0.01))
 
 
 def test_answers_are_matched_by_id_at_half_the_price_and_the_record_is_removed(cache):

@@ -7,6 +7,7 @@ from faulty_server import Reply, error_body, serving
 
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
+from zrag_core.answering.failures import Waits
 from zrag_core.answering.types import AnswerRequest
 from zrag_core.settings import AnswerSettings
 
@@ -38,7 +39,7 @@ def test_every_answer_arrives_once_and_is_paid_once(tmp_path, concurrency):
     asked = [AnswerRequest(str(i), "s", f"Question {i}?", "evidence") for i in range(n)]
     with serving(behave) as server, AnswerCache(tmp_path / "c") as cache:
         settings = AnswerSettings(base_url=server.url, concurrency=concurrency, timeout_s=0.8, max_retries=3)
-        reader = OpenAIReader(settings, "none", cache=cache, backoff_s=0.01)
+        reader = OpenAIReader(settings, "none", cache=cache, waits=Waits(0.01))
         answers = reader.answer(asked)
         assert [answer.answer for answer in answers] == [f"answer {i}" for i in range(n)]
         assert {answer.error for answer in answers} == {None}
@@ -54,6 +55,6 @@ def test_every_answer_arrives_once_and_is_paid_once(tmp_path, concurrency):
 
 def test_what_was_refused_costs_nothing():
     with serving(lambda _prompt, before: Reply() if before else UNBILLED["429"]) as server:
-        reader = OpenAIReader(AnswerSettings(base_url=server.url), "none", backoff_s=0.01)
+        reader = OpenAIReader(AnswerSettings(base_url=server.url), "none", waits=Waits(0.01))
         reader.answer([AnswerRequest("q", "s", "Question 0?", "evidence")])
     assert (reader.ledger.spent_usd, reader.ledger.unconfirmed_usd) == (pytest.approx(EACH), 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from zrag_core.answering.answer_spans_ko import split_particle
 from zrag_core.answering.offline import OfflineReader, extract_answer, rank_sentences
 from zrag_core.answering.prompts import REFUSALS, is_refusal
 from zrag_core.answering.types import AnswerRequest
+from zrag_core.corpus.read import read_corpus
+from zrag_core.settings import AlmanacSettings, CorpusSettings
 
 ENGLISH = [
     ("Who founded the observatory?", "The observatory was founded in 1887 by Elvira Quandt.", "Elvira Quandt"),
@@ -123,3 +127,16 @@ def test_particles_are_taken_off_where_they_fit(unit, stem_, particle):
 @pytest.mark.parametrize("forms", ["founded founder founding", "city cities", "burned burning burns"])
 def test_forms_of_a_word_share_a_stem(forms):
     assert len({stem(form) for form in forms.split()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "n", "digest"), [("en", 109, "4f55f11f37340526"), ("ko", 112, "d46387d46701803d")]
+)
+def test_answers_to_the_almanac_stay_as_they_are(language, n, digest):
+    """Leaderboards of the stand-in compare over time: who changes an answer on purpose raises `OfflineReader.model`."""
+    corpus = read_corpus(CorpusSettings(almanac=AlmanacSettings(documents=32, language=language)))
+    texts = {document.id: document.text for document in corpus.documents}
+    asked = [question for question in corpus.questions if question.document_ids][::4]
+    answers = [extract_answer(q.question, " ".join(texts[i] for i in q.document_ids), language) for q in asked]
+    assert len(answers) == n
+    assert hashlib.sha256("\n".join(answers).encode()).hexdigest().startswith(digest)

@@ -16,9 +16,9 @@ from page_reading import assert_sound, read_page
 
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.evaluation.canvas import new_figure, png
-from zrag_core.evaluation.html_report.examples import choose_examples, in_corpus
 from zrag_core.evaluation.html_report.marks import CONTEXT, mark, shorten
 from zrag_core.evaluation.html_report.page import EXAMPLES, OTHER_EXAMPLES, Evaluation, Plot, report_html
+from zrag_core.evaluation.html_report.question_examples import choose_examples, in_corpus
 from zrag_core.evaluation.leaderboard import aggregate
 
 SYSTEMS = ("zrag", "zrag_free", "bm25", "closed_book", "gold_evidence")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.memorag.clues import LONGEST_CLUE, MOST_CLUES, parse_clues, strip_thinking
+from zrag_core.memorag.clue_parser import LONGEST_CLUE, MOST_CLUES, parse_clues, strip_thinking
 from zrag_core.text import evidence_tokens, words
 
 QUESTION = "Where is the prize of Orla Venn awarded?"

@@ -14,7 +14,7 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError, SettingsError
 from zrag_core.memorag import kv_memory
 from zrag_core.memorag.clue_memory import Draft
-from zrag_core.memorag.clues import parse_clues
+from zrag_core.memorag.clue_parser import parse_clues
 from zrag_core.memorag.kv_decoder import load_causal_lm
 from zrag_core.memorag.kv_memory import KvMemory
 from zrag_core.memorag.prompts import load_template

@@ -10,9 +10,9 @@ from zrag_core.evidence import Retrieved
 from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.joint_training import initialise
 from zrag_core.settings import load_settings
 from zrag_core.text import words
 

@@ -8,9 +8,9 @@ import torch
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.joint_training import initialise
 from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
 from zrag_core.settings import load_settings
 

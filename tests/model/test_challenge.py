@@ -7,7 +7,7 @@ from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.evidence import Retrieved
 from zrag_core.model.checks import challenge as module
-from zrag_core.model.checks.challenge import challenge, shared_questions
+from zrag_core.model.checks.challenge import ChallengeRules, challenge, shared_questions
 from zrag_core.settings import DecodingSettings
 
 
@@ -39,7 +39,7 @@ def told(monkeypatch, known):
 
 def run(checkpoint, margin=2.0):
     challenger, champion = replace(checkpoint, id="challenger"), replace(checkpoint, id="champion")
-    return challenge(challenger, champion, QUESTIONS, DecodingSettings(), budget=64, margin=margin)
+    return challenge(challenger, champion, QUESTIONS, DecodingSettings(), ChallengeRules(64, margin))
 
 
 def test_a_memory_is_not_inferior_to_itself(checkpoint):
@@ -78,8 +78,7 @@ def test_without_an_interval_nobody_passes(checkpoint, monkeypatch):
         *(replace(checkpoint, id=side) for side in ("challenger", "champion")),
         QUESTIONS[:1],
         DecodingSettings(),
-        budget=64,
-        margin=2.0,
+        ChallengeRules(64, 2.0),
     )
     assert not any(result.passed for result in one)
 

@@ -257,8 +257,3 @@ def test_only_the_documents_own_loss_reaches_its_tokens(writer, documents):
     reached = writer.lm.get_input_embeddings().weight.grad.abs().sum(1) > 0
     assert set(reached.nonzero().flatten().tolist()) == set(itertools.chain(*ids[2]))
     assert writer.encoder.memory_token.grad.abs().sum() > 0
-
-
-def test_joint_models_have_no_encoder(model):
-    with pytest.raises(AssertionError, match="no encoder"):
-        model.encode([[[1, 2]]])

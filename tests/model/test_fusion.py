@@ -9,7 +9,7 @@ from memory_fixtures import louder
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.rank_fusion import RankFusion
 from zrag_core.model.store.checkpoint import Checkpoint
 

@@ -3,14 +3,14 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.model.architecture.backbone import create_backbone
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import calibrate
-from zrag_core.model.training.joint import train_joint
+from zrag_core.model.training.joint_training import train_joint
 from zrag_core.model.training.progress import TrainingHooks
-from zrag_core.model.training.skill import new_model, train_skill
 from zrag_core.model.training.skill_data import AlmanacSkill
+from zrag_core.model.training.skill_training import new_model, train_skill
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

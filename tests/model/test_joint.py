@@ -15,7 +15,13 @@ from zrag_core.model.training.examples import (
     sample_reconstruction,
     sample_self_study,
 )
-from zrag_core.model.training.joint import evaluation_loss, initialise, schedule, train_joint, training_fingerprint
+from zrag_core.model.training.joint_training import (
+    evaluation_loss,
+    initialise,
+    schedule,
+    train_joint,
+    training_fingerprint,
+)
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.settings import JointSettings, MemorySettings, load_settings
 
@@ -239,7 +245,7 @@ def test_the_fingerprint_follows_what_matters(settings, documents, targets):
 
 @pytest.mark.parametrize(("self_study", "steps"), [(0.5, 5), (0.0, 3)])
 def test_epochs_are_passes_over_the_questions(self_study, steps, settings, documents, targets, monkeypatch):
-    from zrag_core.model.training import joint
+    from zrag_core.model.training import joint_training as joint
 
     values = settings.joint.model_dump() | {"steps": None, "epochs": 2, "self_study": self_study}
     epochs = settings.model_copy(update={"joint": JointSettings(**values)})

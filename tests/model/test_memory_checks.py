@@ -36,7 +36,7 @@ from zrag_core.model.checks.reconstruction import document_top1, projection_rand
 from zrag_core.model.checks.runner import run_checks
 from zrag_core.model.checks.sweeps import alpha_sweep, coverage_by_documents, coverage_by_slots
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.model.training.joint import train_joint
+from zrag_core.model.training.joint_training import train_joint
 from zrag_core.settings import load_settings
 
 

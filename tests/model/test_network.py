@@ -5,16 +5,16 @@ from zrag_core.corpus.types import Document
 from zrag_core.model.architecture import backbone as backbone_module
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.encoder import UNUSED, plan_spans
-from zrag_core.model.architecture.joint import JointMemory
+from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.network import EVIDENCE, ROUTE, WRITE
-from zrag_core.model.architecture.separated import ORIGIN, SeparatedMemory
+from zrag_core.model.architecture.separated_memory import ORIGIN, SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots, whole_document
 from zrag_core.model.inference import decoder as reading
 from zrag_core.model.inference.decoder import generate, reconstruct, sentence_likelihoods
 from zrag_core.model.inference.routing import route
 from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.inference.separated_system import span_probabilities
-from zrag_core.model.training.joint import routing_loss
+from zrag_core.model.training.joint_training import routing_loss
 
 TEXTS = ["Where was Orla Venn born?", "How deep is it?", "서린도는 어디에 있나? 그리고 등대는 몇 개인가?"]
 # Spans of different sizes: what is read is padded.

@@ -13,7 +13,7 @@ from memory_fixtures import (
 )
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.checks.document_likelihood import document_nll
 from zrag_core.model.checks.probe import Probe, never_empty_evidence

@@ -17,14 +17,14 @@ from zrag_core.model.architecture.sentence_features import (
     question_features,
 )
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, save_skill
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import auroc, calibrate
-from zrag_core.model.training.skill import new_model, train_skill
 from zrag_core.model.training.skill_data import AlmanacSkill
+from zrag_core.model.training.skill_training import new_model, train_skill
 from zrag_core.settings import load_settings
 
 QUESTIONS = [Question("a", "Where was Elard Treenver born?"), Question("b", "Who built the Iron Bridge?")]

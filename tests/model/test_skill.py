@@ -8,9 +8,9 @@ from memory_fixtures import slots_of
 
 from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.training.progress import Progress, TrainingHooks
-from zrag_core.model.training.skill import new_model, schedule, skill_fingerprint, skill_losses, train_skill
 from zrag_core.model.training.skill_batch import make_batch
 from zrag_core.model.training.skill_data import AlmanacSkill
+from zrag_core.model.training.skill_training import new_model, schedule, skill_fingerprint, skill_losses, train_skill
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def source():
 @pytest.fixture
 def fresh(skill_settings, source, monkeypatch):
     """Makes the model that training starts from; its tokenizer is learned from few documents."""
-    monkeypatch.setattr("zrag_core.model.training.skill._TOKENIZER_DOCUMENTS", 40)
+    monkeypatch.setattr("zrag_core.model.training.skill_training._TOKENIZER_DOCUMENTS", 40)
     return lambda settings=skill_settings: new_model(settings, source)
 
 
@@ -132,7 +132,7 @@ def test_training_learns_to_read_to_rebuild_to_find_and_to_route(fresh, source, 
 def test_a_level_is_left_when_its_loss_is_low_enough(fresh, source, skill_settings, monkeypatch):
     def levels(evidence, **skill):
         monkeypatch.setattr(
-            "zrag_core.model.training.skill.skill_losses",
+            "zrag_core.model.training.skill_training.skill_losses",
             lambda model, batch, settings: {"evidence": 0 * model.markers.sum() + evidence},
         )
         seen = []

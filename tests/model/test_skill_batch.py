@@ -290,16 +290,16 @@ def _masked_shares(examples, backbone):
 
 def test_the_share_of_masked_tokens_in_rebuilding_reaches_from_its_least_to_all(writer, skill_settings):
     backbone, shares = writer.backbone, []
-    settings = _settings(skill_settings, documents=16, mask_least=0.5)
+    settings = _settings(skill_settings, documents=16)
     for seed in range(4):
         batch = _batch(AlmanacSkill(("en",)), backbone, settings, seed)
         for e in batch.rebuilds:
             assert all(m in (t, backbone.mask_id) for m, t in zip(e.given, e.target, strict=True))
         shares += _masked_shares(batch.rebuilds, backbone)
-    assert min(shares) > 0.2
-    assert min(shares) < 0.65
+    assert min(shares) > 0.1
+    assert min(shares) < 0.45
     assert max(shares) > 0.9
-    assert sum(shares) / len(shares) == pytest.approx(0.75, abs=0.08)
+    assert sum(shares) / len(shares) == pytest.approx(0.65, abs=0.08)
 
 
 def test_some_tokens_of_a_query_are_masked_where_a_span_is_to_be_found_and_nowhere_else(writer, skill_settings):

@@ -13,8 +13,8 @@ from zrag_core.model.store.stored_settings import (
     skill_folder_values,
     writing_values,
 )
-from zrag_core.model.training.joint import training_fingerprint
-from zrag_core.model.training.skill import skill_fingerprint
+from zrag_core.model.training.joint_training import training_fingerprint
+from zrag_core.model.training.skill_training import skill_fingerprint
 from zrag_core.settings import WritingSettings, load_settings
 
 BESIDE = load_settings({"separated": {"title_width": 256, "text_width": 8192}, "joint": {"slots": 4, "width": 512}})

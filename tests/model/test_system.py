@@ -14,8 +14,8 @@ from zrag_core.model.architecture.slot_router import inverse_frequency
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference import decoder as reading
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import generate, reconstruct
-from zrag_core.model.inference.policies import create_system
 from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.text import split_sentences

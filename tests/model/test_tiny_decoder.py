@@ -12,7 +12,7 @@ from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.model.architecture.backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.tiny_decoder import TinyDecoder, can_read
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import shipped_skill
 from zrag_core.settings import BackboneSettings, load_settings

@@ -126,14 +126,14 @@ def test_an_empty_folder(unharmed, tmp_path, capfd):
 
 
 def test_an_unknown_field(unharmed, tmp_path):
-    code, text = run_command("full", tmp_path, config(training={"lerning_rate": 1, "lr_memry": 0.1}))
+    code, text = run_command("full", tmp_path, config(joint={"lerning_rate": 1, "lr_memry": 0.1}))
     assert code == 1
     assert_one_clear_message(
         text,
         "preflight",
         "the run cannot start: 2 problems",
-        "training.lr_memry: unknown field -> did you mean 'lr_memory'?",
-        "training.lerning_rate: unknown field -> ",
+        "joint.lr_memry: unknown field -> did you mean 'lr_memory'?",
+        "joint.lerning_rate: unknown field -> ",
     )
 
 

@@ -261,7 +261,7 @@ def test_each_materialisation_is_a_run_that_leads_back_to_dagster(lineage, wareh
         # The skill was learned elsewhere.
         assert tags.get("zrag.corpus_version") == (None if run.info.run_name == "skill" else version)
     (training,) = (run for run in parents if run.info.run_name == "joint_memory")
-    assert training.data.params["training.steps"] == "8"
+    assert training.data.params["joint.steps"] == "8"
     assert training.data.params["joint.width"] == str(SHAPES["joint"][1])
     history = Tracking(lineage.data).client.get_metric_history(training.info.run_id, "loss_evidence")
     assert [point.step for point in history] == list(range(1, 9))

@@ -165,7 +165,7 @@ def test_writing_moves_the_slots_and_tells_what_it_took(write):
     assert written.metrics["documents"] == encoded.metrics["documents"] == n
     assert (written.metrics["refine_steps_most"], encoded.metrics["refine_steps_most"]) == (3, 0)
     assert json.loads((written.checkpoint.folder / "metrics.json").read_text()) == pytest.approx(written.metrics)
-    assert written.params["skill"] == write.skill["skill_id"]
+    assert written.params["skill"] == write.skill.skill_id
     assert (written.params["policy"], written.params["writing_steps"]) == ("separated", 3)
 
 
@@ -192,8 +192,9 @@ def test_the_policy_joint_alone_writes_no_memory(tmp_path):
     selection = [dg.AssetKey(name) for name in WRITTEN]
     result = execute("full", tmp_path / "data", run_config=joint, asset_selection=selection)
     made = result.output_for_node("memory")
-    assert (made["checkpoint_id"], made["folder"], made["params"]) == (None, None, {})
-    assert made["corpus_version"] == result.output_for_node("evidence_targets")["corpus_version"]
+    assert (made.checkpoint, made.params) == (None, {})
+    assert made.left_out == "policy joint alone: no skill is needed"
+    assert made.corpus_version == result.output_for_node("evidence_targets").corpus_version
     assert not (tmp_path / "data" / "checkpoints").exists()
 
 

@@ -14,7 +14,7 @@ from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
 from zrag_core.model.store.checkpoint import save_checkpoint
-from zrag_core.model.training.joint import initialise
+from zrag_core.model.training.joint_training import initialise
 from zrag_core.settings import load_settings
 from zrag_pipeline.defs.memory.memory_report import CheckedMemory, check_memory, check_results, report_markdown
 from zrag_pipeline.defs.memory.report_assets import memory_report

@@ -70,7 +70,7 @@ def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill
 def test_the_model_card_tells_how_it_was_made(trained_skill):
     made = skill_of(trained_skill.result)
     card = (made.folder / "README.md").read_text("utf-8")
-    assert card.startswith(f"# {made['skill_id']}\n")
+    assert card.startswith(f"# {made.skill_id}\n")
     assert f"hidden size {TINY['hidden_size']}, {TINY['layers']} layers" in card
     assert "almanac (en)" in card
     assert f"{SETTINGS['skill']['steps']} steps of {SETTINGS['skill']['documents']} documents" in card
@@ -98,7 +98,7 @@ def test_the_same_settings_find_it_again_and_others_do_not(trained_skill, tmp_pa
     def refuse(*_arguments, **_options):
         raise RuntimeError("training again")
 
-    monkeypatch.setattr("zrag_core.model.training.skill.train_skill", refuse)
+    monkeypatch.setattr("zrag_core.model.training.skill_training.train_skill", refuse)
     same = config(
         skill={"save_every": 7}, backbone={"threads": 2}, decoding={"routed_documents": 1}, writing={"steps": 9}
     )

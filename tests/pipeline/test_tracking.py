@@ -47,7 +47,7 @@ def test_a_run_leads_back_to_dagster_and_keeps_settings(tracking):
     }
     assert run.data.tags["zrag.corpus_version"] == "c0ffee"
     assert run.data.tags["zrag.version"] == ZRAG_VERSION
-    assert run.data.params["training.lr_memory"] == "0.01"
+    assert run.data.params["joint.lr_memory"] == "0.01"
     assert run.data.params["corpus.location"] == "null"
     assert json.loads(run.data.params["evaluation.budgets"]) == [64, 128, 256, 512]
 

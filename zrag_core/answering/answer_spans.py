@@ -1,4 +1,4 @@
-"""What the answer-span scorers of both languages share: the form of a question, and distances in a sentence."""
+"""Parts of the answer-span scorers of both languages: the form of a question, and distances in a sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QuestionForm:
-    """What is asked.
+    """The form of a question.
 
     Attributes:
         type: of the answer: time, number, who, where ...
@@ -30,5 +30,5 @@ def answer_type(patterns: Iterable[tuple[str, str]], question: str, default: str
 
 
 def distances(places: Sequence[int], start: int, end: int) -> list[int]:
-    """How many words lie between each of `places` outside the words `start` to `end` and their nearer end, from 1."""
+    """Distances in words, from 1, of the `places` outside the words `start` to `end` from the nearer end."""
     return [start - place if place < start else place - end + 1 for place in places if not start <= place < end]

@@ -127,7 +127,7 @@ def candidates(form: QuestionForm, sentence: str) -> Iterator[tuple[float, str]]
 
 
 def _fit(form: QuestionForm, text: str, particle: str, last: str) -> float:
-    """How well a span fits the type of answer."""
+    """Score of a span as an answer of the type asked for."""
     date, number = _DATE.search(text) is not None, _NUMBER.search(text) is not None
     score = 1.5 if particle in _ROLES.get(form.type, ()) else 0.0
     if form.type == "time":
@@ -144,7 +144,7 @@ def _fit(form: QuestionForm, text: str, particle: str, last: str) -> float:
 
 
 def _shape(parts: list[tuple[str, str]], quoted: bool) -> float:
-    """How much a span looks like a whole noun phrase."""
+    """Score of a span as a whole noun phrase."""
     last, particle = parts[-1]
     score = 3.0 if quoted else 0.0
     if particle in _COPULAS:

@@ -22,7 +22,7 @@ from openai.types.chat import ChatCompletion
 from zrag_core.answering.batch_files import BatchLine, Submission, input_line, pending, split
 from zrag_core.answering.batch_server import BatchServer
 from zrag_core.answering.cache import AnswerCache, CachedAnswer
-from zrag_core.answering.failures import MalformedReplyError, scrub
+from zrag_core.answering.failures import MalformedReplyError, Waits, scrub
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import worst_case_cost
 from zrag_core.answering.requests import SPENDING_LIMIT, Endpoint, read_reply, request_body
@@ -51,8 +51,7 @@ class BatchRun:
         cache: every answer is committed to it before its batch is forgotten; in a folder beside its file stands a
             record of each batch that is not collected yet.
         results: where completions go.
-        poll_s: wait before the first look at a batch; doubles up to a minute.
-        backoff_s: wait before the first retry of a failed call; doubles with each one.
+        waits: between looks at a batch, and before retries.
     """
 
     def __init__(
@@ -62,9 +61,7 @@ class BatchRun:
         ledger: SpendingLedger,
         cache: AnswerCache,
         results: RunResults,
-        *,
-        poll_s: float,
-        backoff_s: float,
+        waits: Waits,
     ):
         self._endpoint = endpoint
         self._settings = settings
@@ -72,8 +69,8 @@ class BatchRun:
         self._cache = cache
         self._results = results
         self._folder = cache.path.with_name(f"{cache.path.stem}_batches")
-        self._server = BatchServer(endpoint, settings, backoff_s)
-        self._poll_s = poll_s
+        self._server = BatchServer(endpoint, settings, waits.retry_s)
+        self._poll_s = waits.poll_s
         # Worst cases of what is not settled yet, by prompt hash.
         self._reserved: dict[str, float] = {}
 

@@ -1,4 +1,4 @@
-"""What the Batch API reads and writes, and the record on disk of batches that are not collected yet."""
+"""The Batch API's input and output files, and the record on disk of batches that are not collected yet."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Submission:
         self.path(folder).unlink(missing_ok=True)
 
     def path(self, folder: Path) -> Path:
-        """Where the record is kept."""
+        """The record's file."""
         return folder / f"{self.name}.json"
 
 

@@ -39,16 +39,16 @@ class BatchServer:
 
     Args:
         settings: retries and time-outs.
-        backoff_s: wait before the first retry of a failed call; doubles with each one.
+        retry_s: wait before the first retry of a failed call; doubles with each one.
 
     Attributes:
         on_the_way: batches submitted and not collected, for the last words of a run that ends early.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: AnswerSettings, backoff_s: float):
+    def __init__(self, endpoint: Endpoint, settings: AnswerSettings, retry_s: float):
         self._endpoint = endpoint
         self._settings = settings
-        self._backoff_s = backoff_s
+        self._retry_s = retry_s
         self.on_the_way = 0
 
     async def upload(self, name: str, content: bytes) -> str:
@@ -130,7 +130,7 @@ class BatchServer:
                 raise AnsweringError(f"{what} ({failure.message})", where=self._endpoint.url, remedy=remedy)
             if failure.outlook is not Outlook.RETRY or attempt == self._settings.max_retries:
                 break
-            await asyncio.sleep(wait_s(failure, attempt, self._backoff_s))
+            await asyncio.sleep(wait_s(failure, attempt, self._retry_s))
         raise self._hopeless(failure)
 
     def _hopeless(self, failure: Failure) -> AnsweringError:

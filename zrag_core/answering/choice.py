@@ -1,4 +1,4 @@
-"""Which reader answers, and which model judges: OpenAI's, a compatible server's, or the offline extractive reader."""
+"""The choice of reader and judge: OpenAI's model, a compatible server's, or the offline extractive reader."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 
 from zrag_core.answering.batch import BatchRun
 from zrag_core.answering.cache import AnswerCache
-from zrag_core.answering.failures import public_url
+from zrag_core.answering.failures import Waits, public_url
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import estimate_cost, load_prices, price_of
 from zrag_core.answering.prompts import build_messages, prompt_hash
@@ -52,8 +52,7 @@ class OpenAIReader:
         cache: answers found here are not asked for again, and every answer received goes here.
         ledger: shared with other readers of the same run; left out, one of its own.
         observe: called with every prompt and its completion.
-        backoff_s: wait before the first retry; doubles with each one, with jitter.
-        poll_s: wait before the first look at a batch; doubles with each one, up to a minute.
+        waits: before retries, and between looks at a batch.
 
     Raises:
         AnsweringError: the base URL or the key cannot be used, or batches are asked for without a cache.
@@ -69,8 +68,7 @@ class OpenAIReader:
         cache: AnswerCache | None = None,
         ledger: SpendingLedger | None = None,
         observe: CallObserver | None = None,
-        backoff_s: float = 0.5,
-        poll_s: float = 2.0,
+        waits: Waits | None = None,
     ):
         self.model = settings.model
         address = _parse_address((settings.base_url or OPENAI_URL).strip())
@@ -96,8 +94,7 @@ class OpenAIReader:
         self._settings = settings
         self._cache = cache
         self._observe = observe
-        self._backoff_s = backoff_s
-        self._poll_s = poll_s
+        self._waits = waits or Waits()
         self._price, note = price_of(self.model, at_openai=self.at_openai, batch=settings.batch)
         if self.model not in load_prices().models:
             log.warning("%s", note)
@@ -180,10 +177,9 @@ class OpenAIReader:
         return results.in_order()
 
     def _run_at(self, endpoint: Endpoint, results: RunResults) -> CompletionRun | BatchRun:
-        settings, ledger, cache, backoff_s = self._settings, self.ledger, self._cache, self._backoff_s
-        if settings.batch and cache is not None:
-            return BatchRun(endpoint, settings, ledger, cache, results, poll_s=self._poll_s, backoff_s=backoff_s)
-        return CompletionRun(endpoint, settings, ledger, cache, results, backoff_s=backoff_s)
+        if self._settings.batch and self._cache is not None:
+            return BatchRun(endpoint, self._settings, self.ledger, self._cache, results, self._waits)
+        return CompletionRun(endpoint, self._settings, self.ledger, self._cache, results, self._waits)
 
     def _prompt(self, request: AnswerRequest) -> Prompt:
         messages = build_messages(request.question, request.evidence, request.language, request.closed_book)

@@ -1,4 +1,4 @@
-"""What went wrong with a request: whether to retry it, and one line about it that never holds the key."""
+"""Failures of requests: whether to retry, and one line about each that never holds the key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MalformedReplyError(Exception):
 
 
 class Outlook(Enum):
-    """What a failure means for the run."""
+    """The consequence of a failure for the run."""
 
     RETRY = "retry"
     """The same request may work later."""
@@ -87,6 +87,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Waits in seconds.
+
+    Attributes:
+        retry_s: before the first retry of a failed call; doubles with each one, with jitter.
+        poll_s: before the first look at a batch; doubles with each one, up to a minute.
+    """
+
+    retry_s: float = 0.5
+    poll_s: float = 2.0
 
 
 def wait_s(failure: Failure, attempt: int, first_s: float) -> float:

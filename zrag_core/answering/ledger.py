@@ -28,7 +28,7 @@ class SpendingLedger:
 
     @property
     def counted_usd(self) -> float:
-        """What was spent or may have been spent, as far as it is settled."""
+        """US dollars spent or perhaps spent, as far as settled."""
         return self.spent_usd + self.unconfirmed_usd
 
     async def reserve(self, amount_usd: float) -> bool:

@@ -67,7 +67,7 @@ def extract_answer(question: str, evidence: str, language: str) -> str:
 
     An English yes/no question gets "yes" or "no", by whether the best sentence negates.
     """
-    sentences = [span.text for span in split_sentences(evidence)]
+    sentences = [sentence.text for sentence in split_sentences(evidence)]
     if not sentences:
         return REFUSALS[language]
     if language == "en" and _asks_yes_or_no(question):

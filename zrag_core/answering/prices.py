@@ -1,4 +1,4 @@
-"""What requests cost: list prices from prices.yaml, estimates before a run, actual costs after each answer."""
+"""Costs of requests: list prices from prices.yaml, estimates before a run, actual costs after each answer."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def worst_case_cost(prompt: Prompt, price: Price) -> float:
 
 
 def actual_cost(usage: Usage, price: Price) -> float:
-    """What an answered request cost, in US dollars."""
+    """Cost of an answered request, in US dollars."""
     fresh = usage.prompt_tokens - usage.cached_prompt_tokens
     total = (
         fresh * price.input + usage.cached_prompt_tokens * price.cached_input + usage.completion_tokens * price.output

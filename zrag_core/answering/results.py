@@ -1,4 +1,4 @@
-"""What a run over prompts has so far: results by prompt hash, progress, and whoever watches."""
+"""The results of a run over prompts, by prompt hash, with progress and observers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunResults:
 
     @property
     def answered(self) -> int:
-        """How many different prompts have an answer, cached ones included."""
+        """Number of different prompts that have an answer, cached ones included."""
         return sum(1 for done in self._results.values() if done.error is None)
 
     def take_cached(self, cache: AnswerCache | None) -> dict[str, Prompt]:

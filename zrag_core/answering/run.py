@@ -14,7 +14,7 @@ from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
 from zrag_core.answering.cache import AnswerCache, CachedAnswer, GroupCommit
-from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, classify, wait_s
+from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, Waits, classify, wait_s
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import worst_case_cost
 from zrag_core.answering.requests import SPENDING_LIMIT, Endpoint, read_reply, request_body
@@ -36,7 +36,7 @@ class CompletionRun:
         ledger: holds the spending limit, over several runs where it is shared.
         cache: every answer is committed to it before its worker sends the next request.
         results: where completions go.
-        backoff_s: wait before the first retry; doubles with each one.
+        waits: before retries.
     """
 
     def __init__(
@@ -46,15 +46,14 @@ class CompletionRun:
         ledger: SpendingLedger,
         cache: AnswerCache | None,
         results: RunResults,
-        *,
-        backoff_s: float,
+        waits: Waits,
     ):
         self._endpoint = endpoint
         self._settings = settings
         self._ledger = ledger
         self._commits = None if cache is None else GroupCommit(cache)
         self._results = results
-        self._backoff_s = backoff_s
+        self._waits = waits
         self._failures_in_a_row = 0
         self._fatal: AnsweringError | None = None
         self._stopped = asyncio.Event()
@@ -159,7 +158,7 @@ class CompletionRun:
         asked = failure.retry_after_s or 0.0
         if asked > _LONGEST_RETRY_AFTER_S:
             raise self._end(f"{failure.message} (the server asks to wait {asked:.0f} s)", "run again later")
-        return wait_s(failure, attempt, self._backoff_s)
+        return wait_s(failure, attempt, self._waits.retry_s)
 
     def _end(self, what: str, remedy: str) -> AnsweringError:
         kept = self._results.answered

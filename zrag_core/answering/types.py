@@ -1,4 +1,4 @@
-"""What goes into an answering model and what comes out; the interface that every reader has."""
+"""Input and output of an answering model, and the interface of every reader."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model returned for a `Prompt`; the fields mean what they mean in `Answer`."""
+    """A model's reply to a `Prompt`; the fields mean what they mean in `Answer`."""
 
     text: str
     prompt_tokens: int
@@ -97,7 +97,7 @@ CallObserver = Callable[[Prompt, Completion], None]
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What a run will cost at most, before it starts. An estimate: tokens are counted as UTF-8 bytes / 4.
+    """The most that a run will cost, estimated before it starts with UTF-8 bytes / 4 as tokens.
 
     Attributes:
         requests: prompts given.

@@ -37,7 +37,7 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class IndexedPiece:
-    """What one row of the index stands for: characters `start` to `end` of a document's text."""
+    """The text behind one row of the index: characters `start` to `end` of a document's text."""
 
     document_id: str
     start: int
@@ -106,8 +106,10 @@ class Bm25Index:
                 pieces.append(IndexedPiece(document.id, 0, len(document.text), tuple(search_terms(document.contents))))
                 continue
             title = tuple(search_terms(document.title))
-            for span in split_sentences(document.text):
-                pieces.append(IndexedPiece(document.id, span.start, span.end, title + tuple(search_terms(span.text))))
+            for sentence in split_sentences(document.text):
+                pieces.append(
+                    IndexedPiece(document.id, sentence.start, sentence.end, title + tuple(search_terms(sentence.text)))
+                )
         return cls(
             pieces,
             [document.id for document in documents],

@@ -50,7 +50,7 @@ class Encoder(ABC):
         return self.encode_documents(texts)
 
     def files(self) -> dict[str, bytes]:
-        """What must be stored to make this encoder again, by file name; nothing where its name is enough."""
+        """Files that make this encoder again, by name; none where the encoder's name is enough."""
         return {}
 
 

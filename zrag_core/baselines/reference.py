@@ -1,4 +1,4 @@
-"""The two ends of the scale: no evidence at all, and the evidence target itself."""
+"""The systems `closed_book` (no evidence) and `gold_evidence` (the evidence target itself)."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: i
 
 @lru_cache(maxsize=4)
 def _draws(clusters: int, samples: int, seed: int) -> np.ndarray:
-    """How often each cluster is drawn in each resample, [samples, clusters].
+    """Counts of each cluster in each resample, [samples, clusters].
 
     Shared by all measures and systems over the same clusters. Draws are Poisson-like around one, so 16
     bits are ample.

@@ -1,4 +1,4 @@
-"""What all figures share: canvas, axes in percent, colours, and PNG bytes.
+"""The canvas of all figures: axes in percent, colours, and PNG bytes.
 
 matplotlib's figures are built directly on the Agg canvas, so no global state is touched and any
 thread or process may draw. Labels are English, since Korean fonts may be missing.

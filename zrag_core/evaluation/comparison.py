@@ -1,4 +1,4 @@
-"""Which of two systems is better on the same questions: differences, intervals, tests and plain words.
+"""Paired comparisons of systems on the same questions: differences, intervals, tests and verdicts.
 
 Questions of one document are not independent, so documents are what is resampled throughout. Many
 pairs are compared at once, so that a difference is called shown only after Holm's correction.
@@ -87,7 +87,7 @@ class Comparison:
         return f"{100 * self.confidence:g}% interval {low:z.1f} to {high:z.1f}"
 
     def _notes(self) -> str:
-        """What keeps a reader from wondering why the interval and the verdict, or two counts, do not match."""
+        """Remarks that explain why the interval and the verdict, or two counts, do not match."""
         notes = ""
         if not self.shown and (self.low > 0 or self.high < 0):
             notes = f"; corrected p = {self.p_holm:.2g}"

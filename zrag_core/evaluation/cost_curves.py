@@ -28,7 +28,7 @@ _BAND = 0.12  # opacity
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a system is drawn."""
+    """Colour, marker and line of a system."""
 
     colour: str
     marker: str

@@ -101,7 +101,7 @@ def headline_comparisons(
 
 
 def _families(scores: pd.DataFrame, answer_budget: int) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int, str]]:
-    """What is compared together: constant columns, the rows, their budget and the measure."""
+    """Rows that are compared together: constant columns, the rows, their budget and the measure."""
     rows = scores[scores["split"].isin(SPLITS)]
     for (version, split, reader), group in rows.groupby(["corpus_version", "split", "reader"], sort=False):
         ranking, evidence, answer = ([m.name for m in compared_metrics(of)] for of in ("ranking", "evidence", "answer"))

@@ -1,4 +1,4 @@
-"""From scores per question to the leaderboard: means with intervals, one row per system and budget."""
+"""Aggregates scores per question into leaderboard rows: means with bootstrap intervals by system and budget."""
 
 from __future__ import annotations
 

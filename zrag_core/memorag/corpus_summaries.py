@@ -19,7 +19,7 @@ from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError
 from zrag_core.files import write_json_atomic
 from zrag_core.memorag.clue_memory import Usage
-from zrag_core.memorag.clues import strip_thinking
+from zrag_core.memorag.clue_parser import strip_thinking
 from zrag_core.memorag.prompts import load_template
 from zrag_core.memorag.text_groups import content_groups
 from zrag_core.settings import MemoragSettings

@@ -63,7 +63,7 @@ def make_memorag_system(spec: SystemSpec, inputs: SystemInputs) -> MemoragSystem
 
 def _z_memory(inputs: SystemInputs) -> ClueMemory:
     from zrag_core.memorag.z_memory import ZMemory
-    from zrag_core.model.inference.policies import make_memory_system
+    from zrag_core.model.inference.create_system import make_memory_system
 
     spec = replace(inputs.spec("memorag"), evidence=OWN_WORDS, indexes=())
     return ZMemory(make_memory_system(spec, inputs))

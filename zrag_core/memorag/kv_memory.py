@@ -14,7 +14,7 @@ from typing import Any
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError, SettingsError
 from zrag_core.memorag.clue_memory import Clues, Draft, Usage
-from zrag_core.memorag.clues import parse_clues, strip_thinking
+from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
 from zrag_core.memorag.kv_cache import (
     KvCache,
     load_cache,

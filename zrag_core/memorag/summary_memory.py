@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zrag_core.answering.types import Completer, Prompt
 from zrag_core.corpus.types import Question
 from zrag_core.memorag.clue_memory import Clues, Draft, Usage
-from zrag_core.memorag.clues import parse_clues, strip_thinking
+from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
 from zrag_core.memorag.corpus_summaries import CorpusSummaries
 from zrag_core.memorag.prompts import load_template
 from zrag_core.settings import AnswerSettings, MemoragSettings

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zrag_core.corpus.types import Question
 from zrag_core.evidence import EvidenceSystem
 from zrag_core.memorag.clue_memory import Clues, Draft
-from zrag_core.memorag.clues import tidy_clues
+from zrag_core.memorag.clue_parser import tidy_clues
 
 
 class ZMemory:

@@ -13,7 +13,7 @@ from zrag_core.settings.evaluation import EvaluatedSplit, EvaluationSettings, Qu
 from zrag_core.settings.joint import JointSettings
 from zrag_core.settings.load import load_settings
 from zrag_core.settings.memorag import MemoragSettings
-from zrag_core.settings.memory import MemorySettings
+from zrag_core.settings.policy import MemorySettings
 from zrag_core.settings.section import Section, from_environment
 from zrag_core.settings.separated import SeparatedSettings
 from zrag_core.settings.skill import SkillSettings

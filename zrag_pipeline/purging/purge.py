@@ -1,7 +1,6 @@
-"""`zrag remove --purge`: the order in which a document is erased everywhere, and the proof.
+"""Runs `zrag remove --purge`: erases a document in every store, then searches all files again.
 
-The warehouse knows a document by its id and is the last to forget it: a command that was killed, or whose proof
-failed, finds the text there again when it is repeated.
+The rows of the warehouse go last, so that a command that was killed, or whose search found something, can be repeated.
 """
 
 from __future__ import annotations

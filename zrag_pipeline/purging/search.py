@@ -1,6 +1,6 @@
-"""The search that proves an erasure: every file below some folders, and every row of every database in them.
+"""Searches every file below some folders, and every row of every database in them, for what was erased.
 
-It knows nothing of what should be where, so that it also finds what no store was asked to erase.
+It looks everywhere, whichever store a file belongs to, so that it also finds what no store was asked to erase.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Versioned prompt templates, one file per purpose, version and language.
 
 A template is made of `## NAME` sections. A changed wording gets a new version number: the
-prompt hash keeps answers to different wordings apart, the number tells a reader which is which.
+prompt hash keeps answers to different wordings apart, the number tells people which is which.
 """
 
 from __future__ import annotations

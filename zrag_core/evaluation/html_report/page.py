@@ -18,7 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from zrag_core.corpus.types import Corpus
-from zrag_core.evaluation.html_report.examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
+from zrag_core.evaluation.html_report.question_examples import HOW_CHOSEN, ROUTED, Examples, choose_examples
 from zrag_core.evaluation.html_report.summary import summary_sentences, vague_sentences
 from zrag_core.evaluation.html_report.tables import comparison_tables, leaderboard_tables
 from zrag_core.evaluation.leaderboard import ALL_TYPES
@@ -60,7 +60,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything that the page tells.
+    """The figures of an evaluation, as the page shows them.
 
     Attributes:
         corpus: the documents and questions of this version.

@@ -1,4 +1,4 @@
-"""What an evaluation says, in a few plain sentences made from its figures."""
+"""The headline figures of an evaluation, in a few sentences."""
 
 from __future__ import annotations
 

@@ -32,5 +32,5 @@ def score(outcome: Outcome, *subjects: Subject) -> dict[str, float | None]:
 
 
 def metric_version() -> str:
-    """What stands in the rows' `metric_version`: "1" until the meaning of a metric changes."""
+    """The version of the metrics, for the rows: "1" until the meaning of one changes."""
     return str(1 + sum(metric.version - 1 for metric in METRICS.values()))

@@ -1,4 +1,4 @@
-"""What a metric is: a function of one question's outcome, and how its mean is named, shown and compared."""
+"""A metric: a function of one question's outcome, and how its mean is named, shown and compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Subject = Literal["ranking", "evidence", "answer"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a system handed over for one question and, where a reader was asked, what it answered.
+    """The evidence that a system gave for one question and, where a reader was asked, the answer.
 
     Attributes:
         document_ids: ranked, best first.

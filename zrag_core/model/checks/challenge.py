@@ -1,21 +1,21 @@
-"""Champion and challenger: two memories asked the same questions; is the new one at least nearly as good?"""
+"""Non-inferiority test of a new memory's coverage against the champion's, on the same questions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.comparison import Comparison, compare
 from zrag_core.evaluation.metrics.coverage import question_coverage
 from zrag_core.evidence import evidence_within
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.memory_system import MemorySystem
-from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.settings import DecodingSettings
+from zrag_core.systems import OWN_WORDS
+from zrag_core.systems import SYSTEMS as SPECS
 
 SYSTEMS = ("zrag", "zrag_free")
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -74,15 +74,29 @@ def shared_questions(
     return [usable[key] for key in hash_order(usable, 0, "champion")][:limit]
 
 
+@dataclass(frozen=True, slots=True)
+class ChallengeRules:
+    """How a challenger is held against the champion.
+
+    Attributes:
+        budget: evidence tokens.
+        margin: points, see `NonInferiority`.
+        confidence: of the interval.
+        threads: CPU threads.
+    """
+
+    budget: int
+    margin: float
+    confidence: float = 0.95
+    threads: int = 1
+
+
 def challenge(
     challenger: Checkpoint,
     champion: Checkpoint,
     questions: Sequence[Question],
     decoding: DecodingSettings,
-    *,
-    budget: int,
-    margin: float,
-    confidence: float = 0.95,
+    rules: ChallengeRules,
 ) -> list[NonInferiority]:
     """Ask both memories the same questions, verbatim and in the model's own words.
 
@@ -92,9 +106,6 @@ def challenge(
     Args:
         questions: from `shared_questions`; not empty.
         decoding: how both are read.
-        budget: evidence tokens.
-        margin: points, see `NonInferiority`.
-
     Returns:
         One result for each of `SYSTEMS`.
     """
@@ -103,12 +114,11 @@ def challenge(
     for name in SYSTEMS:
         values: dict[str, dict[str, float | None]] = {}
         for side, checkpoint in ((CHALLENGER, challenger), (CHAMPION, champion)):
-            system = create_system(
-                name, checkpoint, decoding, free=name.endswith("_free"), threads=torch.get_num_threads()
-            )
-            values[side] = _coverage(system, questions, budget)
-        (found,) = compare(values, clusters, measure="answer_coverage", samples=_SAMPLES, confidence=confidence)
-        results.append(NonInferiority(name, found, margin))
+            free = SPECS[name].evidence == OWN_WORDS
+            system = create_system(name, checkpoint, decoding, free=free, threads=rules.threads)
+            values[side] = _coverage(system, questions, rules.budget)
+        (found,) = compare(values, clusters, measure="answer_coverage", samples=_SAMPLES, confidence=rules.confidence)
+        results.append(NonInferiority(name, found, rules.margin))
     return results
 
 

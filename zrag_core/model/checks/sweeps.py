@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.probe import Probe

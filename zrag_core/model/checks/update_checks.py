@@ -17,7 +17,7 @@ from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.deletion import guessing_floor, withheld_coverage, withheld_evidence
 from zrag_core.model.checks.probe import Probe, fixed_order, has_answer, held_out
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, row_hashes
 from zrag_core.model.store.update import compare_documents
 

@@ -1,7 +1,7 @@
-"""Reading slots: how likely sentences are behind them, and what the model writes behind them.
+"""Scores given sentences by their log-likelihood, and generates text, both given slots of Z.
 
-Sentences are scored exactly (not by a greedy trie, which would commit on the first token), so that evidence can be
-verbatim corpus text. Free decoding is the model's own words.
+Sentences are scored exactly, not by a greedy trie, which would commit on the first token; `sentence_ranking` ranks
+them.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import torch
 
 from zrag_core.model.architecture.sentence_features import SentenceFeatures, floor_log, plain_weights
 from zrag_core.model.inference.decoder import sentence_likelihoods
-from zrag_core.model.inference.memory_system import Candidates, MemorySystem, Queries, ReadPair
+from zrag_core.model.inference.memory_system import MemorySystem, Queries
 from zrag_core.model.inference.routing import Routed, keep_best
+from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair
 
 
 class JointSystem(MemorySystem):

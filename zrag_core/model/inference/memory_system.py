@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evidence import Retrieved, Segment
-from zrag_core.model.architecture.sentence_features import SENTENCE_FEATURES, SentenceFeatures, floor_log
+from zrag_core.model.architecture.sentence_features import SentenceFeatures, floor_log
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.inference.decoder import generate
 from zrag_core.model.inference.rank_fusion import RankFusion
 from zrag_core.model.inference.routing import Routed
+from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, rank_sentences
 from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.settings import DecodingSettings
@@ -26,52 +26,6 @@ _GENERATED = 128  # sequences decoded at once
 
 Queries = list[list[list[int]]]
 """Token ids of the query that each of the k read documents of each question is asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPair:
-    """A question and a document that it is asked of.
-
-    Attributes:
-        question: number of the question in its batch.
-        place: of the document in the question's routing.
-        row: of the document in Z.
-    """
-
-    question: int
-    place: int
-    row: int
-
-
-class ReadSpan(NamedTuple):
-    """A span that may be read for a question, with its log-probability by Z alone."""
-
-    place: int
-    span: int
-    log_p: float
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Candidate sentences of one question.
-
-    Attributes:
-        segments: the sentences.
-        places: which of the k read documents each sentence is from.
-        features, scores: of the sentences, [C, F] and [C].
-        spans: what may be read, most probable first.
-    """
-
-    segments: list[Segment]
-    places: list[int]
-    features: torch.Tensor
-    scores: torch.Tensor
-    spans: list[ReadSpan]
-
-    def order(self) -> list[int]:
-        """Numbers of the sentences, best first."""
-        order: list[int] = torch.argsort(self.scores, descending=True, stable=True).tolist()
-        return order
 
 
 class MemorySystem(ABC):
@@ -189,22 +143,9 @@ class MemorySystem(ABC):
         pairs = [[ReadPair(i, p, int(routed.rows[i, p])) for p in range(len(own))] for i, own in enumerate(queries)]
         flat = [pair for own in pairs for pair in own]
         features = iter(self._sentence_features(texts, queries, flat, routed) if flat else ())
-        return [self._candidates([(pair, next(features)) for pair in own]) for own in pairs]
-
-    def _candidates(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
-        segments: list[Segment] = []
-        places: list[int] = []
-        rows: list[SentenceFeatures] = []
-        spans: dict[ReadSpan, None] = {}
-        for pair, features in read:
-            segments += self._sentences.segments[pair.row]
-            places += [pair.place] * len(features)
-            rows += features
-            for span, own in zip(self._sentences.spans[pair.row], features, strict=True):
-                spans[ReadSpan(pair.place, span, own.route + own.answers + own.find)] = None
-        stacked = torch.tensor(rows).reshape(-1, len(SENTENCE_FEATURES))
-        by_probability = sorted(spans, key=lambda span: -span.log_p)
-        return Candidates(segments, places, stacked, stacked @ self._weights, by_probability)
+        return [
+            rank_sentences([(pair, next(features)) for pair in own], self._sentences, self._weights) for own in pairs
+        ]
 
     def _slots(self, rows: Sequence[int], spans: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The slots [B, p, d] of one span of each of B rows, and which of them are there [B, p]."""

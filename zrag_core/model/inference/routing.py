@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 
 _FIRST_STEP = 0.9  # share of the first step in the mixture (docs/experiments.md, 15)
 

@@ -1,4 +1,4 @@
-"""Evidence from a memory of the policy `separated`: documents, their spans, and where the first evidence leads."""
+"""The evidence system of the policy `separated`: routes in one or two steps and computes the features of sentences."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from zrag_core.model.architecture.sentence_features import (
     question_features,
     word_overlap,
 )
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.word_features import feature_ids
-from zrag_core.model.inference.memory_system import Candidates, MemorySystem, Queries, ReadPair
+from zrag_core.model.inference.memory_system import MemorySystem, Queries
 from zrag_core.model.inference.routing import Routed, keep_best, route_again
+from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
 from zrag_core.settings import SeparatedSettings, Settings
 

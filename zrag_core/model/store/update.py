@@ -17,7 +17,7 @@ import torch
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes
 from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.write import Written, plan_studies, write_documents

@@ -20,7 +20,7 @@ import torch
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.settings import WritingSettings
 from zrag_core.text import split_sentences

@@ -23,7 +23,7 @@ from zrag_core.model.architecture.sentence_features import (
     fit_routing,
     question_features,
 )
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.inference.separated_system import SeparatedSystem
 from zrag_core.model.store.checkpoint import Checkpoint

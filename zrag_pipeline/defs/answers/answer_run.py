@@ -88,9 +88,9 @@ def answer_evidence(
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
     asked = left_to_spend(settings.answers, evidence, run_id)
-    spending = {"ledger": SpendingLedger(asked.max_cost_usd), "observe": access.observe}
-    reader = choose_reader(asked, access.environ, access.cache, **spending)
-    judge = choose_judge(asked, access.environ, access.cache, **spending)
+    ledger = SpendingLedger(asked.max_cost_usd)
+    reader = choose_reader(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
+    judge = choose_judge(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
     corpus = warehouse.load_corpus(evidence.corpus_version)
     refuse_other_questions(corpus, evidence, "evidence")
     requests, budgets = _requests(settings, warehouse, evidence)

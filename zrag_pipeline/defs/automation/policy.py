@@ -1,8 +1,7 @@
-"""The sensor's policy about a changed corpus: a pure function of what is known at a tick.
+"""Decides what a sensor tick does about a changed corpus: a pure function of what is known at the tick.
 
-Nothing is remembered that the runs themselves tell. The cursor only says what the corpus held when it was
-last looked at, and since when; which content is in memory, what is going on, and how often a change has been
-tried is read from the runs at every tick. So a tick that is lost or repeated loses and repeats no change.
+The cursor holds only the content that was seen last and when it appeared; which content is in memory, what is going on,
+and how often a change has been tried is read from the runs. So a tick that is lost or repeated does no harm.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from zrag_core.evidence import EvidenceSystem, Retrieved
 from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
-from zrag_core.model.inference.policies import create_system
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.write import Written, write_documents

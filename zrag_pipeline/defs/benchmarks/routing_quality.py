@@ -14,7 +14,7 @@ from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.routing import route
-from zrag_core.model.training.joint import initialise, train_joint
+from zrag_core.model.training.joint_training import initialise, train_joint
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.settings import EvaluationSettings, Settings
 from zrag_pipeline.defs.benchmarks.measurement import Measurement

@@ -24,8 +24,8 @@ from zrag_core.model.checks.update_checks import (
     old_documents_delta,
     updated_leak_coverage,
 )
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.memory_system import MemorySystem
-from zrag_core.model.inference.policies import create_system
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.update import update_memory

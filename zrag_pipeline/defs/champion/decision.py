@@ -144,9 +144,7 @@ def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion
 def _challenge(
     made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
-    import torch
-
-    from zrag_core.model.checks.challenge import challenge, shared_questions
+    from zrag_core.model.checks.challenge import ChallengeRules, challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
@@ -155,13 +153,15 @@ def _challenge(
     questions = shared_questions(challenger, present, corpus.questions, limit)
     if not questions:
         return []
-    torch.set_num_threads(settings.backbone.threads)
     return challenge(
         challenger,
         present,
         questions,
         settings.decoding,
-        budget=min(settings.evaluation.budgets),
-        margin=100 * settings.updates.non_inferiority,
-        confidence=settings.evaluation.confidence,
+        ChallengeRules(
+            budget=min(settings.evaluation.budgets),
+            margin=100 * settings.updates.non_inferiority,
+            confidence=settings.evaluation.confidence,
+            threads=settings.backbone.threads,
+        ),
     )

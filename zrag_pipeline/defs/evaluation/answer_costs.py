@@ -1,4 +1,4 @@
-"""What answering costs by list prices, whatever was paid this time: cached and shared answers count in full."""
+"""Costs of answering by list prices, whatever was paid this time: cached and shared answers count in full."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def with_list_costs(
 
 
 def cost_note(frame: pd.DataFrame, reader: str, model: str) -> str:
-    """What there is to say about the cost of answering: where it is shown, or why there is nothing to draw.
+    """A remark on the cost of answering: where it is shown, or why there is nothing to draw.
 
     Args:
         model: that answered; of the offline reader, the one whose costs were estimated.
@@ -97,7 +97,7 @@ def cost_note(frame: pd.DataFrame, reader: str, model: str) -> str:
 
 
 def _clue_dollars(warehouse: Warehouse, rows: pd.DataFrame, light_model: str | None) -> dict[str, float]:
-    """What MemoRAG's draft and clues cost by question, where a model at another server's or OpenAI's gave them."""
+    """Cost of MemoRAG's draft and clues by question, where a model at another server's or OpenAI's gave them."""
     if light_model is None or rows.empty:
         return {}
     traces = warehouse.query(

@@ -60,7 +60,8 @@ def collect_evidence(
     ledger = SpendingLedger(settings.answers.max_cost_usd)
     inputs = system_inputs(settings, corpus, warehouse.load_targets(version), artefacts, ledger)
     names = settings.evaluation.systems
-    speed, extra = {}, {}
+    speed: dict[str, float] = {}
+    extra: dict[str, Any] = {}
     for number, name in enumerate(names, 1):
         policy = inputs.spec(name).policy
         constants = {

@@ -1,4 +1,4 @@
-"""The leaderboard on its way to people: DuckDB, MLflow runs per system, Markdown and plots."""
+"""Publishes the leaderboard: DuckDB, MLflow runs per system, Markdown and plots."""
 
 from __future__ import annotations
 

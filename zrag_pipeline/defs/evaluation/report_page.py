@@ -207,7 +207,7 @@ def _leaderboard_plots(frame: pd.DataFrame, systems: Sequence[str], budget: int)
 
 
 def _memory_plots(warehouse: Warehouse, checkpoint_ids: Mapping[str, str | None]) -> list[Plot]:
-    """What the newest memory checks of the evaluated checkpoints found, where they were run."""
+    """Plots of the newest memory checks of the evaluated checkpoints, where they were run."""
     plots = []
     for policy, checkpoint_id in checkpoint_ids.items():
         checks = warehouse.query(

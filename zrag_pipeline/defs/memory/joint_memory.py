@@ -12,9 +12,9 @@ from pathlib import Path
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import TINY, create_backbone, load_backbone
+from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone, load_backbone
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
-from zrag_core.model.training.joint import train_joint, training_fingerprint
+from zrag_core.model.training.joint_training import train_joint, training_fingerprint
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
@@ -112,17 +112,7 @@ def train_checkpoint(
     documents = warehouse.load_corpus(corpus_version).documents
     targets = warehouse.load_targets(corpus_version)
     texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []
-    if prepared.digest != backbone_digest(settings, texts):
-        raise CheckpointError(
-            "the prepared backbone belongs to other settings or another corpus",
-            where="asset backbone",
-            remedy="materialise it again with the same configuration (job `train` does)",
-        )
-    backbone = (
-        create_backbone(settings.backbone, (), seed=settings.joint.seed)
-        if prepared.folder is None
-        else load_backbone(settings.backbone, prepared.folder)
-    )
+    backbone = _prepared(settings, prepared, texts)
     fingerprint = training_fingerprint(documents, targets, settings)
     checkpoint_id = f"joint-{fingerprint}"
     folder = paths.checkpoints_dir() / checkpoint_id
@@ -155,6 +145,18 @@ def train_checkpoint(
             "training_steps": result.steps,
         },
     )
+
+
+def _prepared(settings: Settings, prepared: BackboneHandle, texts: Sequence[str]) -> Backbone:
+    if prepared.digest != backbone_digest(settings, texts):
+        raise CheckpointError(
+            "the prepared backbone belongs to other settings or another corpus",
+            where="asset backbone",
+            remedy="materialise it again with the same configuration (job `train` does)",
+        )
+    if prepared.folder is None:
+        return create_backbone(settings.backbone, (), seed=settings.joint.seed)
+    return load_backbone(settings.backbone, prepared.folder)
 
 
 def _describe_pretrained(settings: Settings) -> PreparedBackbone:

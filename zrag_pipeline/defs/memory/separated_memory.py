@@ -20,7 +20,7 @@ import torch
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, CorpusError, ZragError
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.checkpoint import (
     Origin,
     checkpoint_digest,

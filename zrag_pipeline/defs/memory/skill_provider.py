@@ -47,7 +47,7 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         own = read_settings(read_skill_config(start)["settings"]).backbone
         backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
         settings = settings.model_copy(update={"backbone": backbone})
-    from zrag_core.model.training.skill import skill_fingerprint
+    from zrag_core.model.training.skill_training import skill_fingerprint
 
     source = _source(settings)
     origin = "" if start is None else checkpoint_digest(start)
@@ -116,7 +116,7 @@ def _make(
     import torch
 
     from zrag_core.model.training.calibration import calibrate
-    from zrag_core.model.training.skill import new_model, train_skill
+    from zrag_core.model.training.skill_training import new_model, train_skill
 
     torch.set_num_threads(settings.backbone.threads)
     progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)

@@ -19,7 +19,7 @@ _LONGEST_WAIT_S = 1.0
 
 
 class _Turn:
-    """Whose turn it is among the threads of this process (DuckDB's own handling of them is racy)."""
+    """The turn of the threads of this process (DuckDB's own handling of them is racy)."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

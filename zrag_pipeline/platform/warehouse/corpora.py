@@ -53,7 +53,7 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
         name=summary[0],
         documents=tuple(Document(*row) for row in documents),
         questions=tuple(
-            Question(id_, text, tuple(answers), tuple(ids), *rest, metadata=json.loads(metadata))
+            Question(id_, text, tuple(answers), tuple(ids), *(*rest, json.loads(metadata)))
             for id_, text, answers, ids, *rest, metadata in questions
         ),
         notes=tuple(summary[1]),

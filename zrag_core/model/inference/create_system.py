@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.inference.joint_system import JointSystem
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.inference.rank_fusion import RankFusion

@@ -26,7 +26,7 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CorpusError
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.model.architecture.joint import JointMemory
+from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.spans import whole_document
 from zrag_core.model.architecture.word_features import feature_ids, sketch
 from zrag_core.model.store.stored_settings import backbone_values, memory_values, training_values

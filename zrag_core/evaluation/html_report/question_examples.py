@@ -1,4 +1,4 @@
-"""Which questions of a system are shown as examples, and what is shown of them."""
+"""The questions of a system that are shown as examples, with evidence and answers marked."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.model.architecture.joint import JointMemory
+from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.settings import Settings
 
 

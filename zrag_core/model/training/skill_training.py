@@ -23,7 +23,7 @@ from torch import nn
 from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
-from zrag_core.model.architecture.separated import SeparatedMemory
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.store.stored_settings import skill_folder_values

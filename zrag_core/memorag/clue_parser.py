@@ -1,4 +1,4 @@
-"""From a model's words to clues: whatever list it wrote becomes at most three queries."""
+"""Parses a model's reply into at most three clues, whatever kind of list it wrote."""
 
 from __future__ import annotations
 
