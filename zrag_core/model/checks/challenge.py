@@ -106,6 +106,7 @@ def challenge(
     Args:
         questions: from `shared_questions`; not empty.
         decoding: how both are read.
+
     Returns:
         One result for each of `SYSTEMS`.
     """
