@@ -215,11 +215,13 @@ def test_a_run_without_joint_systems_trains_no_joint_memory(trained_skill, tmp_p
     alone = config(evaluation={"systems": ["zrag", "zrag_free", "gold_evidence"], "limit_questions": 3})
     result = execute("full", data, run_config=alone)
     made = result.output_for_node("joint_memory")
-    assert (made["checkpoint_id"], made["folder"], made["params"]) == (None, None, {})
-    assert [path.name for path in (data / "checkpoints").iterdir()] == [
-        result.output_for_node("memory")["checkpoint_id"]
-    ]
-    assert result.output_for_node("skill")["skill_id"] == trained_skill.result.output_for_node("skill")["skill_id"]
+    assert made.checkpoint is None
+    assert "no system of this run reads it" in made.left_out
+    written = result.output_for_node("memory").checkpoint
+    assert [path.name for path in (data / "checkpoints").iterdir()] == [written.checkpoint_id]
+    assert (
+        result.output_for_node("skill").skill.skill_id == trained_skill.result.output_for_node("skill").skill.skill_id
+    )
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
     found = warehouse.query("SELECT DISTINCT system, checkpoint_id FROM evidence ORDER BY system")
     own = result.output_for_node("memory")["checkpoint_id"]
