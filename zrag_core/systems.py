@@ -138,6 +138,11 @@ def in_family(name: str, family: Family) -> bool:
     return name in SYSTEMS and SYSTEMS[name].family == family
 
 
+def without_evidence(name: str) -> bool:
+    """Whether a system hands over nothing by design, so that the reader answers from what it knows."""
+    return name in SYSTEMS and SYSTEMS[name].evidence == "nothing"
+
+
 def system_spec(name: str, settings: Any) -> SystemSpec:
     """The spec of a system under some settings (`zrag_core.settings.Settings`)."""
     spec = SYSTEMS[name]

@@ -19,6 +19,7 @@ from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
+from zrag_core.systems import without_evidence
 from zrag_pipeline.defs.evaluation.answer_costs import OFFLINE
 from zrag_pipeline.defs.evaluation.memorag import left_to_spend
 from zrag_pipeline.defs.evaluation.scores import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
@@ -255,7 +256,7 @@ def _requests(
         rows = rows[rows["question_id"].isin(order[: answers.limit_questions])]
     requests = [
         AnswerRequest(
-            row.question_id, row.system, row.question, row.evidence, row.language, row.system == "closed_book"
+            row.question_id, row.system, row.question, row.evidence, row.language, without_evidence(row.system)
         )
         for row in rows.itertuples()
     ]

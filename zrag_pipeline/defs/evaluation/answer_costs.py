@@ -10,6 +10,7 @@ import pandas as pd
 from zrag_core.answering.prices import Usage, actual_cost, price_of, prompt_tokens
 from zrag_core.answering.prompts import build_messages
 from zrag_core.evaluation.leaderboard import ALL_TYPES, ESTIMATED_COST, LIST_COST
+from zrag_core.systems import without_evidence
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -111,7 +112,7 @@ def _clue_dollars(warehouse: Warehouse, rows: pd.DataFrame, light_model: str | N
 
 def _estimated_tokens(row: Any) -> tuple[int, int]:
     """Tokens of the prompt that a model would be sent, and of an answer as long as the one that was given."""
-    messages = build_messages(row.question, row.evidence, row.language, row.system == "closed_book")
+    messages = build_messages(row.question, row.evidence, row.language, without_evidence(row.system))
     return prompt_tokens(messages), evidence_tokens(row.answer)
 
 
