@@ -1,4 +1,4 @@
-"""Whether and where an answer stands in a text."""
+"""Whether and where an answer stands in a text: word by word, and in Korean with the particles that may follow it."""
 
 from __future__ import annotations
 
