@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def pytest_xdist_make_scheduler(config, log):
             return _group(super()._split_scope(nodeid))
 
     return SharedRuns(config, log)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Start every test with one thread, whatever a test before has set: on several, sums differ in the last bit."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
