@@ -16,7 +16,7 @@ from pipeline_runs import CHECKOUT, command_line, config, execute
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint
 
 STEPS, SAVE_EVERY = 160, 8
-CONFIG = config(training={"steps": STEPS, "save_every": SAVE_EVERY})
+CONFIG = config(joint={"steps": STEPS, "save_every": SAVE_EVERY})
 
 
 def made_checkpoint(data):
