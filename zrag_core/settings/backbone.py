@@ -30,9 +30,9 @@ class TinySettings(Section):
 class BackboneSettings(Section):
     """The local causal LLM."""
 
-    name: str = Field("zrag-tiny", description="`zrag-tiny`, or a Hugging Face name or local path of a causal LM")
+    name: str = Field("zrag-tiny", description="`zrag-tiny`, `smollm2`, or a Hugging Face name or local path of a causal LM")
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPU, else float32")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU or processor multiplies it, else float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")
     lora: LoraSettings = LoraSettings()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.errors import SettingsError
+from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.tokenizer import train_tokenizer
 from zrag_core.settings import BackboneSettings
 
@@ -251,9 +252,14 @@ def _hide_progress_bars() -> None:
 
 def _dtype(settings: BackboneSettings) -> torch.dtype:
     if settings.dtype == "auto":
-        return torch.bfloat16 if resolve_device(settings.device).type == "cuda" else torch.float32
+        return torch.bfloat16 if _multiplies_bfloat16(resolve_device(settings.device)) else torch.float32
     dtype: torch.dtype = getattr(torch, settings.dtype)
     return dtype
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32: on GPUs, and on processors with instructions for it."""
+    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
@@ -272,9 +278,10 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             bnb_4bit_compute_dtype=dtype,
         )
     logging.enable_progress_bar()
+    location = str(smollm2.model_folder()) if name == smollm2.NAME else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        lm = AutoModelForCausalLM.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        lm = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot load the backbone '{name}' ({str(error).splitlines()[0]})",
