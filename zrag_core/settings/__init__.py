@@ -7,6 +7,7 @@ from zrag_core.settings.answers import AnswerSettings, JudgeSettings
 from zrag_core.settings.backbone import BackboneSettings, LoraSettings, TinySettings
 from zrag_core.settings.baselines import BaselineSettings
 from zrag_core.settings.benchmark import BenchmarkSettings
+from zrag_core.settings.codec import CodecSettings
 from zrag_core.settings.corpus import AlmanacSettings, CorpusSettings, HuggingFaceSettings, SplitSettings
 from zrag_core.settings.decoding import DecodingSettings
 from zrag_core.settings.evaluation import EvaluatedSplit, EvaluationSettings, QuestionType
@@ -28,6 +29,7 @@ __all__ = [
     "BackboneSettings",
     "BaselineSettings",
     "BenchmarkSettings",
+    "CodecSettings",
     "CorpusSettings",
     "DecodingSettings",
     "EvaluatedSplit",

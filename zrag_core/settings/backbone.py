@@ -8,6 +8,11 @@ from pydantic import Field
 
 from zrag_core.settings.section import Positive, Section, Share
 
+TINY = "zrag-tiny"
+"""The embedded backbone."""
+SMOLLM2 = "smollm2"
+"""SmolLM2-135M-Instruct, from a package of the index."""
+
 
 class LoraSettings(Section):
     """The adapter theta of a pretrained backbone (Hu et al. 2021, arXiv 2106.09685)."""
@@ -30,9 +35,13 @@ class TinySettings(Section):
 class BackboneSettings(Section):
     """The local causal LLM."""
 
-    name: str = Field("zrag-tiny", description="`zrag-tiny`, `smollm2`, or a Hugging Face name or local path of a causal LM")
+    name: str = Field(
+        "zrag-tiny", description="`zrag-tiny`, `smollm2`, or a Hugging Face name or local path of a causal LM"
+    )
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU or processor multiplies it, else float32")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where GPU or processor multiply it, else float32"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")
     lora: LoraSettings = LoraSettings()

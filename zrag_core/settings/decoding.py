@@ -22,6 +22,9 @@ class DecodingSettings(Section):
         description="joint: how much of a sentence's likelihood without the question is subtracted; "
         "1: mutual information (separated: fitted with the skill)",
     )
+    read_sentences: Positive = Field(
+        16, description="pretrained backbones: sentences that the LLM reads to rank them, chosen by words and meaning"
+    )
     free_spans: Positive = Field(8, description="free decoding: most spans (sentences) that are written for a question")
     max_new_tokens: Positive = Field(96, description="length of freely decoded evidence, per span")
     least_confidence: Share = Field(

@@ -8,6 +8,7 @@ from zrag_core.settings.answers import AnswerSettings
 from zrag_core.settings.backbone import BackboneSettings
 from zrag_core.settings.baselines import BaselineSettings
 from zrag_core.settings.benchmark import BenchmarkSettings
+from zrag_core.settings.codec import CodecSettings
 from zrag_core.settings.corpus import CorpusSettings
 from zrag_core.settings.decoding import DecodingSettings
 from zrag_core.settings.evaluation import EvaluationSettings
@@ -30,6 +31,7 @@ class Settings(Section):
     backbone: BackboneSettings = BackboneSettings()
     memory: MemorySettings = MemorySettings()
     separated: SeparatedSettings = SeparatedSettings()
+    codec: CodecSettings = CodecSettings()
     skill: SkillSettings = SkillSettings()
     writing: WritingSettings = WritingSettings()
     joint: JointSettings = JointSettings()

@@ -55,6 +55,12 @@ pretrain_tiny = dg.define_asset_job(
     config=run_config("pretrain_tiny.yaml"),
     description="The skill of zrag-tiny from random weights: hours on a CPU, minutes on a GPU; resumes where it was.",
 )
+pretrain_smollm2 = dg.define_asset_job(
+    "pretrain_smollm2",
+    dg.AssetSelection.assets("preflight", "skill"),
+    config=run_config("pretrain_smollm2.yaml"),
+    description="The skill of SmolLM2-135M on prose: hours on a CPU, minutes on a GPU; every stage resumes.",
+)
 benchmark = dg.define_asset_job(
     "benchmark",
     dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("routing_benchmark"),
@@ -89,6 +95,7 @@ JOBS = [
     evaluate,
     answers,
     pretrain_tiny,
+    pretrain_smollm2,
     benchmark,
     benchmark_memory,
     benchmark_update,

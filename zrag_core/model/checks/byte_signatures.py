@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.encoder import UNUSED, sentences_per_span
+from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.lexical_keys import title_ids
 from zrag_core.model.checks.byte_search import LEAST_BYTES, patterns_in_file
 from zrag_core.model.store.checkpoint import Checkpoint
@@ -51,18 +49,17 @@ def removed_signatures(former: Checkpoint, remaining: Sequence[Document]) -> lis
     said = "\n\n".join(document.contents for document in remaining)
     texts = {document.text for document in remaining}
     titles = {frozenset(title_ids(document.title)) for document in remaining}
-    width = former.settings.separated.title_width
     found: list[ByteSignature] = []
     for row, document in enumerate(former.documents):
         if document.content_hash in kept:
             continue
         found += _text_signatures(document, said)
         found += _slot_signatures(former, row, said)
-        key = former.separated.lexical[row]
+        of_title, of_text = former.separated.stored_words(row)
         if document.text not in texts:
-            found += _number_signatures(document, "words", key[width:])
+            found += _signature(document, "words", of_text)
         if frozenset(title_ids(document.title)) not in titles:
-            found += _number_signatures(document, "words", key[:width])
+            found += _signature(document, "words", of_title)
         digest = document.content_hash
         forms = (bytes.fromhex(digest), digest.encode(), digest.upper().encode())
         found.append(ByteSignature(document.id, "hash", forms))
@@ -101,15 +98,14 @@ def _slot_signatures(former: Checkpoint, row: int, said: str) -> Iterator[ByteSi
     """The slots of each span with a sentence that no remaining document says."""
     model, document = former.model, former.documents[row]
     sentences = [span.text for span in split_sentences(document.text)]
-    run = sentences_per_span(len(sentences), model.z.shape[1])
+    run = model.sentences_per_span(len(sentences))
     spans = model.spans[row].tolist()
     for number in sorted(set(spans) - {UNUSED}):
         if any(sentence not in said for sentence in sentences[number * run : (number + 1) * run]):
             slots = [slot for slot, span in enumerate(spans) if span == number]
-            yield from _number_signatures(document, "slots", model.z[row, slots[0] : slots[-1] + 1])
+            yield from _signature(document, "slots", model.stored_slots(row, slots[0], slots[-1]))
 
 
-def _number_signatures(document: Document, kind: str, numbers: torch.Tensor) -> Iterator[ByteSignature]:
-    data = numbers.detach().float().cpu().contiguous().numpy().tobytes()
-    if any(data[:LEAST_BYTES]):
+def _signature(document: Document, kind: str, data: bytes) -> Iterator[ByteSignature]:
+    if len(data) >= LEAST_BYTES and any(data[:LEAST_BYTES]):
         yield ByteSignature(document.id, kind, (data,))

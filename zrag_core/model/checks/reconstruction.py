@@ -49,13 +49,15 @@ def _top1(name: str, nll: np.ndarray) -> list[MemoryCheck]:
 
 @contextmanager
 def _random_projection(model: MemoryModel) -> Iterator[None]:
-    weight = model.projection.weight
-    before = weight.detach().clone()
-    drawn = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    weights = model.reading_weights
+    before = [weight.detach().clone() for weight in weights]
+    generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
-            weight.copy_(drawn.to(weight) * before.std())
+            for weight, own in zip(weights, before, strict=True):
+                weight.copy_(torch.randn(weight.shape, generator=generator).to(weight) * own.std())
         yield
     finally:
         with torch.no_grad():
-            weight.copy_(before)
+            for weight, own in zip(weights, before, strict=True):
+                weight.copy_(own)

@@ -12,6 +12,7 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
+from zrag_core.model.architecture.memory_rows import place_rows
 from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures
 from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
@@ -217,12 +218,12 @@ def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int
     """The former memory, with the new one's theta and its untouched rows."""
     model = checkpoint.separated.with_same_theta()
 
-    def pinned(name: str) -> torch.Tensor:
-        tensor: torch.Tensor = getattr(former.model, name).detach().clone()
-        tensor[list(untouched)] = getattr(checkpoint.model, name).detach()[list(untouched.values())]
-        return tensor
-
-    model.hold(pinned("z"), pinned("spans"), pinned("lexical"), former.separated.frequency)
+    new = checkpoint.separated.rows
+    rows = {
+        name: place_rows(name, tensor, list(untouched), new[name][list(untouched.values())])
+        for name, tensor in former.separated.rows.items()
+    }
+    model.hold(rows, former.separated.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.inference.joint_system import JointSystem
+from zrag_core.model.inference.language_system import LanguageSystem
 from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.inference.rank_fusion import RankFusion
 from zrag_core.model.inference.separated_system import SeparatedSystem
@@ -23,7 +25,11 @@ def create_system(
     fusion: RankFusion | None = None,
 ) -> MemorySystem:
     """The system that reads a checkpoint as its policy does; for the arguments see `MemorySystem`."""
-    kind = SeparatedSystem if isinstance(checkpoint.model, SeparatedMemory) else JointSystem
+    kind: type[MemorySystem] = JointSystem
+    if isinstance(checkpoint.model, LanguageMemory):
+        kind = LanguageSystem
+    elif isinstance(checkpoint.model, SeparatedMemory):
+        kind = SeparatedSystem
     return kind(name, checkpoint, settings, free=free, threads=threads, fusion=fusion)
 
 

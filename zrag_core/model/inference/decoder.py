@@ -12,6 +12,7 @@ import torch
 
 from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.inference.speculative import follow_drafts
 
 _SEQUENCES = 256
 
@@ -57,7 +58,10 @@ def generate(
 
     With `min_new_tokens` 1 the evidence cannot be empty.
     """
-    return _greedy(model, model.prompt(z, used, queries), max_new_tokens, min_new_tokens)
+    prompt, drafts = model.prompt(z, used, queries), model.drafts(z, used)
+    if drafts is not None:
+        return follow_drafts(model, prompt, drafts, max_new_tokens, min_new_tokens)
+    return _greedy(model, prompt, max_new_tokens, min_new_tokens)
 
 
 @torch.no_grad()
@@ -67,7 +71,16 @@ def reconstruct(model: MemoryModel, z: torch.Tensor, spans: torch.Tensor, max_ne
     if n == 0:
         return ""
     prefix = span_slots(z.expand(n, -1, -1), spans.expand(n, -1), range(n))
-    return " ".join(_greedy(model, model.write_prompt(*prefix), max_new_tokens))
+    return " ".join(rebuild(model, *prefix, max_new_tokens))
+
+
+@torch.no_grad()
+def rebuild(model: MemoryModel, z: torch.Tensor, used: torch.Tensor, max_new_tokens: int) -> list[str]:
+    """Greedy texts of B spans from their slots z [B, p, d]."""
+    prompt, drafts = model.write_prompt(z, used), model.drafts(z, used)
+    if drafts is not None:
+        return follow_drafts(model, prompt, drafts, max_new_tokens)
+    return _greedy(model, prompt, max_new_tokens)
 
 
 def _greedy(model: MemoryModel, prompt: Prompt, max_new_tokens: int, min_new_tokens: int = 0) -> list[str]:

@@ -22,6 +22,7 @@ from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.skill_folder import load_heads
 from zrag_core.model.store.stored_settings import (
     checkpoint_values,
+    codec_values,
     memory_values,
     read_settings,
     read_writing,
@@ -98,6 +99,7 @@ def memory_id(
         corpus_version(corpus.documents),
         questions_version(corpus.questions),
         memory_values(settings, "separated"),
+        *codec_values(settings, "separated").values(),
         writing_values(writing),
         # What may be learned from; questions written by an LLM among it, which no setting here tells.
         [(t.method, t.query, t.evidence, t.document_ids) for t in targets if t.split == "train"],
@@ -143,9 +145,8 @@ def save_checkpoint(
         rows["studied_hash"] = origin.studied
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
-        memory = {name: value.detach().cpu().contiguous() for name, value in model.named_memory()}
-        save_file({**memory, **rows}, temporary / "memory.safetensors")
-        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        save_file({**model.stored_memory(), **rows}, temporary / "memory.safetensors")
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.stored_heads().items()}
         save_file(heads, temporary / "heads.safetensors")
         with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
             for document in documents:
@@ -213,9 +214,10 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bo
     with (folder / "documents.jsonl").open(encoding="utf-8") as file:
         documents = tuple(Document(**json.loads(line)) for line in file)
     memory = load_file(folder / "memory.safetensors")
-    if len(documents) != len(memory["z"]):
-        raise ValueError(f"{len(documents)} documents for {len(memory['z'])} rows of Z")
-    for document, stored in zip(documents, row_hashes(memory["content_hash"]), strict=True):
+    hashes = row_hashes(memory["content_hash"])
+    if len(documents) != len(hashes):
+        raise ValueError(f"{len(documents)} documents for {len(hashes)} rows of Z")
+    for document, stored in zip(documents, hashes, strict=True):
         if stored != document.content_hash:
             raise CheckpointError(
                 f"document '{document.id}' does not match the content hash of its row",
@@ -225,9 +227,8 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bo
     backbone = load_backbone(settings.backbone, folder, verbatim=verbatim)
     model = create_memory(backbone, settings, len(documents))
     load_heads(model, load_file(folder / "heads.safetensors"))
-    with torch.no_grad():
-        for name, tensor in model.named_memory():
-            tensor.copy_(memory[name])
+    model.restore_memory(memory)
+    backbone.merge()
     origin = None
     if "writing" in config:
         skill, writing = config["skill"], read_writing(config["writing"])

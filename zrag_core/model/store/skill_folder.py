@@ -14,10 +14,12 @@ import torch
 from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import load_backbone
+from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
 from zrag_core.settings import SeparatedSettings, Settings
+from zrag_core.settings.backbone import SMOLLM2, TINY
 
 FORMAT_VERSION = 2
 
@@ -37,9 +39,14 @@ class Skill:
     settings: Settings
 
 
-def shipped_skill() -> Path:
-    """Folder of `zrag-tiny`, the skill that comes with the package."""
-    return Path(str(resources.files("zrag_core") / "weights" / "zrag-tiny"))
+def shipped_skill(backbone: str = TINY) -> Path:
+    """Folder of the skill that comes with the package for a backbone; see `is_shipped`."""
+    return Path(str(resources.files("zrag_core") / "weights" / backbone))
+
+
+def is_shipped(backbone: str) -> bool:
+    """Whether the package brings a skill for a backbone."""
+    return backbone in (TINY, SMOLLM2) and (shipped_skill(backbone) / "config.json").is_file()
 
 
 def save_skill(
@@ -67,7 +74,7 @@ def save_skill(
     }
     with atomic_folder(folder) as temporary:
         model.backbone.save(temporary)
-        heads = {name: value.detach().cpu().contiguous() for name, value in model.head_state().items()}
+        heads = {name: value.detach().cpu().contiguous() for name, value in model.stored_heads().items()}
         save_file(heads, temporary / "heads.safetensors")
         (temporary / "README.md").write_text(card, encoding="utf-8")
         for name, value in (("metrics.json", dict(metrics)), ("config.json", config)):
@@ -125,8 +132,9 @@ def load_skill(folder: Path, *, keys: SeparatedSettings | None = None, device: s
             own = settings.separated.model_copy(update=widths)
             settings = settings.model_copy(update={"separated": own})
         backbone = load_backbone(settings.backbone.model_copy(update={"device": device}), folder)
-        model = SeparatedMemory(backbone, settings.separated, 0)
+        model = create_separated(backbone, settings, 0)
         load_heads(model, load_file(folder / "heads.safetensors"))
+        backbone.merge()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
     return Skill(config["skill_id"], model.eval(), settings)

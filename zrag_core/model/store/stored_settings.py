@@ -18,6 +18,7 @@ from zrag_core.settings import (
     WritingSettings,
     load_settings,
 )
+from zrag_core.settings.backbone import TINY
 from zrag_core.systems import Policy
 
 _SHAPE = frozenset({"slots", "width"})
@@ -37,6 +38,7 @@ def checkpoint_values(settings: Settings, policy: Policy) -> dict[str, Any]:
     return {
         "backbone": backbone_values(settings.backbone),
         "memory": memory_values(settings, policy),
+        **codec_values(settings, policy),
         "training": {
             **training_values(settings.joint if trained else JointSettings()),
             "threads": settings.backbone.threads if trained else _THREADS,
@@ -52,8 +54,16 @@ def skill_folder_values(settings: Settings) -> dict[str, Any]:
     return {
         "backbone": backbone,
         "memory": memory_values(settings, "separated"),
+        **codec_values(settings, "separated"),
         "skill": skill_values(settings.skill),
     }
+
+
+def codec_values(settings: Settings, policy: Policy) -> dict[str, Any]:
+    """How a pretrained backbone's memory keeps tokens; nothing where it does not."""
+    if policy != "separated" or settings.backbone.name == TINY:
+        return {}
+    return {"codec": settings.codec.model_dump(mode="json", exclude={"save_every"})}
 
 
 def backbone_values(backbone: BackboneSettings) -> dict[str, Any]:
@@ -106,6 +116,7 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
         "backbone": {**values["backbone"], "threads": threads},
         "memory": {"policy": policy},
         "separated": {name: value for name, value in memory.items() if policy == "separated"},
+        "codec": values.get("codec", {}),
         "skill": _without(values.get("skill", {}), _FIXED_SKILL),
         "joint": {**training, **joint},
         "decoding": values.get("decoding", {}),

@@ -16,7 +16,8 @@ import torch
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError
-from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.lexical_keys import document_frequency
+from zrag_core.model.architecture.memory_rows import moved_rows, place_rows
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes
 from zrag_core.model.store.stored_settings import writing_values
@@ -102,10 +103,9 @@ def update_memory(
     """
     started = time.perf_counter()
     old, origin = _updatable(checkpoint, writing)
-    settings = old.settings
     change = compare_documents(checkpoint.documents, documents)
     unchanged = set(change.unchanged)
-    studied = _studied(documents, targets, settings.slots, writing)
+    studied = _studied(documents, targets, old, writing)
     before = dict(zip((d.id for d in checkpoint.documents), row_hashes(origin.studied), strict=True))
     fresh = [
         (row, document)
@@ -117,14 +117,14 @@ def update_memory(
     sources = [places[documents[row].id] for row in kept]
 
     model = old.with_same_theta()
-    z, spans, lexical = (_moved(tensor, sources, kept, len(documents)) for tensor in (old.z, old.spans, old.lexical))
+    rows = moved_rows(old.rows, sources, kept, len(documents))
     written = None
     if fresh:
-        rows, own = [row for row, _ in fresh], [document for _, document in fresh]
+        places, own = [row for row, _ in fresh], [document for _, document in fresh]
         written = write_documents(model, own, targets, writing, on_progress=on_progress)
-        z[rows], spans[rows] = written.z, written.spans
-        lexical[rows] = lexical_keys(own, settings.title_width, settings.text_width).to(lexical.device)
-    model.hold(z, spans, lexical, _frequency(old.frequency, checkpoint.documents, documents, change))
+        made = {"z": written.z, "spans": written.spans, **model.document_rows(own)}
+        rows = {name: place_rows(name, tensor, places, made[name]) for name, tensor in rows.items()}
+    model.hold(rows, _frequency(old.frequency, checkpoint.documents, documents, change))
     return UpdatedMemory(
         model=model,
         origin=replace(origin, writing=writing, studied=hash_rows(studied)),
@@ -155,16 +155,9 @@ def _updatable(checkpoint: Checkpoint, writing: WritingSettings) -> tuple[Separa
 
 
 def _studied(
-    documents: Sequence[Document], targets: Sequence[EvidenceTarget], slots: int, writing: WritingSettings
+    documents: Sequence[Document], targets: Sequence[EvidenceTarget], model: SeparatedMemory, writing: WritingSettings
 ) -> list[str]:
-    return [study.digest for study in plan_studies(documents, targets, slots, writing)]
-
-
-def _moved(tensor: torch.Tensor, sources: list[int], rows: list[int], n: int) -> torch.Tensor:
-    """A tensor of `n` rows, of which `rows` are the rows `sources` of another and the others are zero."""
-    result = tensor.new_zeros(n, *tensor.shape[1:])
-    result[rows] = tensor.detach()[sources]
-    return result
+    return [study.digest for study in plan_studies(documents, targets, model, writing)]
 
 
 def _frequency(

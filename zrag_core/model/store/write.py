@@ -19,7 +19,7 @@ import torch
 
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
-from zrag_core.model.architecture.encoder import Sentences, sentences_per_span
+from zrag_core.model.architecture.encoder import Sentences
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.settings import WritingSettings
@@ -100,7 +100,7 @@ def write_documents(
     steps = torch.zeros(len(documents), dtype=torch.long)
     loss = torch.full((len(documents),), float("nan"))
     started = time.perf_counter()
-    studies = plan_studies(documents, targets, model.settings.slots, settings)
+    studies = plan_studies(documents, targets, model, settings)
     if settings.steps:
         for start in range(0, len(documents), settings.batch_size):
             rows = slice(start, start + settings.batch_size)
@@ -131,8 +131,8 @@ def encode_documents(
         slots: another number than the model's own (to see what they are worth).
     """
     started = time.perf_counter()
-    n, slots = len(documents), slots or model.settings.slots
-    z = torch.zeros(n, slots, model.settings.width, device=model.device)
+    n, slots = len(documents), slots or model.slots_for(documents)
+    z = torch.zeros(n, slots, model.z.shape[-1], device=model.device)
     spans = torch.zeros(n, slots, dtype=torch.int16, device=model.device)
     done = 0
     for rows in _alike([sum(map(len, document)) for document in documents], settings.batch_size):
@@ -155,9 +155,9 @@ def _alike(lengths: Sequence[int], most: int) -> list[list[int]]:
 
 
 def plan_studies(
-    documents: Sequence[Document], targets: Sequence[EvidenceTarget], slots: int, settings: WritingSettings
+    documents: Sequence[Document], targets: Sequence[EvidenceTarget], model: SeparatedMemory, settings: WritingSettings
 ) -> list[Study]:
-    """What each document is refined on in a memory of so many slots: nothing where no step is taken."""
+    """What each document is refined on: nothing where no step is taken."""
     if not settings.steps:
         return [Study(document, [], []) for document in documents]
     asked: dict[str, list[tuple[str, str]]] = {document.id: [] for document in documents}
@@ -172,7 +172,7 @@ def plan_studies(
     studies = []
     for document in documents:
         texts = [span.text for span in split_sentences(document.text)]
-        run = sentences_per_span(len(texts), slots)
+        run = model.sentences_per_span(len(texts))
         place = {text: number // run for number, text in reversed(list(enumerate(texts)))}
         studies.append(
             Study(

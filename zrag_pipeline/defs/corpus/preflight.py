@@ -14,6 +14,7 @@ from zrag_core.corpus.loaders.base import Source
 from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
 from zrag_core.settings import CorpusSettings, Settings, TinySettings
+from zrag_core.settings.backbone import SMOLLM2
 from zrag_core.systems import system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.settings_resource import SettingsHandle
@@ -75,13 +76,15 @@ def _corpus_problems(settings: Settings) -> Iterator[str]:
 
 
 def _memory_problems(settings: Settings) -> Iterator[str]:
+    from zrag_core.model.store.skill_folder import is_shipped
+
     wanted = [name for name in settings.evaluation.systems if system_spec(name, settings).policy == "separated"]
     if settings.memory.policy == "joint" and wanted:
         yield (
             f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
             "-> leave them out, or set the policy to separated (zrag_joint is trained wherever it is named)"
         )
-    if settings.memory.policy == "separated" and settings.skill.steps == 0 and settings.backbone.name != _TINY:
+    if settings.memory.policy == "separated" and settings.skill.steps == 0 and not is_shipped(settings.backbone.name):
         yield (
             f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
             f"the backbone {_TINY}"
@@ -101,6 +104,8 @@ def _skill_corpus_problems(settings: Settings) -> Iterator[str]:
 def _backbone_problems(settings: Settings) -> Iterator[str]:
     import torch
 
+    from zrag_core.model.architecture import smollm2
+
     backbone = settings.backbone
     has_gpu = torch.cuda.is_available()
     if backbone.device == "cuda" and not has_gpu:
@@ -109,6 +114,10 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
         if backbone.quantization != "none":
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
         yield from _tiny_problems(backbone.tiny)
+        return
+    if backbone.name == SMOLLM2:
+        if (problem := smollm2.problem()) is not None:
+            yield str(problem)
         return
     folder = Path(backbone.name).expanduser()
     looks_like_a_path = backbone.name.startswith(_PATHS)

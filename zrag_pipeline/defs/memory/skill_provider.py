@@ -11,9 +11,16 @@ from typing import Any
 from zrag_core.errors import SettingsError
 from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
-from zrag_core.model.store.skill_folder import load_skill, read_skill_config, save_skill, shipped_skill
+from zrag_core.model.store.skill_folder import (
+    is_shipped,
+    load_skill,
+    read_skill_config,
+    save_skill,
+    shipped_skill,
+)
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.memory.language_skill import TrainedSkill, language_source, make_language_skill
 from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
@@ -21,6 +28,10 @@ from zrag_pipeline.platform.tracking import TrackedRun
 
 _POINTS = 200
 _POINTS_PER_LINE = 5
+
+
+_TINY_SHAPE = ("slots", "width", "stride", "key_width")
+_CODEC_SHAPE = ("stride", "width", "inner", "key_width")
 
 
 @dataclass(frozen=True)
@@ -45,44 +56,46 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         return _known(start, "shipped with the package")
     if start is not None:  # its architecture goes on, whatever the settings say
         own = read_settings(read_skill_config(start)["settings"]).backbone
-        backbone = settings.backbone.model_copy(update={"tiny": own.tiny})
+        backbone = settings.backbone.model_copy(update={"tiny": own.tiny, "lora": own.lora})
         settings = settings.model_copy(update={"backbone": backbone})
     from zrag_core.model.training.skill_training import skill_fingerprint
 
-    source = _source(settings)
+    language = settings.backbone.name != TINY
+    source = language_source(settings) if language else _source(settings)
     origin = "" if start is None else checkpoint_digest(start)
     fingerprint = skill_fingerprint(settings, f"{source.name} {origin}")
     folder = paths.skills_dir() / f"skill-{fingerprint}"
     if (folder / "config.json").is_file():
         return _known(folder, "made before with the same settings")
-    return _make(settings, source, start, fingerprint, folder, run, log)
+    make = make_language_skill if language else _make
+    made = make(settings, source, start, folder, TrainingLog(run, log, _POINTS, _POINTS_PER_LINE))
+    reference = SkillReference(folder.name, folder, checkpoint_digest(folder))
+    return MadeSkill(reference, made.metrics, made.curves, f"{folder.name}: made from {source.name}")
 
 
 def _start(settings: Settings) -> Path | None:
     """Folder of the skill that is taken or trained on; None: random weights (or the base model of a LoRA adapter)."""
     skill, backbone = settings.skill, settings.backbone.name
-    shipped = backbone == TINY and skill.start == "auto"
+    shipped = is_shipped(backbone) and skill.start == "auto"
     if skill.steps == 0 and not shipped:
         raise SettingsError(
-            f"no skill is shipped for '{backbone}'" if backbone != TINY else "random weights are no skill",
+            "random weights are no skill" if is_shipped(backbone) else f"no skill is shipped for '{backbone}'",
             where="skill.steps",
             remedy=f"set it above 0 to train one, or use the backbone {TINY} with skill.start auto",
         )
     if not shipped:
         return None
-    own, given = read_settings(read_skill_config(shipped_skill())["settings"]).separated, settings.separated
-    differing = [
-        f"separated.{name} {getattr(own, name)} (given: {getattr(given, name)})"
-        for name in ("slots", "width", "stride", "key_width")
-        if getattr(own, name) != getattr(given, name)
-    ]
+    own, given = read_settings(read_skill_config(shipped_skill(backbone))["settings"]), settings
+    section, names = ("separated", _TINY_SHAPE) if backbone == TINY else ("codec", _CODEC_SHAPE)
+    pairs = ((name, getattr(getattr(own, section), name), getattr(getattr(given, section), name)) for name in names)
+    differing = [f"{section}.{name} {before} (given: {now})" for name, before, now in pairs if before != now]
     if differing:
         raise SettingsError(
-            f"the shipped skill of {TINY} has {', '.join(differing)}",
-            where="separated",
+            f"the shipped skill of {backbone} has {', '.join(differing)}",
+            where=section,
             remedy="use these values, or train another skill (skill.start scratch and skill.steps above 0)",
         )
-    return shipped_skill()
+    return shipped_skill(backbone)
 
 
 def _known(folder: Path, why: str) -> MadeSkill:
@@ -104,29 +117,22 @@ def _source(settings: Settings) -> Any:
     return CorpusSkill(read_corpus(settings.corpus.model_copy(update=location)))
 
 
-def _make(
-    settings: Settings,
-    source: Any,
-    start: Path | None,
-    fingerprint: str,
-    folder: Path,
-    run: TrackedRun,
-    log: Callable[[str], None],
-) -> MadeSkill:
+def _make(settings: Settings, source: Any, start: Path | None, folder: Path, progress: TrainingLog) -> TrainedSkill:
     import torch
 
     from zrag_core.model.training.calibration import calibrate
     from zrag_core.model.training.skill_training import new_model, train_skill
 
     torch.set_num_threads(settings.backbone.threads)
-    progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
     if start is None:
         model = new_model(settings, source)
     else:
         loaded = load_skill(start, keys=settings.separated, device=settings.backbone.device)
         model, own = loaded.model, loaded.settings
         settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
-    log(f"learning from {source.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    parameters = sum(p.numel() for p in model.parameters())
+    progress.log(f"learning from {source.name}: {parameters / 1e6:.2f} M parameters")
+    fingerprint = folder.name.removeprefix("skill-")
     state = paths.skills_dir() / ".training" / fingerprint
     result = train_skill(model, source, settings.skill, fingerprint=fingerprint, hooks=progress.hooks(state))
     # A skill depends on what its fingerprint names, and so not on how this run reads and writes.
@@ -136,12 +142,10 @@ def _make(
         **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
         **{f"skill_documents_{name}": value for name, value in asdict(found).items()},
     }
-    skill_id = folder.name
-    card = model_card(skill_id, settings, source.name, metrics)
-    save_skill(folder, model, settings, skill_id=skill_id, metrics=metrics, card=card, seen=source.content_hashes)
+    card = model_card(folder.name, settings, source.name, metrics)
+    save_skill(folder, model, settings, skill_id=folder.name, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
-    reference = SkillReference(skill_id, folder, checkpoint_digest(folder))
-    return MadeSkill(reference, metrics, progress.curves(), f"{skill_id}: made from {source.name}")
+    return TrainedSkill(metrics, progress.curves())
 
 
 def model_card(skill_id: str, settings: Settings, source: str, metrics: Mapping[str, float]) -> str:

@@ -1,0 +1,93 @@
+"""The codec: `stride` neighbouring tokens become one slot of d whole numbers, and the LLM reads the tokens back.
+
+    slot   = quantise(D x + d(x)),  x the unit embeddings of the slot's tokens, side by side
+    vectors = U slot + u(slot),     one vector for each token, near its unit embedding
+    read   = the mixture of the nearest token embeddings: what the LLM gets as its input
+
+It starts as the identity of a linear map: D has orthonormal rows and U is its transpose, so that with d = stride x H
+the LLM reads slots as it reads the text. What is lost at fewer numbers, the two small networks d and u and, behind
+them, the LLM's own knowledge of language make up for. Quantised like this a slot is d bytes and one scale.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+LEVELS = 127
+"""A number of a slot is one of -127 .. 127 times the slot's scale."""
+
+_NEAREST = 16  # token embeddings that a vector is a mixture of
+_SHARPNESS = 30.0  # of the mixture, at the start; cosines of different tokens differ by a few tenths
+_CHUNK = 2048  # vectors compared with the vocabulary at once
+
+
+class TokenCodec(nn.Module):
+    """Tokens to slots and back.
+
+    Args:
+        hidden_size: width H of the token embeddings.
+        width: numbers d per slot.
+        stride: tokens s per slot.
+        inner: width of the two small networks.
+    """
+
+    def __init__(self, hidden_size: int, width: int, stride: int, inner: int):
+        super().__init__()
+        self.stride, self.hidden_size = stride, hidden_size
+        whole = stride * hidden_size
+        self.down = nn.Linear(whole, width, bias=False)
+        self.up = nn.Linear(width, whole, bias=False)
+        self.down_hidden, self.down_more = nn.Linear(whole, inner), nn.Linear(inner, width, bias=False)
+        self.up_hidden, self.up_more = nn.Linear(width, inner), nn.Linear(inner, whole, bias=False)
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS)))
+        nn.init.orthogonal_(self.down.weight)
+        with torch.no_grad():
+            self.up.weight.copy_(self.down.weight.T)
+        nn.init.zeros_(self.down_more.weight)
+        nn.init.zeros_(self.up_more.weight)
+
+    def write(self, units: torch.Tensor) -> torch.Tensor:
+        """Slots [..., d] of unit embeddings [..., s, H], on the grid of `quantise`."""
+        x = units.flatten(-2)  # [..., s H]
+        return quantise(self.down(x) + self.down_more(F.gelu(self.down_hidden(x))))
+
+    def vectors(self, slots: torch.Tensor) -> torch.Tensor:
+        """What slots [..., d] say of their tokens: [..., s, H], near the tokens' unit embeddings."""
+        x = self.up(slots) + self.up_more(F.gelu(self.up_hidden(slots)))
+        return x.unflatten(-1, (self.stride, self.hidden_size))
+
+    def read(self, slots: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input vectors [..., s, H] for the LLM, and the nearest tokens [..., s].
+
+        Args:
+            slots: [..., d].
+            embeddings: [V, H], the LLM's token embeddings.
+        """
+        vectors = self.vectors(slots)
+        flat = vectors.reshape(-1, self.hidden_size).to(embeddings.dtype)
+        lengths = embeddings.float().norm(dim=-1)  # [V]
+        mixed, nearest = [], []
+        for part in flat.split(_CHUNK):
+            likeness = (part @ embeddings.T).float() / lengths  # [P, V]
+            best = likeness.topk(_NEAREST, -1)
+            weights = torch.softmax(best.values * self.log_sharpness.exp(), -1)
+            mixed.append(torch.einsum("pk,pkh->ph", weights.to(embeddings.dtype), embeddings[best.indices]))
+            nearest.append(best.indices[:, 0])
+        shape = vectors.shape[:-1]
+        return torch.cat(mixed).view(*shape, -1), torch.cat(nearest).view(shape)
+
+
+def quantise(slots: torch.Tensor) -> torch.Tensor:
+    """Slots [..., d] rounded to whole multiples of their scale; the gradient passes as if they were not."""
+    scale = slot_scales(slots)
+    return ((slots / scale).round() * scale).detach() + (slots - slots.detach())
+
+
+def slot_scales(slots: torch.Tensor) -> torch.Tensor:
+    """The scale [..., 1] of each slot: its largest number is 127 of it, in half precision as it is stored."""
+    largest = slots.detach().abs().amax(-1, keepdim=True)
+    return (largest / LEVELS).half().float().clamp(min=1e-7)

@@ -1,0 +1,144 @@
+"""The evidence system of a pretrained LLM's memory: words and meanings choose sentences, the LLM ranks them.
+
+The LLM reads a sentence from its slots and says how likely the question is about it, log P(query | title, slots)
+(query likelihood: Ponte & Croft 1998; with a pretrained LLM, Sachan et al. 2022, arXiv 2204.07496).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.architecture.sentence_features import (
+    SENTENCE_FEATURES,
+    SentenceFeatures,
+    confidence,
+    floor_log,
+    language_question_features,
+    word_overlap,
+)
+from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.architecture.word_features import feature_ids
+from zrag_core.model.inference.memory_system import Queries
+from zrag_core.model.inference.routing import Routed
+from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
+from zrag_core.model.inference.separated_system import SeparatedSystem
+
+_TENS = 10.0
+_READ = 64  # sentences read at once
+_LIKELIHOOD, _PRIOR, _WORDS = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "words"))
+VERBATIM, OWN_WORDS = 0, 1
+FIRST_CHOICE, RANKING = 0, 1
+"""Rows of `LanguageMemory.stages`."""
+
+
+class LanguageSystem(SeparatedSystem):
+    """Ranks sentences by what a pretrained LLM says of the question after reading them.
+
+    Of all sentences of the routed documents the best `decoding.read_sentences` by words and meaning are read. In its
+    own words the system chooses without the sentences' words, which are no part of Z.
+    """
+
+    @property
+    def _model(self) -> LanguageMemory:
+        model = self.checkpoint.model
+        assert isinstance(model, LanguageMemory)
+        return model
+
+    def ranking_weights(self) -> torch.Tensor:
+        """Weights [F] of the sentence features."""
+        return self._stage(RANKING)
+
+    def _stage(self, stage: int) -> torch.Tensor:
+        weights: torch.Tensor = self._model.stages[OWN_WORDS if self.free else VERBATIM, stage].cpu()
+        if not weights.any():  # not fitted yet
+            weights = self._model.plain_ranking()
+            if self.free:
+                weights[_WORDS] = 0.0
+        return weights
+
+    def _confidence(self, candidates: Candidates, known: torch.Tensor) -> float | None:
+        weights = self._model.confidence_weights()
+        if weights is None:
+            return None
+        return float(confidence(language_question_features(known, candidates.features, candidates.scores), weights))
+
+    def _read(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
+        pairs = [[ReadPair(i, p, int(routed.rows[i, p])) for p in range(len(own))] for i, own in enumerate(queries)]
+        flat = [pair for own in pairs for pair in own]
+        features = iter(self._sentence_features(texts, queries, flat, routed) if flat else ())
+        found = [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
+        self._read_sentences(queries, routed, found)
+        weights = self._stage(RANKING)
+        return [self._ranked(own, own.features @ weights) for own in found]
+
+    def _first_choice(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
+        """The sentences of one question that are worth reading, by words and meaning."""
+        segments, places, spans, rows = [], [], [], []
+        for pair, features in read:
+            segments += self._sentences.segments[pair.row]
+            places += [pair.place] * len(features)
+            spans += [ReadSpan(pair.place, span, 0.0) for span in self._sentences.spans[pair.row]]
+            rows += features
+        stacked = torch.tensor(rows).reshape(-1, len(SENTENCE_FEATURES))
+        scores = stacked @ self._stage(FIRST_CHOICE)
+        best = scores.topk(min(self.settings.read_sentences, len(scores))).indices.tolist()
+        chosen = [[own[j] for j in best] for own in (segments, places, spans)]
+        return Candidates(chosen[0], chosen[1], stacked[best], scores[best], chosen[2])
+
+    @torch.no_grad()
+    def _read_sentences(self, queries: Queries, routed: Routed, found: Sequence[Candidates]) -> None:
+        """Fill in what the LLM says of each question, alone and after each of its sentences."""
+        model = self._model
+        flat = [(i, j, span) for i, own in enumerate(found) for j, span in enumerate(own.spans)]
+        flat.sort(key=lambda item: len(self._sentences.ids[int(routed.rows[item[0], item[2].place])][item[2].span]))
+        for start in range(0, len(flat), _READ):
+            part = flat[start : start + _READ]
+            rows = [int(routed.rows[i, span.place]) for i, _, span in part]
+            chosen = torch.tensor(rows, device=model.device)
+            slots = span_slots(model.z[chosen], model.spans[chosen], [span.span for *_, span in part])
+            asked = [queries[i][span.place] for i, _, span in part]
+            for (i, j, _), value in zip(part, model.question_likelihood(rows, *slots, asked).tolist(), strict=True):
+                found[i].features[j, _LIKELIHOOD] = value / _TENS
+        usable = [i for i, own in enumerate(found) if own.spans]
+        if usable:
+            priors = model.question_prior([queries[i][0] for i in usable]).tolist()
+            for i, prior in zip(usable, priors, strict=True):
+                found[i].features[:, _PRIOR] = prior / _TENS
+
+    def _ranked(self, own: Candidates, scores: torch.Tensor) -> Candidates:
+        spans = [span._replace(log_p=score) for span, score in zip(own.spans, scores.tolist(), strict=True)]
+        spans.sort(key=lambda span: -span.log_p)
+        return replace(own, scores=scores, spans=spans)
+
+    def _sentence_features(
+        self, texts: Sequence[str], queries: Queries, pairs: Sequence[ReadPair], routed: Routed
+    ) -> list[list[SentenceFeatures]]:
+        model = self._model
+        asked: dict[tuple[int, ...], int] = {}
+        for pair in pairs:
+            asked.setdefault(tuple(queries[pair.question][pair.place]), len(asked))
+        meanings = model.meanings(list(asked))  # [Q, k]
+        bags = [feature_ids(text) for text in texts]
+        features = []
+        for pair in pairs:
+            query = asked[tuple(queries[pair.question][pair.place])]
+            likeness = (model.keys[pair.row].float() @ meanings[query]).tolist()
+            route = float(floor_log(routed.log_p[pair.question, pair.place]))
+            second = float(routed.second[pair.question, pair.place])
+            own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
+            features.append(
+                [
+                    SentenceFeatures(
+                        route=route,
+                        second=second,
+                        find=likeness[span],
+                        words=word_overlap(bags[pair.question], words, self._idf),
+                    )
+                    for span, words in own
+                ]
+            )
+        return features

@@ -1,0 +1,149 @@
+"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, keys of meaning, calibration.
+
+Each stage keeps a resumable state of its own, and a stage that was finished is not run again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from zrag_core.corpus.prose.sources import prose_documents, prose_name
+from zrag_core.corpus.samples import hash_order
+from zrag_core.corpus.types import Document
+from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.training.codec_training import train_codec
+from zrag_core.model.training.key_distillation import fit_keys, teacher_vectors
+from zrag_core.model.training.language_calibration import AskedSentence, calibrate_language
+from zrag_core.model.training.progress import TrainingHooks
+from zrag_core.model.training.question_writing import write_questions
+from zrag_core.model.training.reading_data import ReadingSource
+from zrag_core.model.training.reading_training import train_reading
+from zrag_core.model.training.state import SavedProgress, Trained, save_state
+from zrag_core.settings import Settings
+from zrag_core.text import split_sentences
+
+_HELD_OUT = 20_000  # tokens that measure the codec
+_KEY_TEXTS = 16_000  # sentences that keys are distilled on
+_WRITTEN = 4_000  # questions that the LLM writes itself
+_ASKED_AT_CALIBRATION = 1_200
+_CALIBRATED = 1_500  # documents
+
+StageHooks = Callable[[str], TrainingHooks]
+"""Hooks of a stage by its name."""
+
+
+def train_language_skill(
+    model: LanguageMemory, settings: Settings, folder: Path, hooks: StageHooks, log: Callable[[str], None]
+) -> dict[str, float]:
+    """Train the skill in place.
+
+    Args:
+        model: without documents.
+        folder: of the states, and of the questions that were written.
+
+    Returns:
+        Figures by name.
+    """
+    documents = prose_documents()
+    log(f"prose: {len(documents):,} texts of {prose_name()}")
+    metrics = _train_codec(model, documents, settings, hooks("codec"))
+    asked = write_questions(model.backbone, documents, _WRITTEN, folder / "questions.jsonl", log=log)
+    if settings.skill.steps:
+        metrics |= _train_reading(model, documents, asked, settings, hooks("reading"))
+    model.backbone.merge()
+    metrics["key_cosine"] = _distil_keys(model, documents, asked, log)
+    _round(model)
+    metrics |= calibrate_on_prose(model, documents, asked, settings, log)
+    return metrics
+
+
+def calibrate_on_prose(
+    model: LanguageMemory,
+    documents: Sequence[Document],
+    asked: Sequence[AskedSentence],
+    settings: Settings,
+    log: Callable[[str], None],
+) -> dict[str, float]:
+    """Fit routing, ranking and confidence on a memory of prose, a sample of the questions."""
+    sample = hash_order((item.question for item in asked), 0, "calibration")[:_ASKED_AT_CALIBRATION]
+    asked = [item for item in asked if item.question in set(sample)]
+    wanted = {item.document_id for item in asked}
+    titles = {document.title for document in documents if document.id in wanted}
+    # Parts of the same texts first: what a question is easily mistaken for.
+    near = [d for d in documents if d.title in titles and d.id not in wanted]
+    far = [d for d in documents if d.title not in titles]
+    pool = [d for d in documents if d.id in wanted] + near + far
+    one_step = settings.decoding.model_copy(update={"steps": 1, "routed_documents": 10})
+    settings = settings.model_copy(update={"decoding": one_step})
+    found = calibrate_language(model, pool[: max(_CALIBRATED, len(wanted))], asked, settings, log=log)
+    return {f"skill_documents_{name}": value for name, value in asdict(found).items()}
+
+
+def _train_codec(
+    model: LanguageMemory, documents: Sequence[Document], settings: Settings, hooks: TrainingHooks
+) -> dict[str, float]:
+    ids = [token for document in documents for token in model.backbone.encode(document.contents)]
+    tokens = torch.tensor(ids)
+    embeddings = model.backbone.lm.get_input_embeddings().weight.detach()
+    fingerprint = f"codec {settings.backbone.name} {settings.codec.model_dump_json()} {prose_name()}"
+    result = train_codec(
+        model.codec,
+        embeddings,
+        tokens[_HELD_OUT:],
+        tokens[:_HELD_OUT],
+        settings.codec,
+        fingerprint=fingerprint,
+        hooks=hooks,
+    )
+    if hooks.state_folder is not None:
+        trained = Trained(dict(model.codec.named_parameters()), [], fingerprint)
+        save_state(hooks.state_folder, trained, SavedProgress(settings.codec.steps, {}, result.seconds))
+    return {f"codec_{name}": value for name, value in asdict(result).items()}
+
+
+def _train_reading(
+    model: LanguageMemory,
+    documents: Sequence[Document],
+    asked: Sequence[AskedSentence],
+    settings: Settings,
+    hooks: TrainingHooks,
+) -> dict[str, float]:
+    rows = {document.id: row for row, document in enumerate(documents)}
+    pieces = [(d.title, [span.text for span in split_sentences(d.text)]) for d in documents]
+    questions = [
+        (item.question, rows[item.document_id], pieces[rows[item.document_id]][1].index(item.sentence))
+        for item in asked
+    ]
+    fingerprint = f"reading {settings.skill.model_dump_json()} {settings.codec.model_dump_json()} {prose_name()}"
+    found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
+    return {f"reading_{name}": value for name, value in found.items()}
+
+
+def _distil_keys(
+    model: LanguageMemory,
+    documents: Sequence[Document],
+    asked: Sequence[AskedSentence],
+    log: Callable[[str], None],
+) -> float:
+    rng = random.Random("keys")
+    sentences = []
+    for document in documents:
+        for span in split_sentences(document.text):
+            if 20 < len(span.text) < 400:
+                # With the title, as keys are made, and without, as questions come.
+                sentences.append(f"{document.title}: {span.text}" if rng.random() < 0.5 else span.text)
+    texts = rng.sample(sentences, min(_KEY_TEXTS, len(sentences))) + [item.question for item in asked]
+    log(f"distilling keys of meaning on {len(texts):,} sentences and questions")
+    return fit_keys(model, texts, teacher_vectors(texts))
+
+
+@torch.no_grad()
+def _round(model: LanguageMemory) -> None:
+    """Make the heads what they will be after they were stored in half precision."""
+    for parameter in model.head_parameters():
+        parameter.copy_(parameter.half())
