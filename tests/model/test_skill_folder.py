@@ -181,8 +181,7 @@ def test_a_document_written_later_has_the_slots_that_it_would_have_had(folder):
     rows = []
     for n in (0, 7):
         model = _loaded(folder).model
-        model.hold(
-            model.z.new_zeros(n, 4, 24), model.spans.new_zeros(n, 4), model.lexical.new_zeros(n, 128), model.frequency
-        )
+        empty = {"z": model.z.new_zeros(n, 4, 24), "spans": model.spans.new_zeros(n, 4)}
+        model.hold({**empty, "lexical": model.lexical.new_zeros(n, 128)}, model.frequency)
         rows.append(model.encode([sentence_ids(model.backbone, new.text)])[0])
     assert torch.equal(*rows)

@@ -44,7 +44,7 @@ def edited(checkpoint, ids, change):
     z = model.z.detach().clone()
     rows = [row for row, document in enumerate(checkpoint.documents) if document.id in set(ids)]
     z[rows] = change(z[rows])
-    model.hold(z, model.spans, model.lexical, model.frequency)
+    model.hold({**model.rows, "z": z}, model.frequency)
     return replace(checkpoint, model=model)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from zrag_core.model.architecture.backbone import TINY, Backbone
+from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.settings import Settings
+from zrag_core.settings.backbone import TINY
 
 
 def create_memory(backbone: Backbone, settings: Settings, n_documents: int) -> MemoryModel:

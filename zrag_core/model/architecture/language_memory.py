@@ -110,7 +110,7 @@ class LanguageMemory(SeparatedMemory):
         return [*self.codec.parameters(), *self.router.parameters()]
 
     @property
-    def reading_weights(self) -> list[nn.Parameter]:
+    def reading_weights(self) -> list[torch.Tensor]:
         """The matrices without which slots mean nothing to the LLM."""
         return [self.codec.up.weight, self.codec.up_more.weight]
 
@@ -201,7 +201,8 @@ class LanguageMemory(SeparatedMemory):
         Args:
             keys: of N documents; left out: those in memory.
         """
-        return self.router.scores(texts, self.meanings(queries), keys or self.routing_keys)
+        scores: torch.Tensor = self.router.scores(texts, self.meanings(queries), keys or self.routing_keys)
+        return scores
 
     def routing_terms(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """The router's terms for the documents in memory before they are scaled, [3, B, N]."""

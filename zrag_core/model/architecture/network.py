@@ -146,7 +146,7 @@ class MemoryModel(nn.Module, ABC):
         return self.head_state()
 
     @property
-    def reading_weights(self) -> list[nn.Parameter]:
+    def reading_weights(self) -> list[torch.Tensor]:
         """The matrices without which slots mean nothing to the LLM."""
         return [self.projection.weight]
 

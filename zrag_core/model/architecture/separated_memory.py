@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -41,7 +41,7 @@ class SeparatedMemory(MemoryModel):
 
     policy = "separated"
     confidence_features: tuple[str, ...] = CONFIDENCE_FEATURES
-    memory_names = ("z", "spans", "lexical", "frequency")
+    memory_names: ClassVar[tuple[str, ...]] = ("z", "spans", "lexical", "frequency")
 
     lexical: torch.Tensor  # [N, title_width + text_width]
     frequency: torch.Tensor  # [BUCKETS], documents in memory that hold each feature
@@ -168,12 +168,14 @@ class SeparatedMemory(MemoryModel):
             keys: of N documents; left out: those in memory.
         """
         hidden, mask = self.query_states(queries)
-        return self.router.scores(texts, hidden[:, 1:], mask[:, 1:], keys or self.routing_keys)
+        scores: torch.Tensor = self.router.scores(texts, hidden[:, 1:], mask[:, 1:], keys or self.routing_keys)
+        return scores
 
     def routing_terms(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """The router's terms for the documents in memory before they are scaled, [3, B, N]."""
         hidden, mask = self.query_states(queries)
-        return self.router.terms(texts, hidden[:, 1:], mask[:, 1:], self.routing_keys)
+        terms: torch.Tensor = self.router.terms(texts, hidden[:, 1:], mask[:, 1:], self.routing_keys)
+        return terms
 
     def route(self, texts: Sequence[str], queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """log P(document | query) [B, N] and the probability [B] of the null document against the best one."""
@@ -191,7 +193,8 @@ class SeparatedMemory(MemoryModel):
             z, spans: [B, m, d] and [B, m], the documents in which they look.
         """
         hidden, mask = self.query_states(queries)
-        return self.router.span_logits(hidden[:, 1:], mask[:, 1:], z, spans)
+        logits: torch.Tensor = self.router.span_logits(hidden[:, 1:], mask[:, 1:], z, spans)
+        return logits
 
     def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
         """The most probable span [B] of each document, null spans aside."""

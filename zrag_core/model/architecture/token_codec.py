@@ -58,7 +58,8 @@ class TokenCodec(nn.Module):
     def vectors(self, slots: torch.Tensor) -> torch.Tensor:
         """What slots [..., d] say of their tokens: [..., s, H], near the tokens' unit embeddings."""
         x = self.up(slots) + self.up_more(F.gelu(self.up_hidden(slots)))
-        return x.unflatten(-1, (self.stride, self.hidden_size))
+        vectors: torch.Tensor = x.unflatten(-1, (self.stride, self.hidden_size))
+        return vectors
 
     def read(self, slots: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Input vectors [..., s, H] for the LLM, and the nearest tokens [..., s].

@@ -113,8 +113,8 @@ def update_memory(
         if document.id not in unchanged or before[document.id] != digest
     ]
     kept = sorted(set(range(len(documents))) - {row for row, _ in fresh})
-    places = {document.id: row for row, document in enumerate(checkpoint.documents)}
-    sources = [places[documents[row].id] for row in kept]
+    former = {document.id: row for row, document in enumerate(checkpoint.documents)}
+    sources = [former[documents[row].id] for row in kept]
 
     model = old.with_same_theta()
     rows = moved_rows(old.rows, sources, kept, len(documents))

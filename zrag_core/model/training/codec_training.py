@@ -76,8 +76,8 @@ def train_codec(
     codec.eval()
     uniform = torch.randint(len(units), (_EVALUATED, codec.stride), generator=torch.Generator().manual_seed(0))
     whole = held_out[: len(held_out) // codec.stride * codec.stride].view(-1, codec.stride)[:_EVALUATED]
-    found = (codec_accuracy(codec, embeddings, slots) for slots in (whole, uniform))
-    return CodecResult(*found, monitor.seconds)
+    own, of_all = (codec_accuracy(codec, embeddings, slots) for slots in (whole, uniform))
+    return CodecResult(own, of_all, monitor.seconds)
 
 
 @torch.no_grad()

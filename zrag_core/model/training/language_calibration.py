@@ -67,9 +67,8 @@ def calibrate_language(
     log(f"{len(inside):,} documents in memory, {len(fitted):,} questions to fit on, {len(measured):,} to measure on")
     _fit_routing(model, inside, fitted)
     log(f"routing: scales {model.router.log_scale.exp().tolist()}, null {float(model.router.null_score):.2f}")
-    system = LanguageSystem(
-        "calibration", Checkpoint("", Path(), model, tuple(inside), settings, {}), settings.decoding
-    )
+    memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
+    system = LanguageSystem("calibration", memory, settings.decoding, threads=settings.backbone.threads)
     labelled = list(_label(system, fitted, known))
     right = [item for item in labelled if item.right.numel()]
     for form in (VERBATIM, OWN_WORDS):

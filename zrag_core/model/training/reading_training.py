@@ -72,7 +72,7 @@ def reading_losses(model: LanguageMemory, examples: Sequence[ReadingExample]) ->
     nll, owner = model.target_nll(prompt, targets, targets)
     places = torch.cat([torch.arange(len(target)) for target in targets]).to(nll.device)
     weights = torch.where(places < _FIRST_TOKENS, _FIRST_WEIGHT, 1.0)
-    losses = {}
+    losses: dict[str, torch.Tensor] = {}
     for task in dict.fromkeys(example.task for example in examples):
         rows = torch.tensor([example.task == task for example in examples], device=nll.device)
         own = rows[owner]

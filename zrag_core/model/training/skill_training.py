@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.model.architecture.attention import float32_attention
-from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone
+from zrag_core.model.architecture.backbone import Backbone, create_backbone
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency
@@ -32,6 +32,7 @@ from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
 from zrag_core.model.training.skill_data import SkillSource
 from zrag_core.model.training.state import Trained
 from zrag_core.settings import Settings, SkillSettings
+from zrag_core.settings.backbone import TINY
 
 SKILL_VERSION = 3
 """Part of the fingerprint: raise it when the training procedure changes."""

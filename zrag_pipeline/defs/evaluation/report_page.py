@@ -16,9 +16,9 @@ from zrag_core.evaluation.html_report.page import Evaluation, Plot, report_html
 from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
-from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.checks.memory_plots import memory_plots
 from zrag_core.settings import Settings
+from zrag_core.settings.backbone import TINY
 from zrag_core.systems import in_family
 from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
 from zrag_pipeline.defs.evaluation.comparisons import load_comparisons

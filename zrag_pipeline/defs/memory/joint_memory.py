@@ -12,10 +12,11 @@ from pathlib import Path
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import TINY, Backbone, create_backbone, load_backbone
+from zrag_core.model.architecture.backbone import Backbone, create_backbone, load_backbone
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.training.joint_training import train_joint, training_fingerprint
 from zrag_core.settings import Settings
+from zrag_core.settings.backbone import TINY
 from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import BackboneHandle, CheckpointReference, Params

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from zrag_core.errors import SettingsError
-from zrag_core.model.architecture.backbone import TINY
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import (
     is_shipped,
@@ -20,6 +19,7 @@ from zrag_core.model.store.skill_folder import (
 )
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.settings import Settings
+from zrag_core.settings.backbone import TINY
 from zrag_pipeline.defs.memory.language_skill import TrainedSkill, language_source, make_language_skill
 from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths

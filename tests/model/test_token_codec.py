@@ -1,0 +1,124 @@
+"""The token codec, and a memory's rows on disk."""
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zrag_core.model.architecture.packed_rows import bytes_per_document, pack, packed_slots, unpack
+from zrag_core.model.architecture.token_codec import TokenCodec, quantise, slot_scales
+from zrag_core.model.training.codec_training import codec_accuracy, train_codec
+from zrag_core.settings import CodecSettings
+
+VOCABULARY, HIDDEN = 200, 32
+
+
+def embeddings():
+    return torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(1))
+
+
+def slots_of(stride, n=300):
+    return torch.randint(VOCABULARY, (n, stride), generator=torch.Generator().manual_seed(2))
+
+
+def test_untrained_and_wide_it_is_the_identity():
+    torch.manual_seed(0)
+    for stride in (1, 2, 3):
+        codec = TokenCodec(HIDDEN, stride * HIDDEN, stride, 8)
+        tokens = slots_of(stride)
+        units = F.normalize(embeddings()[tokens], dim=-1)
+        vectors, nearest = codec.read(codec.write(units), embeddings())
+        assert torch.equal(nearest, tokens)
+        # What the LLM reads is close to the token's own embedding, not only nearest to it.
+        assert F.cosine_similarity(vectors, embeddings()[tokens], dim=-1).min() > 0.95
+
+
+def test_training_makes_room_in_narrow_slots():
+    torch.manual_seed(0)
+    codec = TokenCodec(HIDDEN, 12, 2, 64)
+    tokens = slots_of(1, 4000).flatten()
+    before = codec_accuracy(codec, embeddings(), slots_of(2))
+    settings = CodecSettings(stride=2, width=12, inner=64, steps=250, batch_size=128, lr=5e-3)
+    result = train_codec(codec, embeddings(), tokens, tokens[:400], settings, fingerprint="t")
+    after = codec_accuracy(codec, embeddings(), slots_of(2))
+    assert before < 0.5 and after > before + 0.25
+    assert result.accuracy > 0.7
+
+
+def test_a_resumed_codec_is_that_of_one_run(tmp_path):
+    from zrag_core.model.training.progress import TrainingHooks
+
+    tokens = slots_of(1, 1000).flatten()
+    settings = CodecSettings(stride=2, width=8, inner=16, steps=40, batch_size=32, save_every=25)
+    codecs = []
+    for folder in (None, tmp_path / "state"):
+        torch.manual_seed(0)
+        codec = TokenCodec(HIDDEN, 8, 2, 16)
+        if folder is not None:
+            try:
+                train_codec(codec, embeddings(), tokens, tokens, settings, fingerprint="f", hooks=Stop(folder))
+            except KeyboardInterrupt:
+                pass
+            torch.manual_seed(7)
+            codec = TokenCodec(HIDDEN, 8, 2, 16)
+        hooks = TrainingHooks(folder)
+        train_codec(codec, embeddings(), tokens, tokens, settings, fingerprint="f", hooks=hooks)
+        codecs.append(codec)
+    for one, other in zip(codecs[0].parameters(), codecs[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def Stop(folder):
+    from zrag_core.model.training.progress import TrainingHooks
+
+    def stop(progress):
+        if progress.step >= 30:
+            raise KeyboardInterrupt
+
+    return TrainingHooks(folder, None, stop, 40)
+
+
+@given(st.integers(0, 5), st.integers(1, 9), st.integers(0, 2**31))
+def test_slots_are_multiples_of_their_scale_and_stay_so(n, width, seed):
+    slots = quantise(torch.randn(n, width, generator=torch.Generator().manual_seed(seed)) * 3)
+    again = quantise(slots)
+    assert torch.equal(slots, again)
+    numbers = (slots / slot_scales(slots)).round()
+    assert numbers.abs().max() <= 127 if n else True
+    assert torch.equal(numbers.to(torch.int8).float() * slot_scales(slots), slots)
+
+
+@given(st.lists(st.integers(0, 4), min_size=0, max_size=5), st.integers(0, 2**31))
+def test_a_memory_comes_back_from_disk_bit_for_bit(counts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    n, m = len(counts), max(counts, default=0) + 2
+    used = torch.arange(m)[None] < torch.tensor(counts, dtype=torch.long)[:, None]
+    vectors = quantise(torch.randn(n, m, 6, generator=generator)) * used[..., None]
+    words = torch.randint(1000, (n, m), generator=generator, dtype=torch.int32).where(used, torch.tensor(-1))
+    memory = {
+        "z": vectors,
+        "spans": torch.zeros(n, m, dtype=torch.int16).where(used, torch.tensor(-1, dtype=torch.int16)),
+        "title_slots": vectors,
+        "keys": vectors,
+        "title_words": words,
+        "text_words": words,
+        "title_weights": torch.rand(n, m, generator=generator).half() * used,
+        "text_weights": torch.rand(n, m, generator=generator).half() * used,
+        "frequency": torch.arange(5, dtype=torch.int32),
+    }
+    packed = pack(memory)
+    back = unpack(packed)
+    assert set(back) == set(memory)
+    for name, tensor in memory.items():
+        if name == "frequency":
+            assert torch.equal(back[name], tensor)
+            continue
+        width = back[name].shape[1]
+        assert torch.equal(back[name].to(tensor.dtype), tensor[:, :width])
+        # What lies beyond the longest row is padding.
+        rest = tensor[:, width:]
+        assert (rest == (-1 if name in ("spans", "title_words", "text_words") else 0)).all()
+    assert sum(bytes_per_document(packed).values()) >= 0
+    for row, count in enumerate(counts):
+        if count:
+            assert packed_slots(vectors[row, :count]) in packed["z.numbers"].numpy().tobytes()
