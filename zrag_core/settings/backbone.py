@@ -20,6 +20,7 @@ class LoraSettings(Section):
     rank: Positive = Field(32, description="rank r")
     alpha: Positive = Field(64, description="scale alpha")
     dropout: Share = Field(0.05, description="dropout on the adapter's input")
+    last_layers: Positive | None = Field(None, description="how many of the last layers are adapted; left out: all")
     target_modules: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), description="adapted layers")
 
 

@@ -168,8 +168,9 @@ def create_backbone(settings: BackboneSettings, texts: Iterable[str], *, seed: i
     lm, tokenizer = _load_pretrained(settings, settings.name)
     from peft import LoraConfig, get_peft_model
 
-    lora = settings.lora
+    lora, depth = settings.lora, lm.config.num_hidden_layers
     config = LoraConfig(
+        layers_to_transform=None if lora.last_layers is None else list(range(max(0, depth - lora.last_layers), depth)),
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

@@ -254,15 +254,15 @@ class LanguageMemory(SeparatedMemory):
         self, z: torch.Tensor, used: torch.Tensor, queries: Sequence[Sequence[int]], distance: int | None = None
     ) -> Prompt:
         """Prompts that ask to quote what answers each of B queries from slots z [B, p, d]."""
-        slots = self._vectors(z, used)
+        slots = self.vectors(z, used)
         before, between, after = (self.words(text) for text in (PASSAGE, *QUOTE))
-        parts = [[before, own, between, self._tokens(q), after] for own, q in zip(slots, queries, strict=True)]
+        parts = [[before, own, between, self.embed_tokens(q), after] for own, q in zip(slots, queries, strict=True)]
         return self.assemble(parts)
 
     def write_prompt(self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None) -> Prompt:
         """Prompts that ask for the text behind slots z [B, p, d]."""
         before, after = self.words(PASSAGE), self.words(REPEAT)
-        return self.assemble([[before, own, after] for own in self._vectors(z, used)])
+        return self.assemble([[before, own, after] for own in self.vectors(z, used)])
 
     def question_likelihood(
         self,
@@ -275,7 +275,7 @@ class LanguageMemory(SeparatedMemory):
         titles = self.title_slots[list(rows)]
         named = (titles != 0).any(-1)
         before, colon, after = (self.words(text) for text in (PASSAGE, ": ", ASK))
-        of_titles, of_spans = self._vectors(titles, named), self._vectors(z, used)
+        of_titles, of_spans = self.vectors(titles, named), self.vectors(z, used)
         parts = [
             [before, *([title, colon] if len(title) else []), own, after]
             for title, own in zip(of_titles, of_spans, strict=True)
@@ -300,7 +300,7 @@ class LanguageMemory(SeparatedMemory):
         for start in range(0, len(pairs), _BATCH):
             part = pairs[start : start + _BATCH]
             rows = [row for row, _ in part]
-            own = self._vectors(*span_slots(z[rows], spans[rows], [span for _, span in part]))
+            own = self.vectors(*span_slots(z[rows], spans[rows], [span for _, span in part]))
             prompt = self.assemble([[before, vectors, after] for vectors in own])
             for (row, span), value in zip(part, self._log_likelihood(prompt, [queries[r] for r in rows]), strict=True):
                 if value > found[row]:
@@ -311,7 +311,7 @@ class LanguageMemory(SeparatedMemory):
         """Vectors [B, p, s, H] and nearest tokens [B, p, s] of slots."""
         return self.codec.read(z.float(), self.backbone.lm.get_input_embeddings().weight.detach())
 
-    def _vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
+    def vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
         """Input vectors [tokens, H] of the slots that are there, for each of B prompts; `alpha` scales them."""
         vectors, tokens = self._read(z)
         filled = tokens != self.backbone.eos_id  # what filled up a last slot is not read
@@ -324,13 +324,13 @@ class LanguageMemory(SeparatedMemory):
     def slot_vectors(self, ids: Sequence[int]) -> torch.Tensor:
         """What the LLM gets of tokens that went through slots, [T, H]."""
         slots = self._code(ids)[None]
-        return self._vectors(slots, torch.ones_like(slots[..., 0], dtype=torch.bool))[0]
+        return self.vectors(slots, torch.ones_like(slots[..., 0], dtype=torch.bool))[0]
 
     def words(self, text: str) -> torch.Tensor:
         """Input vectors [T, H] of a piece of a prompt."""
-        return self._tokens(self.backbone.encode(text))
+        return self.embed_tokens(self.backbone.encode(text))
 
-    def _tokens(self, ids: Sequence[int]) -> torch.Tensor:
+    def embed_tokens(self, ids: Sequence[int]) -> torch.Tensor:
         """Input vectors [T, H] of tokens."""
         return self._embed(torch.tensor(list(ids), dtype=torch.long, device=self.device))
 

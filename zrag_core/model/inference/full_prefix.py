@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.errors import SettingsError
 from zrag_core.evidence import Retrieved
+from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
@@ -92,17 +93,22 @@ class Prefix:
 @torch.no_grad()
 def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
     """Greedy evidence for B queries behind `prefix`, which is not changed."""
-    from transformers import DynamicCache
-
-    backbone = model.backbone
     nothing = torch.zeros(len(queries), prefix.width, model.z.shape[-1], device=model.device)
     whole = model.prompt(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), queries)
-    prompt = Prompt(*(part[:, prefix.width :] for part in whole))
-    cache = DynamicCache([tuple(part.expand(len(queries), -1, -1, -1) for part in layer) for layer in prefix.layers])
-    seen = prompt.mask.new_ones(len(queries), prefix.slots)
+    return decode_behind(model, prefix, Prompt(*(part[:, prefix.width :] for part in whole)), max_new_tokens)
+
+
+@torch.no_grad()
+def decode_behind(model: MemoryModel, prefix: Prefix, prompt: Prompt, max_new_tokens: int) -> list[str]:
+    """Greedy texts of B prompts that stand behind `prefix`."""
+    from transformers import DynamicCache
+
+    backbone, n = model.backbone, len(prompt.embeds)
+    cache = DynamicCache([tuple(part.expand(n, -1, -1, -1) for part in layer) for layer in prefix.layers])
+    seen = prompt.mask.new_ones(n, prefix.slots)
     prompt = prompt._replace(mask=torch.cat([seen, prompt.mask], 1))
-    written: list[list[int]] = [[] for _ in queries]
-    ended = torch.zeros(len(queries), dtype=torch.bool, device=model.device)
+    written: list[list[int]] = [[] for _ in range(n)]
+    ended = torch.zeros(n, dtype=torch.bool, device=model.device)
     for _ in range(max_new_tokens):
         hidden = _read(model, prompt, cache).last_hidden_state
         tokens = backbone.logits(hidden[:, -1]).argmax(-1)
@@ -114,7 +120,7 @@ def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]],
                 own.append(token)
         prompt = Prompt(
             backbone.embed(tokens[:, None]).to(model.lm.dtype),
-            torch.cat([prompt.mask, prompt.mask.new_ones(len(queries), 1)], 1),
+            torch.cat([prompt.mask, prompt.mask.new_ones(n, 1)], 1),
             prompt.position_ids[:, -1:] + 1,
         )
     return [backbone.decode(own) for own in written]
@@ -141,7 +147,7 @@ class FullPrefixSystem:
         self._checkpoint = checkpoint
         self._settings = settings
         self._threads = threads
-        self._prefix = Prefix.read(checkpoint.model)
+        self._prefix, self._decode = _reading_of(checkpoint.model)
 
     def retrieve(self, questions: Sequence[Question]) -> list[Retrieved]:
         """One `Retrieved` with free text per question."""
@@ -153,10 +159,21 @@ class FullPrefixSystem:
             batch = questions[start : start + size]
             began = time.perf_counter()
             queries = [model.backbone.encode(question.question, limit) for question in batch]
-            texts = decode(model, self._prefix, queries, self._settings.max_new_tokens)
+            texts = self._decode(queries, self._settings.max_new_tokens)
             each = (time.perf_counter() - began) * 1000 / len(batch)
             results += [Retrieved(q.id, text=text, latency_ms=each) for q, text in zip(batch, texts, strict=True)]
         return results
+
+
+def _reading_of(model: MemoryModel) -> tuple[Prefix, Callable[[Sequence[Sequence[int]], int], list[str]]]:
+    """The prefix of a memory, and what decodes behind it."""
+    if isinstance(model, LanguageMemory):
+        from zrag_core.model.inference import language_prefix
+
+        own = language_prefix.read_prefix(model)
+        return own, lambda queries, most: language_prefix.decode(model, own, queries, most)
+    prefix = Prefix.read(model)
+    return prefix, lambda queries, most: decode(model, prefix, queries, most)
 
 
 def _read(model: MemoryModel, prompt: Prompt, cache: Any | None) -> Any:

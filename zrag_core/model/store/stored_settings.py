@@ -68,7 +68,10 @@ def codec_values(settings: Settings, policy: Policy) -> dict[str, Any]:
 
 def backbone_values(backbone: BackboneSettings) -> dict[str, Any]:
     """What tells one backbone from another, and where it runs."""
-    return backbone.model_dump(mode="json", exclude={"threads"})
+    values = backbone.model_dump(mode="json", exclude={"threads"})
+    if backbone.lora.last_layers is None:  # as before there was such a setting
+        del values["lora"]["last_layers"]
+    return values
 
 
 def memory_values(settings: Settings, policy: Policy) -> dict[str, Any]:
