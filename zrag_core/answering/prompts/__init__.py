@@ -49,16 +49,25 @@ def load_template(
     return {name: Template(body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def build_messages(question: str, evidence: str, language: str, closed_book: bool = False) -> Messages:
+def build_messages(
+    question: str, evidence: str, language: str, closed_book: bool = False, *, purpose: str = "answer"
+) -> Messages:
     """Return the chat messages that ask `question`.
 
     With `closed_book` the model answers from what it knows and `evidence` is left out; otherwise
     it may use nothing but the evidence, even where that is empty.
+
+    Args:
+        purpose: the template: "answer", or "answer_small" for models that follow examples better than rules.
     """
-    sections = load_template("answer", language)
+    sections = load_template(purpose, language)
     prefix = "closed_book." if closed_book else ""
     values = {"question": question.strip(), "evidence": evidence.strip(), "refusal": REFUSALS[language]}
-    return [{"role": role, "content": sections[prefix + role].substitute(values)} for role in ("system", "user")]
+    return [
+        {"role": role, "content": sections[prefix + role].substitute(values)}
+        for role in ("system", "user")
+        if prefix + role in sections
+    ]
 
 
 def prompt_hash(model: str, temperature: float, max_tokens: int, messages: Messages) -> str:
