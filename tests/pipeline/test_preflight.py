@@ -195,8 +195,8 @@ def test_memorag_needs_what_its_memory_reads(memory, policy, problem):
 @pytest.mark.parametrize(
     ("environ", "answers", "remedy"),
     [
-        ({}, {}, "-> export OPENAI_API_KEY=... (with answers.reader auto or openai), or set it to z"),
-        ({"OPENAI_API_KEY": "k"}, {"reader": "offline"}, "-> set answers.reader to openai, or set it to z"),
+        ({}, {}, "-> export OPENAI_API_KEY=... (with answers.reader auto or openai), set memorag.light_model to smollm2, or set it to z"),
+        ({"OPENAI_API_KEY": "k"}, {"reader": "offline"}, "-> set answers.reader to openai, set memorag.light_model to smollm2, or set it to z"),
         ({"OPENAI_API_KEY": "k"}, {}, None),
         ({}, {"reader": "openai", "base_url": "http://127.0.0.1:1/v1"}, None),
     ],

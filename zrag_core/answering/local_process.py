@@ -101,8 +101,9 @@ def _bound(port: int) -> Iterator[socket.socket]:
     try:
         bound = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise AnsweringError(
-            f"cannot listen on the port ({error.strerror or error})" if isinstance(error, OSError) else "no such port",
+            f"cannot listen on the port ({reason})",
             where=f"{HOST}:{port}",
             remedy="choose another, or 0 for a free one",
         ) from error

@@ -1,6 +1,6 @@
 """Versioned prompt templates, one file per purpose, version and language.
 
-A template is made of `## NAME` sections. A changed wording gets a new version number: the
+A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording gets a new version number: the
 prompt hash keeps answers to different wordings apart, the number tells people which is which.
 """
 
@@ -60,13 +60,11 @@ def build_messages(
     Args:
         purpose: the template: "answer", or "answer_small" for models that follow examples better than rules.
     """
-    sections = load_template(purpose, language)
-    prefix = "closed_book." if closed_book else ""
     values = {"question": question.strip(), "evidence": evidence.strip(), "refusal": REFUSALS[language]}
     return [
-        {"role": role, "content": sections[prefix + role].substitute(values)}
-        for role in ("system", "user")
-        if prefix + role in sections
+        {"role": name.rpartition(".")[2], "content": body.substitute(values)}
+        for name, body in load_template(purpose, language).items()
+        if name.startswith("closed_book.") == closed_book
     ]
 
 

@@ -206,7 +206,7 @@ def _reader_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
     if _drafts(settings, "summary") and settings.memorag.light_model != smollm2.NAME:
         yield (
             f"memorag.memory: the {who} reader would have to summarise the corpus and draft answers "
-            f"-> {remedy}, set it to z, or set memorag.light_model to {smollm2.NAME}"
+            f"-> {remedy}, set memorag.light_model to {smollm2.NAME}, or set it to z"
         )
 
 
