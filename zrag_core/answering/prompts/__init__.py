@@ -1,7 +1,7 @@
 """Versioned prompt templates, one file per purpose, version and language.
 
-A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording gets a new version number: the
-prompt hash keeps answers to different wordings apart, the number tells people which is which.
+A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording gets
+a new version number: the prompt hash keeps answers to different wordings apart, the number tells people which is which.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def build_messages(
     Args:
         purpose: the template: "answer", or "answer_small" for models that follow examples better than rules.
     """
+    sections = load_template(purpose, language)
     values = {"question": question.strip(), "evidence": evidence.strip(), "refusal": REFUSALS[language]}
     return [
         {"role": name.rpartition(".")[2], "content": body.substitute(values)}
-        for name, body in load_template(purpose, language).items()
+        for name, body in sections.items()
         if name.startswith("closed_book.") == closed_book
     ]
 
