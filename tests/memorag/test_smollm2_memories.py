@@ -48,8 +48,8 @@ def test_it_drafts_and_gives_clues_without_key_or_server(memorag, tmp_path, monk
 
 def test_a_prompt_that_is_too_long_is_an_error_of_its_own(tmp_path):
     completer = LocalCompleter(LocalChatModel(instead_of_smollm2(tmp_path), LOCAL_MODEL, 1), 0.0)
-    short, long = ([{"role": "user", "content": "word " * n}] for n in (3, 3000))
+    short, long = ([{"role": "user", "content": "word " * n}] for n in (3, 9000))
     one, two, three = completer.complete([Prompt(short, 4), Prompt(long, 4), Prompt(short, 4)])
     assert (one.text, one.error) == (three.text, three.error)
-    assert "reads 2048" in two.error
+    assert "reads 8192" in two.error
     assert completer.estimate_prompts([Prompt(short, 4)]).cost_usd == 0.0
