@@ -16,7 +16,9 @@ from zrag_core.memorag.local_completer import LocalCompleter
 from zrag_core.settings import LOCAL_MODEL, load_settings
 from zrag_core.system_factory import SystemInputs
 
-DOCUMENTS = [Document(f"d{i}", f"Town {i}", f"Town {i} was founded in {1200 + i} by keepers of bees.") for i in range(4)]
+DOCUMENTS = [
+    Document(f"d{i}", f"Town {i}", f"Town {i} was founded in {1200 + i} by keepers of bees.") for i in range(4)
+]
 QUESTIONS = [Question("q1", "Who founded Town 2?", document_ids=("d2",)), Question("q2", "When was Town 3 founded?")]
 
 

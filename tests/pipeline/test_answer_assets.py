@@ -139,9 +139,7 @@ def test_the_local_reader_is_started_for_the_answers_and_gone_after_them(own_lin
     board = warehouse.query("SELECT DISTINCT reader, notes FROM leaderboard WHERE run_id = ?", [run.run_id])
     assert set(board["reader"]) == {"local"}
     assert board["notes"].str.contains("SmolLM2-135M-Instruct, not ChatGPT").all()
-    (check,) = [
-        each for each in run.get_asset_check_evaluations() if each.check_name == "answered_by_a_model"
-    ]
+    (check,) = [each for each in run.get_asset_check_evaluations() if each.check_name == "answered_by_a_model"]
     assert check.passed
     texts = [str(event.metadata) for event in map(_materialization, run.get_asset_materialization_events())]
     assert any("SmolLM2-135M-Instruct" in text for text in texts)

@@ -1,7 +1,8 @@
 """Versioned prompt templates, one file per purpose, version and language.
 
-A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording gets
-a new version number: the prompt hash keeps answers to different wordings apart, the number tells people which is which.
+A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording
+gets a new version number: the prompt hash keeps answers to different wordings apart, the number tells people which is
+which.
 """
 
 from __future__ import annotations
