@@ -1,5 +1,7 @@
 """A chat model in this process: what it writes, how much, and what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from tiny_chat_model import save_tiny_llama
@@ -63,3 +65,12 @@ def test_a_folder_without_a_model_is_one_line(tmp_path):
         LocalChatModel(tmp_path, "none")
     assert "\n" not in str(raised.value)
     assert str(tmp_path) in str(raised.value)
+
+
+def test_lengths_can_be_looked_at_while_another_thread_writes(model):
+    chats = [chat("evidence " * n, 2) for n in (1, 40)] * 10
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(model.reply, chats)]
+        looked = [pool.submit(model.refusal, each) for each in chats * 60]
+        assert {future.result() for future in looked} == {None}
+        assert len(written[0].result()) == len(chats)

@@ -5,6 +5,7 @@ Imports torch; import this module only where it is used.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ class ChatReply:
 class LocalChatModel:
     """A causal LM with a chat template, from a Hugging Face folder.
 
+    `refusal` may be called while another thread is in `reply`.
+
     Args:
         folder: its weights, configuration and tokenizer.
         name: what it is called in messages.
@@ -76,6 +79,8 @@ class LocalChatModel:
             reason = str(error).splitlines()[0]
             raise AnsweringError(f"the model '{name}' cannot be loaded ({reason})", where=str(folder)) from error
         self.name = name
+        # Encoding with and without padding changes the tokenizer, which allows no other thread meanwhile.
+        self._encoding = threading.Lock()
         self._lm = lm.to(device).eval()
         self._window = int(lm.config.max_position_embeddings)
         if self._tokenizer.pad_token_id is None:
@@ -87,7 +92,9 @@ class LocalChatModel:
 
     def refusal(self, chat: Chat) -> str | None:
         """Why `chat` cannot be replied to, on one line; None where it can."""
-        needed = len(self._tokenizer(self._text(chat), add_special_tokens=False)["input_ids"]) + chat.max_tokens
+        with self._encoding:
+            ids = self._tokenizer(self._text(chat), add_special_tokens=False)["input_ids"]
+        needed = len(ids) + chat.max_tokens
         if needed <= self._window:
             return None
         return f"prompt and reply take {needed} tokens, and {self.name} reads {self._window}"
@@ -114,7 +121,8 @@ class LocalChatModel:
 
     @torch.inference_mode()
     def _write(self, texts: Sequence[str], chats: Sequence[Chat]) -> list[ChatReply]:
-        inputs = self._tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
+        with self._encoding:
+            inputs = self._tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
         temperature = chats[0].temperature
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
         output = self._lm.generate(
@@ -132,7 +140,8 @@ class LocalChatModel:
         end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
         own = ids[: min(end, chat.max_tokens)]
         # Byte-level tokens may stop within a character.
-        text = self._tokenizer.decode(own, skip_special_tokens=True).rstrip("\ufffd").strip()
+        with self._encoding:
+            text = self._tokenizer.decode(own, skip_special_tokens=True).rstrip("\ufffd").strip()
         finished = end < len(ids) and end < chat.max_tokens
         return ChatReply(text, prompt_tokens, len(own) + finished, finished)
 
