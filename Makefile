@@ -16,7 +16,7 @@ export PYTHONWARNINGS := ignore
 .PHONY: help setup smollm2 smollm2-training demo test test-slow test-gpu ui lint clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(READY)  ## Install everything into .venv
 

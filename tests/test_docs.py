@@ -107,7 +107,7 @@ def test_paths_that_are_named_exist(page):
 
 @pages
 def test_commands_exist(page, capsys):
-    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), flags=re.M))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), flags=re.M))
     jobs = {job.name for job in defs.jobs} | PLACEHOLDERS
     for words in command_lines(page):
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
@@ -132,7 +132,7 @@ def test_commands_exist(page, capsys):
 @pages
 def test_commands_that_are_named_in_passing_exist(page, capsys):
     for text in quoted(page):
-        if found := re.match(r"zrag ([a-z]+)(.*)", text, flags=re.S):
+        if found := re.match(r"zrag ([a-z-]+)(.*)", text, flags=re.S):
             shown = help_of(found[1], capsys)
             assert [option for option in re.findall(r"--[a-z-]+", found[2]) if option not in shown] == [], text
 

@@ -18,13 +18,14 @@ from zrag_pipeline.commands import (
     promote,
     remove,
     rollback,
+    serve_reader,
     ui,
     where,
 )
 from zrag_pipeline.platform import paths
 
 # In the order of the help.
-_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where, config, ui)
+_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where, config, serve_reader, ui)
 _FIRST = "make demo" if paths.CHECKOUT else "dagster job execute -m zrag_pipeline.definitions -j demo"
 
 

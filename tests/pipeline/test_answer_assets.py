@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 from answering.faulty_server import Reply, error_body, serving
+from answering.tiny_chat_model import instead_of_smollm2
 from pipeline_runs import config, execute
 
 from zrag_pipeline.platform.tracking import Tracking
@@ -116,3 +118,50 @@ def test_answers_verdicts_costs_and_traces(answered, capfd):
         if path.is_file():
             stored += path.read_bytes().decode("latin-1")
     assert KEY not in stored
+
+
+def test_the_local_reader_is_started_for_the_answers_and_gone_after_them(own_lineage, monkeypatch):
+    """Every table names it as what it is, a key that is exported is not used, and nothing is spent."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    data = own_lineage.data
+    instead_of_smollm2(data)
+    answers = {"reader": "local", "max_answer_tokens": 5, "limit_questions": QUESTIONS, "max_cost_usd": 0.0}
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = execute("answers", data, run_config=config(answers=answers), instance=instance)
+    assert not [child for child in psutil.Process().children(recursive=True) if "local_server" in _command(child)]
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    rows = warehouse.query("SELECT * FROM answers WHERE run_id = ?", [run.run_id])
+    assert set(rows["reader"]) == {"local"}
+    assert set(rows["model"]) == {"SmolLM2-135M-Instruct"}
+    assert (rows["cost_usd"] == 0).all()
+    assert set(rows["error"].dropna()) <= {"the model returned no text"}, "untrained weights may say nothing"
+    assert (rows["completion_tokens"] > 0).any()
+    board = warehouse.query("SELECT DISTINCT reader, notes FROM leaderboard WHERE run_id = ?", [run.run_id])
+    assert set(board["reader"]) == {"local"}
+    assert board["notes"].str.contains("SmolLM2-135M-Instruct, not ChatGPT").all()
+    (check,) = [each for each in run.get_asset_check_evaluations() if each.check_name == "answered_by_a_model"]
+    assert check.passed
+    texts = [str(event.metadata) for event in map(_materialization, run.get_asset_materialization_events())]
+    assert any("SmolLM2-135M-Instruct" in text for text in texts)
+    assert not any("gpt-4o" in text for text in texts)
+
+
+def test_a_server_of_ones_own_is_used_and_one_with_other_models_refused(own_lineage):
+    with serving(lambda *_: Reply(text="Ada")) as other:
+        answers = {"reader": "local", "base_url": other.url, "limit_questions": QUESTIONS}
+        run = execute("answers", own_lineage.data, run_config=config(answers=answers), raise_on_error=False)
+    assert not run.success
+    (failure,) = [event for event in run.all_events if event.is_step_failure]
+    assert "answers.base_url" in str(failure.step_failure_data.error)
+    assert other.answered == 0
+
+
+def _command(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _materialization(event):
+    return event.step_materialization_data.materialization

@@ -192,11 +192,14 @@ def test_memorag_needs_what_its_memory_reads(memory, policy, problem):
     assert problem is None or found[0].startswith(problem)
 
 
+OR_SMOLLM2 = "set memorag.light_model to smollm2, or set it to z"
+
+
 @pytest.mark.parametrize(
     ("environ", "answers", "remedy"),
     [
-        ({}, {}, "-> export OPENAI_API_KEY=... (with answers.reader auto or openai), or set it to z"),
-        ({"OPENAI_API_KEY": "k"}, {"reader": "offline"}, "-> set answers.reader to openai, or set it to z"),
+        ({}, {}, f"-> export OPENAI_API_KEY=... (with answers.reader auto or openai), {OR_SMOLLM2}"),
+        ({"OPENAI_API_KEY": "k"}, {"reader": "offline"}, f"-> set answers.reader to openai, {OR_SMOLLM2}"),
         ({"OPENAI_API_KEY": "k"}, {}, None),
         ({}, {"reader": "openai", "base_url": "http://127.0.0.1:1/v1"}, None),
     ],
@@ -206,6 +209,27 @@ def test_a_summary_memory_needs_a_model(environ, answers, remedy):
     found = problems(environ, answers=answers, **summary)
     assert [line.endswith(remedy) for line in found] == ([True] if remedy else [])
     assert problems(environ, answers=answers, memorag={"memory": "summary"}, evaluation={"systems": ["bm25"]}) == []
+
+
+def test_smollm2_needs_its_packages_wherever_it_is_asked_for(monkeypatch):
+    systems = {"systems": ["memorag"]}
+    asked = {
+        "answers.reader": {"answers": {"reader": "local"}},
+        "memorag.light_model": {"evaluation": systems, "memorag": {"memory": "summary", "light_model": "smollm2"}},
+        "memorag.kv_model": {"evaluation": systems, "memorag": {"memory": "kv", "kv_model": "smollm2"}},
+    }
+    for there in (True, False):
+        monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_installed", lambda there=there: there)
+        for where, sections in asked.items():
+            found = problems(**sections)
+            assert [line.partition(":")[0] for line in found] == [where] * (not there)
+            assert all("pip install" in line for line in found)
+    served = {"reader": "local", "base_url": "http://127.0.0.1:1/v1"}
+    assert problems(answers=served) == [], "the model may be installed where the server is"
+    (found,) = problems(answers=served, evaluation=systems, memorag={"memory": "summary"})
+    assert "the local reader would have to summarise" in found
+    (found,) = problems(answers=served, targets={"llm_questions_per_document": 2})
+    assert "the local reader would have to write the questions" in found
 
 
 def test_a_kv_memory_needs_its_model_and_dense_clues_their_encoder(tmp_path):

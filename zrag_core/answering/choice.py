@@ -1,10 +1,10 @@
-"""The choice of reader and judge: OpenAI's model, a compatible server's, or the offline extractive reader."""
+"""The choice of reader and judge: a model at OpenAI, a compatible server or this machine, or the offline one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zrag_core.answering.judge import Judge
 from zrag_core.answering.ledger import SpendingLedger
@@ -13,6 +13,7 @@ from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
 
 if TYPE_CHECKING:
+    from zrag_core.answering.cache import AnswerCache
     from zrag_core.answering.client import OpenAIReader
 
 # What servers that need no key are sent instead of one.
@@ -39,13 +40,18 @@ def choose_reader(
         observe: called with every prompt to a model and its completion.
 
     Raises:
-        AnsweringError: `reader: openai` without a key, or an unusable address or cache.
+        AnsweringError: `reader: openai` without a key, `reader: local` without a running server, or an unusable
+            address or cache.
     """
     key = environ.get(settings.api_key_env, "").strip()
     if settings.reader == "offline" or (settings.reader == "auto" and not key):
         from zrag_core.answering.offline import OfflineReader
 
         return OfflineReader()
+    if settings.reader == "local":
+        from zrag_core.answering.local import LocalReader
+
+        return LocalReader(settings, cache=_open_cache(cache_path), ledger=ledger, observe=observe)
     return _model_reader(settings, environ, cache_path, ledger, observe, "reader 'openai'", "answers.reader")
 
 
@@ -71,11 +77,15 @@ def choose_judge(
 
 
 def judge_settings(settings: AnswerSettings) -> AnswerSettings | None:
-    """The settings of the model that judges: those of the answers, but for what `settings.judge` names."""
+    """The settings of the model that judges: those of the answers, but for what `settings.judge` names.
+
+    The local reader's server has no model that could judge.
+    """
     judge = settings.judge
     if judge.model is None:
         return None
-    changed = {"reader": "openai", "model": judge.model, "temperature": 0.0}
+    changed: dict[str, Any] = {"reader": "openai", "model": judge.model, "temperature": 0.0}
+    changed |= {"base_url": None} if settings.reader == "local" else {}
     changed |= {"base_url": judge.base_url} if judge.base_url else {}
     changed |= {"api_key_env": judge.api_key_env} if judge.api_key_env else {}
     return settings.model_copy(update=changed)
@@ -99,9 +109,13 @@ def _model_reader(
             where=where,
             remedy=f"export {settings.api_key_env}=..., or {off}",
         )
-    from zrag_core.answering.cache import AnswerCache
     from zrag_core.answering.client import OpenAIReader
 
-    cache = AnswerCache(cache_path) if cache_path else None
     addressed = settings.model_copy(update={"base_url": base_url})
-    return OpenAIReader(addressed, key or _NO_KEY, cache=cache, ledger=ledger, observe=observe)
+    return OpenAIReader(addressed, key or _NO_KEY, cache=_open_cache(cache_path), ledger=ledger, observe=observe)
+
+
+def _open_cache(path: Path | None) -> AnswerCache | None:
+    from zrag_core.answering.cache import AnswerCache
+
+    return AnswerCache(path) if path else None

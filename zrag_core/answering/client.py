@@ -34,7 +34,7 @@ from zrag_core.answering.types import (
     Prompt,
 )
 from zrag_core.errors import AnsweringError
-from zrag_core.settings import AnswerSettings
+from zrag_core.settings import LOCAL_MODEL, AnswerSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -96,7 +96,7 @@ class OpenAIReader:
         self._observe = observe
         self._waits = waits or Waits()
         self._price, note = price_of(self.model, at_openai=self.at_openai, batch=settings.batch)
-        if self.model not in load_prices().models:
+        if self.model not in (LOCAL_MODEL, *load_prices().models):
             log.warning("%s", note)
         # Two servers may give different models the same name.
         self._identity = self.model if self.at_openai else f"{self.model}@{self.endpoint}"

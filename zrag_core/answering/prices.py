@@ -10,6 +10,7 @@ from importlib import resources
 import yaml
 
 from zrag_core.answering.types import CostEstimate, Messages, Prompt
+from zrag_core.settings import LOCAL_MODEL
 from zrag_core.text import evidence_tokens
 
 # Tokens that the chat format adds: role and separators of a message, and the start of the reply.
@@ -65,6 +66,8 @@ def price_of(model: str, *, at_openai: bool, batch: bool = False) -> tuple[Price
     often one's own; at OpenAI its price is unknown (None), and no spending limit could hold.
     """
     table = load_prices()
+    if model == LOCAL_MODEL and not at_openai:
+        return Price(0.0, 0.0, 0.0), "it runs on this machine, free of charge"
     if model in table.models:
         price = table.models[model]
         if batch:

@@ -37,7 +37,7 @@ class Answer:
     """One answer: a row of the table `answers`.
 
     Attributes:
-        reader: "openai" or "offline".
+        reader: "openai", "local" or "offline".
         answer: empty where `error` says why.
         cost_usd: what this answer cost now (0 when cached); None where the price is unknown.
         latency_ms: wall time from first attempt to answer, waiting for retries included; 0 when cached.

@@ -9,6 +9,7 @@ import pandas as pd
 
 from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.metrics import METRICS, metrics_of
+from zrag_core.settings import LOCAL_MODEL
 
 KEYS = ("corpus_version", "split", "question_type", "system", "reader", "budget")
 ALL_TYPES = "all"
@@ -16,7 +17,10 @@ LIST_COST = "usd_per_1000"
 """Column that the leaderboard may carry beside: US dollars per 1,000 questions answered, at list prices."""
 ESTIMATED_COST = "estimated_usd_per_1000"
 """The same where nothing was paid: what the configured answering model would cost for the same prompts."""
-_STAND_IN = "offline reader: extractive stand-in"
+_READER_NOTES = {
+    "offline": "offline reader: extractive stand-in",
+    "local": f"local reader: {LOCAL_MODEL}, not ChatGPT",
+}
 _ONE_DOCUMENT = "intervals need at least two documents"
 _NEEDED = (*KEYS, "question_id", "cluster", "evidence_tokens", "latency_ms", "cost_usd")
 
@@ -110,9 +114,8 @@ def _summary(group: pd.DataFrame, samples: int, confidence: float, seed: int) ->
 
 
 def _notes(group: pd.DataFrame) -> str | None:
-    notes = []
-    if group["reader"].iloc[0] == "offline":
-        notes.append(_STAND_IN)
+    reader = group["reader"].iloc[0]
+    notes = [_READER_NOTES[reader]] if reader in _READER_NOTES else []
     if group["cluster"].nunique() < 2:
         notes.append(_ONE_DOCUMENT)
     return "; ".join(notes) or None

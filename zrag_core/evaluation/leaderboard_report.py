@@ -9,8 +9,9 @@ import pandas as pd
 
 from zrag_core.evaluation.leaderboard import ALL_TYPES
 from zrag_core.evaluation.metrics import METRICS, Metric, Subject, metrics_of
+from zrag_core.settings import LOCAL_MODEL
 
-READER_LABELS = {"offline": "offline (extractive stand-in)"}
+READER_LABELS = {"offline": "offline (extractive stand-in)", "local": f"local ({LOCAL_MODEL})"}
 MISSING = "-"
 _TEXT_BUDGETS = 4
 # What a terminal has room for, beside coverage.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from zrag_core.answering.types import Completer
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import SettingsError
 from zrag_core.memorag.clue_memory import ClueMemory
 from zrag_core.memorag.memorag_system import MemoragSystem
-from zrag_core.settings import Settings
+from zrag_core.model.architecture import smollm2
+from zrag_core.settings import LOCAL_MODEL, Settings
+from zrag_core.settings.backbone import SMOLLM2
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import OWN_WORDS, SYSTEMS, Policy, SystemSpec
 
@@ -70,23 +73,42 @@ def _z_memory(inputs: SystemInputs) -> ClueMemory:
 
 
 def _summary_memory(inputs: SystemInputs) -> ClueMemory:
+    from zrag_core.memorag.corpus_summaries import build_summaries
+    from zrag_core.memorag.summary_memory import SummaryMemory
+
+    own = inputs.settings.memorag
+    completer = _local_light_model(inputs) if own.light_model == SMOLLM2 else _served_light_model(inputs)
+    summaries = build_summaries(inputs.corpus.documents, completer, inputs.folder / "summaries", own)
+    return SummaryMemory(completer, summaries, own)
+
+
+def _local_light_model(inputs: SystemInputs) -> Completer:
+    from zrag_core.answering.local_model import LocalChatModel
+    from zrag_core.memorag.local_completer import LocalCompleter
+
+    settings = inputs.settings
+    model = LocalChatModel(smollm2.model_folder(), LOCAL_MODEL, settings.backbone.threads)
+    return LocalCompleter(model, settings.memorag.light_temperature)
+
+
+def _served_light_model(inputs: SystemInputs) -> Completer:
     from zrag_core.answering.choice import choose_reader
     from zrag_core.answering.client import OpenAIReader
-    from zrag_core.memorag.corpus_summaries import build_summaries
-    from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
+    from zrag_core.memorag.summary_memory import light_settings
 
-    own, answers = inputs.settings.memorag, inputs.settings.answers
-    light = light_settings(answers, own)
-    reader = choose_reader(light, inputs.environ, inputs.answer_cache, ledger=inputs.ledger)
-    if not isinstance(reader, OpenAIReader):
-        raise SettingsError(
-            "a summary memory asks a light LLM, and the offline reader is none",
-            where="memorag.memory",
-            remedy=f"export {answers.api_key_env} (with answers.reader auto or openai), give answers.base_url with "
-            "reader openai, or set memorag.memory to z",
-        )
-    summaries = build_summaries(inputs.corpus.documents, reader, inputs.folder / "summaries", own)
-    return SummaryMemory(reader, summaries, own)
+    answers = inputs.settings.answers
+    if answers.reader != "local":
+        light = light_settings(answers, inputs.settings.memorag)
+        reader = choose_reader(light, inputs.environ, inputs.answer_cache, ledger=inputs.ledger)
+        if isinstance(reader, OpenAIReader):
+            return reader
+    who = "local" if answers.reader == "local" else "offline"
+    raise SettingsError(
+        f"a summary memory asks a light LLM, and the {who} reader is none",
+        where="memorag.memory",
+        remedy=f"export {answers.api_key_env} (with answers.reader auto or openai), give answers.base_url with "
+        f"reader openai, set memorag.light_model to {SMOLLM2}, or set memorag.memory to z",
+    )
 
 
 def _kv_memory(inputs: SystemInputs) -> ClueMemory:

@@ -15,7 +15,9 @@ from zrag_core.errors import SettingsError
 from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.kv_cache import KvCache
 from zrag_core.memorag.prompts import LANGUAGES, load_template
+from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.backbone import resolve_device
+from zrag_core.settings.backbone import SMOLLM2
 
 _QUESTION_TOKENS = 256  # longer questions are cut
 _MARK = "\u241f"  # a character that no chat template writes
@@ -25,7 +27,7 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
     """Load a causal LM and its tokenizer.
 
     Args:
-        name: Hugging Face name or local path.
+        name: `smollm2`, or a Hugging Face name or local path.
         device: "auto" (the GPU where there is one), "cpu" or "cuda".
         dtype: "auto" (bfloat16 on a GPU, else float32), "float32" or "bfloat16".
 
@@ -37,9 +39,10 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
     target = resolve_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if target.type == "cuda" else "float32"
+    location = str(smollm2.model_folder()) if name == SMOLLM2 else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        lm: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map={"": target})
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        lm: Any = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, device_map={"": target})
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot load the memory model '{name}' ({str(error).splitlines()[0]})",

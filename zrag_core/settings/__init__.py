@@ -3,7 +3,7 @@
 Defaults are those of `make demo`.
 """
 
-from zrag_core.settings.answers import AnswerSettings, JudgeSettings
+from zrag_core.settings.answers import LOCAL_MODEL, AnswerSettings, JudgeSettings
 from zrag_core.settings.backbone import BackboneSettings, LoraSettings, TinySettings
 from zrag_core.settings.baselines import BaselineSettings
 from zrag_core.settings.benchmark import BenchmarkSettings
@@ -24,6 +24,7 @@ from zrag_core.settings.updates import UpdateSettings
 from zrag_core.settings.writing import WritingSettings
 
 __all__ = [
+    "LOCAL_MODEL",
     "AlmanacSettings",
     "AnswerSettings",
     "BackboneSettings",

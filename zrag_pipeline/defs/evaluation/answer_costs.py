@@ -87,6 +87,8 @@ def cost_note(frame: pd.DataFrame, reader: str, model: str) -> str:
             "The answers come from the offline extractive stand-in, which costs nothing: there is no curve of F1 "
             f"against dollars. {told} Export `OPENAI_API_KEY` (or set `answers.base_url`) to ask a model."
         )
+    if reader == "local":
+        return f"The answers come from `{model}` on this machine and cost nothing: no curves against dollars are drawn."
     if not (frame[LIST_COST] > 0).any():
         return (
             f"No list price is known for `{model}`: its answers count as free, and no curves against dollars are drawn."

@@ -17,7 +17,7 @@ from zrag_core.evaluation.metrics import metric_version
 from zrag_core.evaluation.plots import leaderboard_plots
 from zrag_core.files import write_text_atomic
 from zrag_core.model.checks.memory_plots import memory_plots
-from zrag_core.settings import Settings
+from zrag_core.settings import LOCAL_MODEL, Settings
 from zrag_core.settings.backbone import TINY
 from zrag_core.systems import in_family
 from zrag_pipeline.defs.evaluation.answer_costs import with_list_costs
@@ -66,6 +66,11 @@ def stand_ins(settings: Settings, systems: Collection[str], readers: Collection[
     if "offline" in readers:
         lines.append(
             "the answers come from the offline extractive reader, not from an LLM; EM and F1 rank the evidence and say "
+            "nothing about ChatGPT"
+        )
+    if "local" in readers:
+        lines.append(
+            f"the answers come from {LOCAL_MODEL}, an LLM of 135 million parameters on this machine; EM and F1 say "
             "nothing about ChatGPT"
         )
     if settings.backbone.name == TINY and any(in_family(name, "memory") for name in systems):

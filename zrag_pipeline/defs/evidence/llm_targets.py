@@ -34,10 +34,11 @@ def llm_targets(
     from zrag_core.answering.llm_questions import write_questions
     from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 
-    reader = choose_reader(settings.answers, environ, cache_path)
+    local = settings.answers.reader == "local"  # so small a model writes no usable questions
+    reader = None if local else choose_reader(settings.answers, environ, cache_path)
     if not isinstance(reader, OpenAIReader):
         raise SettingsError(
-            "questions written by an LLM need one",
+            "questions written by an LLM need a larger one" if local else "questions written by an LLM need one",
             where="targets.llm_questions_per_document",
             remedy=f"export {settings.answers.api_key_env}, give answers.base_url with reader openai, or set it to 0",
         )

@@ -1,0 +1,182 @@
+"""The local reader's server: loopback only, OpenAI's API, batches, and no process left behind whatever happens."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+
+import psutil
+import pytest
+from tiny_chat_model import save_tiny_llama
+
+from zrag_core.answering.cache import AnswerCache
+from zrag_core.answering.choice import choose_reader
+from zrag_core.answering.local_process import refuse_other_models, serving
+from zrag_core.answering.prompts import build_messages
+from zrag_core.answering.types import AnswerRequest
+from zrag_core.errors import AnsweringError
+from zrag_core.settings import LOCAL_MODEL, AnswerSettings, load_settings
+
+REQUESTS = [AnswerRequest(f"q{i}", "bm25", f"When was house {i} built?", "It was built in 1804.") for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder, LOCAL_MODEL, threads=1) as up:
+        yield up
+
+
+def settings_for(server, **values):
+    return AnswerSettings(reader="local", base_url=server.base_url, max_answer_tokens=6, **values)
+
+
+def post(server, **body):
+    """Status and JSON of a chat completion request."""
+    data = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3, **body}).encode()
+    request = urllib.request.Request(f"{server.base_url}/chat/completions", data)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def gone(pid, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_answers_are_labelled_local_with_the_models_own_name_and_cost_nothing(server, tmp_path):
+    with AnswerCache(tmp_path / "c"):
+        pass
+    settings = settings_for(server, model="gpt-4o", max_cost_usd=0.0)
+    reader = choose_reader(settings, {"OPENAI_API_KEY": "sk-secret"}, tmp_path / "c")
+    answers = reader.answer(REQUESTS)
+    assert {(a.reader, a.model, a.cost_usd) for a in answers} == {("local", LOCAL_MODEL, 0.0)}
+    assert all(a.error in (None, "the model returned no text") for a in answers)
+    assert all(0 < a.completion_tokens <= 6 for a in answers)
+    estimate = str(reader.estimate([AnswerRequest("new", "bm25", "Who?", "Ada.")]))
+    assert LOCAL_MODEL in estimate
+    assert "gpt" not in estimate
+    # The next run's server has another port, and the answers are still in the cache.
+    elsewhere = settings.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
+    again = choose_reader(elsewhere, {}, tmp_path / "c").answer(REQUESTS)
+    assert [(a.answer, a.cached) for a in again if not a.error] == [(a.answer, True) for a in answers if not a.error]
+
+
+def test_it_listens_on_loopback_alone(server):
+    (listening,) = [c for c in psutil.Process(server.process.pid).net_connections("inet") if c.status == "LISTEN"]
+    assert listening.laddr.ip == "127.0.0.1"
+    assert server.base_url == f"http://127.0.0.1:{listening.laddr.port}/v1"
+
+
+def test_the_api_says_what_is_wrong_with_a_request(server):
+    assert post(server)[0] == 200
+    assert post(server, model="gpt-4o") == (
+        404,
+        {"error": {"message": f"this server has only the model {LOCAL_MODEL}", "type": "invalid_request_error"}},
+    )
+    for wrong in ({"messages": []}, {"messages": "Hello"}, {"stream": True}, {"temperature": -1}, {"max_tokens": -1}):
+        status, reply = post(server, **wrong)
+        assert (status, "error" in reply) == (400, True), wrong
+    status, reply = post(server, messages=[{"role": "user", "content": "word " * 3000}])
+    assert status == 400
+    assert "reads 2048" in reply["error"]["message"]
+    assert post(server)[0] == 200, "and goes on"
+
+
+def test_a_server_with_other_models_is_refused_as_its_answers_would_be_mislabelled(server):
+    refuse_other_models(server.base_url, LOCAL_MODEL)
+    with pytest.raises(AnsweringError, match=f"has not another, .* but {LOCAL_MODEL}"):
+        refuse_other_models(server.base_url, "another")
+    with pytest.raises(AnsweringError, match="does not say which models"):
+        refuse_other_models("http://127.0.0.1:9/v1", LOCAL_MODEL)
+
+
+def test_it_is_killed_when_the_context_is_left_by_an_error(folder):
+    with pytest.raises(KeyboardInterrupt), serving(folder, "m", threads=1) as up:
+        raise KeyboardInterrupt
+    assert not psutil.pid_exists(up.process.pid)
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        assert probe.connect_ex(("127.0.0.1", int(up.base_url.split(":")[2].split("/")[0]))) != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_the_process_that_started_it_even_if_that_is_killed(folder, number):
+    program = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from zrag_core.answering.local_process import serving
+        with serving(Path(sys.argv[1]), "m", threads=1) as up:
+            print(up.process.pid, flush=True)
+            time.sleep(100)
+    """)
+    starter = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+    try:
+        pid = int(starter.stdout.readline())
+        starter.send_signal(number)
+        starter.wait(timeout=20)
+        assert gone(pid)
+    finally:
+        starter.kill()
+        starter.wait()
+
+
+def test_a_server_that_cannot_start_is_one_line_with_its_last_words(tmp_path, folder):
+    with (
+        pytest.raises(AnsweringError, match=r"ended with code 1: .*cannot be loaded") as raised,
+        serving(tmp_path, "m", threads=1),
+    ):
+        pass
+    assert "\n" not in str(raised.value)
+    with pytest.raises(AnsweringError, match="was not ready in time"), serving(folder, "m", threads=1, start_s=0.0):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(AnsweringError, match=f"127.0.0.1:{port}: cannot listen.*in use"),
+            serving(folder, "m", threads=1, port=port),
+        ):
+            pass
+
+
+def test_the_server_is_told_no_key(folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with serving(folder, "m", threads=1) as up:
+        assert "OPENAI_API_KEY" not in psutil.Process(up.process.pid).environ()
+    assert os.environ["OPENAI_API_KEY"] == "sk-secret"
+
+
+def test_reader_local_without_a_server_says_how_to_start_one():
+    with pytest.raises(AnsweringError, match="zrag serve-reader"):
+        choose_reader(AnswerSettings(reader="local"), {"OPENAI_BASE_URL": "http://h:1/v1"})
+
+
+def test_it_has_no_batches():
+    with pytest.raises(Exception, match="reader 'local' has no Batch API"):
+        load_settings({"answers": {"reader": "local", "batch": True}})
+
+
+def test_the_small_models_prompt_holds_question_and_evidence_in_both_languages():
+    for language in ("en", "ko"):
+        messages = build_messages("Who?", "Ada did.", language, purpose="answer_small")
+        assert "Ada did." in messages[-1]["content"]
+        assert "Who?" in messages[-1]["content"]
+        closed = build_messages("Who?", "Ada did.", language, True, purpose="answer_small")
+        assert not any("Ada" in message["content"] for message in closed)

@@ -1,0 +1,55 @@
+"""`zrag serve-reader`: the model of the reader `local` behind OpenAI's API, on loopback only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from zrag_core.settings import LOCAL_MODEL
+from zrag_pipeline.commands.arguments import Commands, add_command
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser of `zrag`."""
+    parser = add_command(
+        commands,
+        "serve-reader",
+        run,
+        summary="serve a small LLM that answers, on this machine",
+        description=f"Serve {LOCAL_MODEL}, the model of `answers.reader: local`, by an OpenAI-compatible API\n"
+        "on loopback only, until Ctrl-C. Runs with `answers.reader: local` start and stop one by themselves;\n"
+        "one that stays up saves them the start: give its address as `answers.base_url`. It reads English only.",
+        examples=["zrag serve-reader", "zrag serve-reader --port 8001 --threads 4"],
+    )
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C, or until the server ends by itself."""
+    from zrag_core.answering.local_process import serving
+    from zrag_core.model.architecture.smollm2 import model_folder
+
+    # SIGINT too: a shell that starts this in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with serving(model_folder(), LOCAL_MODEL, threads=arguments.threads, port=arguments.port) as server:
+            print(f"address: {server.base_url}")
+            print(f"model:   {server.model}")
+            print(f"use:     answers: {{reader: local, base_url: {server.base_url}}}")
+            print(f"stop:    Ctrl-C, or kill {os.getpid()}", flush=True)
+            code = server.process.wait()
+            print(f"zrag: the server ended with code {code}", file=sys.stderr)
+            return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
