@@ -209,6 +209,7 @@ class LanguageMemory(SeparatedMemory):
         terms: torch.Tensor = self.router.terms(texts, self.meanings(queries), self.routing_keys)
         return terms
 
+    @torch.no_grad()
     def meanings(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Unit vectors [B, k] of texts given as token ids."""
         parts: torch.Tensor = self.router.keys(self.features(texts))
@@ -228,11 +229,11 @@ class LanguageMemory(SeparatedMemory):
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             ids, mask = pad([texts[row] or [self.backbone.eos_id] for row in rows], self.backbone.pad_id, self.device)
-            output = decoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+            states = _states(decoder, layers, ids, mask)
             kept = mask.clone()
             kept[:, 0] = kept[:, 0] * (mask.sum(1) == 1)
             share = (kept / kept.sum(1, keepdim=True)).float()
-            means = [torch.einsum("bt,bth->bh", share, output.hidden_states[layer].float()) for layer in layers]
+            means = [torch.einsum("bt,bth->bh", share, own.float()) for own in states]
             result[rows] = torch.cat(means, 1)
         return result
 
@@ -367,6 +368,29 @@ class LanguageMemory(SeparatedMemory):
     def stored_words(self, row: int) -> tuple[bytes, bytes]:
         """The bytes that keep the words of a row's title and of its text on disk."""
         return packed_words(self.title_words[row]), packed_words(self.text_words[row])
+
+
+def _states(decoder: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    """Hidden states [B, T, H] behind some layers of a decoder; behind its last one they are normed.
+
+    Hooks of our own: `output_hidden_states` leaves its hooks in the layers, which several decoders share here.
+    """
+    kept: dict[int, torch.Tensor] = {}
+
+    def keeper(layer: int) -> Any:
+        def keep(_layer: nn.Module, _given: Any, output: Any) -> None:
+            kept[layer] = output[0] if isinstance(output, tuple) else output
+
+        return keep
+
+    hooks = [decoder.layers[layer - 1].register_forward_hook(keeper(layer)) for layer in dict.fromkeys(layers)]
+    try:
+        output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    kept[len(decoder.layers)] = output.last_hidden_state
+    return [kept[layer] for layer in layers]
 
 
 def _first_layers(decoder: Any, n: int) -> Any:

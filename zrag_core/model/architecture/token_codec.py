@@ -22,6 +22,7 @@ LEVELS = 127
 
 _NEAREST = 16  # token embeddings that a vector is a mixture of
 _SHARPNESS = 30.0  # of the mixture, at the start; cosines of different tokens differ by a few tenths
+_LEAST_LENGTH = 1e-6  # tokens that were never trained may have an embedding of zeros
 _CHUNK = 2048  # vectors compared with the vocabulary at once
 
 
@@ -70,7 +71,7 @@ class TokenCodec(nn.Module):
         """
         vectors = self.vectors(slots)
         flat = vectors.reshape(-1, self.hidden_size).to(embeddings.dtype)
-        lengths = embeddings.float().norm(dim=-1)  # [V]
+        lengths = embeddings.float().norm(dim=-1).clamp(min=_LEAST_LENGTH)  # [V]
         mixed, nearest = [], []
         for part in flat.split(_CHUNK):
             likeness = (part @ embeddings.T).float() / lengths  # [P, V]

@@ -1,0 +1,175 @@
+"""The memory of a pretrained LLM, with a small Qwen3 of random weights in its place (also in 4-bit weights)."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zrag_core.corpus.types import Document, Question
+from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_memory import create_separated
+from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.architecture.spans import sentence_ids, span_slots
+from zrag_core.model.checks.probe import Probe
+from zrag_core.model.inference.create_system import create_system
+from zrag_core.model.inference.decoder import rebuild
+from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
+from zrag_core.model.store.update import update_memory
+from zrag_core.model.store.write import write_documents
+from zrag_core.settings import (
+    BackboneSettings,
+    CodecSettings,
+    DecodingSettings,
+    LoraSettings,
+    Settings,
+    WritingSettings,
+)
+
+DOCUMENTS = tuple(
+    Document(f"d{n}", f"Town {n}", " ".join(f"Town {n} has {word} in Tessamor." for word in words))
+    for n, words in enumerate([("mills", "ponds", "inns"), ("bridges",), ("gates", "towers")])
+)
+QUESTIONS = [
+    Question("q0", "Which town has bridges?", ("bridges",), ("d1",), "Town 1 has bridges in Tessamor.", "test"),
+    Question("q1", "Where are the towers?", ("towers",), ("d2",), "Town 2 has towers in Tessamor.", "test"),
+]
+
+
+def settings_of(folder, **backbone):
+    return Settings(
+        backbone=BackboneSettings(name=str(folder), dtype="float32", lora=LoraSettings(rank=2, alpha=2), **backbone),
+        codec=CodecSettings(stride=2, width=128, inner=8, key_width=16),
+        writing=WritingSettings(steps=0),
+        decoding=DecodingSettings(steps=1, routed_documents=3, max_new_tokens=24, read_sentences=4),
+    )
+
+
+def written(folder, documents=DOCUMENTS, **backbone):
+    torch.set_num_threads(1)
+    settings = settings_of(folder, **backbone)
+    model = create_separated(create_backbone(settings.backbone, (), seed=0), settings, 0).eval()
+    torch.manual_seed(0)
+    made = write_documents(model, documents, (), settings.writing)
+    model.remember(documents, made.z, made.spans)
+    origin = Origin("s", "d", settings.writing, hash_rows(made.studied))
+    return Checkpoint("c", folder, model, tuple(documents), settings, {}, origin)
+
+
+@pytest.fixture
+def checkpoint(qwen3_folder):
+    return written(qwen3_folder)
+
+
+def test_slots_say_the_tokens_and_nothing_else_has_to(checkpoint):
+    model = checkpoint.model
+    assert isinstance(model, LanguageMemory)
+    for row, document in enumerate(DOCUMENTS):
+        sentences = sentence_ids(model.backbone, document.text)
+        n = len(sentences)
+        slots = span_slots(model.z[[row] * n], model.spans[[row] * n], range(n))
+        assert [draft[:-1] for draft in model.drafts(*slots)] == sentences
+        # What the LLM reads is near the text's own embeddings.
+        for vectors, ids in zip(model.vectors(*slots), sentences, strict=True):
+            own = model.embed_tokens(ids)
+            assert torch.cosine_similarity(vectors, own, dim=-1).min() > 0.9
+
+
+def test_a_document_is_written_alone_as_beside_others(qwen3_folder, checkpoint):
+    alone = written(qwen3_folder, DOCUMENTS[1:2]).model
+    m = alone.z.shape[1]
+    assert torch.equal(alone.z[0], checkpoint.model.z[1, :m])
+    assert torch.equal(alone.text_words[0], checkpoint.model.text_words[1, : alone.text_words.shape[1]])
+    assert torch.allclose(alone.keys[0, 0], checkpoint.model.keys[1, 0], atol=0.02)
+
+
+def test_a_checkpoint_comes_back_and_reads_the_same(checkpoint, tmp_path):
+    folder = tmp_path / "memory"
+    save_checkpoint(
+        folder,
+        checkpoint.model,
+        DOCUMENTS,
+        checkpoint.settings,
+        checkpoint_id="m",
+        metrics={},
+        origin=checkpoint.origin,
+    )
+    again = load_checkpoint(folder)
+    for name, tensor in checkpoint.model.rows.items():
+        assert torch.equal(again.model.rows[name].to(tensor.dtype), tensor), name
+    answers = []
+    for own in (checkpoint, again):
+        for free in (False, True):
+            found = create_system("zrag", own, own.settings.decoding, free=free, threads=1).retrieve(QUESTIONS)
+            answers.append([(item.document_ids, [s.text for s in item.segments], item.text) for item in found])
+    assert answers[:2] == answers[2:]
+
+
+def test_what_is_read_ranks_the_sentences(checkpoint):
+    """The likelihood of the question is that of the LLM behind the sentence's slots, and decides where it is weighed."""
+    model = checkpoint.model
+    model.stages[:, 0, 3] = 1.0  # first choice by meaning
+    model.stages[:, 1, 4] = 1.0  # ranking by the question's likelihood alone
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
+    for question, found in zip(QUESTIONS, system.retrieve(QUESTIONS), strict=True):
+        scores = [segment.score for segment in found.segments]
+        assert scores == sorted(scores, reverse=True)
+        query = model.backbone.encode(question.question)
+        best = found.segments[0]
+        row = [d.id for d in DOCUMENTS].index(best.document_id)
+        texts = [s.strip() + "." for s in DOCUMENTS[row].text.rstrip(".").split(". ")]
+        slots = span_slots(model.z[[row]], model.spans[[row]], [texts.index(best.text)])
+        expected = model.question_likelihood([row], *slots, [query])
+        assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
+
+
+def test_other_slots_are_read_instead(checkpoint):
+    """Free evidence follows the slots that are read, not the question's document."""
+    probe = Probe(checkpoint, QUESTIONS, as_given=True)
+    model = checkpoint.model
+    other = span_slots(model.z[[0]], model.spans[[0]], [0])
+    assert model.drafts(*other) != model.drafts(*span_slots(model.z[[1]], model.spans[[1]], [0]))
+    assert len(probe.free_texts([(0, 1), (0, 0)])) == 2
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_an_update_writes_what_writing_afresh_would(qwen3_folder, checkpoint, order):
+    rng = random.Random(order)
+    changed = [
+        replace(DOCUMENTS[0], text="Town 0 has lanes in Tessamor. Town 0 has many more towers than it had ever before.")
+    ]
+    new = [Document("n", "New", "New has wells."), *changed, *DOCUMENTS[1:]][order:]
+    rng.shuffle(new)
+    updated = update_memory(checkpoint, new, (), checkpoint.settings.writing)
+    fresh = written(qwen3_folder, new).model
+    fresh.router.load_state_dict(checkpoint.model.router.state_dict())
+    fresh.codec.load_state_dict(checkpoint.model.codec.state_dict())
+    made = write_documents(fresh, new, (), checkpoint.settings.writing)
+    fresh.remember(new, made.z, made.spans)
+    for name, tensor in fresh.stored_memory().items():
+        own = updated.model.stored_memory()[name]
+        if name.startswith("keys"):
+            assert torch.allclose(own.float(), tensor.float(), atol=1.5), name  # other batches round otherwise
+        else:
+            assert torch.equal(own, tensor), name
+
+
+def test_four_bit_weights_read_and_write(qwen3_folder):
+    pytest.importorskip("bitsandbytes")
+    own = written(qwen3_folder, quantization="nf4")
+    model = own.model
+    texts = rebuild(model, *span_slots(model.z[[1]], model.spans[[1]], [0]), 8)
+    assert len(texts) == 1
+    found = create_system("zrag", own, own.settings.decoding, threads=1).retrieve(QUESTIONS)
+    assert all(item.segments for item in found)
+
+
+def test_all_of_the_memory_stands_before_the_question(checkpoint):
+    from zrag_core.model.inference.full_prefix import FullPrefixSystem
+    from zrag_core.model.inference.language_prefix import read_prefix
+
+    prefix = read_prefix(checkpoint.model)
+    text_tokens = sum(len(ids) for d in DOCUMENTS for ids in sentence_ids(checkpoint.model.backbone, d.text))
+    assert prefix.slots > text_tokens
+    found = FullPrefixSystem("full", checkpoint, checkpoint.settings.decoding, threads=1).retrieve(QUESTIONS)
+    assert [item.question_id for item in found] == ["q0", "q1"]
