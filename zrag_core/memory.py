@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import AnswerRequest, Reader
 from zrag_core.corpus.types import Question
+from zrag_core.evaluation.metrics.groundedness import unsupported_sentences
 from zrag_core.evidence import Retrieved, evidence_within
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import detect_language
@@ -74,6 +75,9 @@ class Reply:
         answer: the reader's answer, or the refusal; empty where the reader failed (see `error`).
         evidence: the text that was answered from, within the budget; empty where refused.
         sources: the pieces that the evidence is made of, best first; none where it is the model's own words.
+        verified: whether every sentence of the evidence stands in one of the routed documents; verbatim evidence does,
+            the model's own words need not.
+        unsupported: the sentences that stand in none.
         routing: ranked documents, best first (those that were read are ranked by what was found in them).
         reader, model: who answered ("offline" is an extractive stand-in for a language model); empty where refused.
         error: why the reader gave no answer, on one line.
@@ -86,6 +90,8 @@ class Reply:
     answer: str
     evidence: str
     sources: tuple[Source, ...]
+    verified: bool
+    unsupported: tuple[str, ...]
     routing: tuple[RoutedDocument, ...]
     reader: str
     model: str
@@ -135,6 +141,7 @@ class Memory:
         self.reader = reader or OfflineReader()
         self.threads = threads
         self._titles = {document.id: document.title for document in checkpoint.documents}
+        self._texts = {document.id: document.text for document in checkpoint.documents}
         self._systems: dict[bool, MemorySystem] = {}
 
     @classmethod
@@ -198,6 +205,7 @@ class Memory:
         answering_ms = (time.perf_counter() - began) * 1000 / max(1, len(requests))
         replies = []
         for text, item, shown in zip(questions, found, evidence, strict=True):
+            unsupported = () if shown.segments else unsupported_sentences(shown.text, self._routed_texts(item))
             answer = answers.get(item.question_id)
             replies.append(
                 Reply(
@@ -210,6 +218,8 @@ class Memory:
                         Source(s.document_id, self._titles[s.document_id], s.start, s.end, s.text, s.score)
                         for s in shown.segments
                     ),
+                    verified=not unsupported,
+                    unsupported=unsupported,
                     routing=self._routing(item),
                     reader="" if answer is None else answer.reader,
                     model="" if answer is None else answer.model,
@@ -222,6 +232,9 @@ class Memory:
     def retrieve(self, questions: Sequence[Question], free: bool = False) -> list[Retrieved]:
         """What the memory finds for questions, before any budget is applied and without an answer."""
         return self._system(free).retrieve(questions)
+
+    def _routed_texts(self, item: Retrieved) -> list[str]:
+        return [self._texts[document_id] for document_id in item.document_ids]
 
     def _routing(self, item: Retrieved) -> tuple[RoutedDocument, ...]:
         return tuple(

@@ -32,8 +32,13 @@ def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
 
 def _evidence(reply: Reply, size: int) -> list[str]:
     if not reply.sources:  # the model's own words
-        return _labelled("Evidence", reply.evidence or "none", size) + _labelled("", "(the model's own words)", size)
-    lines: list[str] = []
+        lines = _labelled("Evidence", reply.evidence or "none", size) + _labelled("", "(the model's own words)", size)
+        if not reply.verified:
+            lines += _labelled("", "not verified: the routed documents do not say", size)
+            for sentence in reply.unsupported:
+                lines += _labelled("", f"  {sentence}", size)
+        return lines
+    lines = []
     for number, source in enumerate(reply.sources[:_SOURCES]):
         lines += _labelled("" if number else "Evidence", source.text, size)
         place = f"{source.title or source.document_id}  [{source.document_id}, {source.start}-{source.end}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from zrag_core.evaluation.metrics.metric import Metric, Outcome
@@ -21,11 +21,20 @@ def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
     Returns:
         Share in [0, 1]; None for empty evidence.
     """
-    pieces = [_one_space(sentence.text) for line in evidence.splitlines() for sentence in split_sentences(line)]
+    pieces = _pieces(evidence)
     if not pieces:
         return None
-    texts = [_one_space(text) for text in documents.values()]
-    return sum(any(piece in text for text in texts) for piece in pieces) / len(pieces)
+    return 1 - len(unsupported_sentences(evidence, documents.values())) / len(pieces)
+
+
+def unsupported_sentences(evidence: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """The evidence's sentences that stand in none of some texts; white space does not matter."""
+    normal = [_one_space(text) for text in texts]
+    return tuple(piece for piece in _pieces(evidence) if not any(piece in text for text in normal))
+
+
+def _pieces(evidence: str) -> list[str]:
+    return [_one_space(sentence.text) for line in evidence.splitlines() for sentence in split_sentences(line)]
 
 
 @lru_cache(maxsize=4096)

@@ -23,14 +23,16 @@ from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.question_writing import write_questions
 from zrag_core.model.training.reading_data import ReadingSource
 from zrag_core.model.training.reading_training import train_reading
+from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.state import SavedProgress, Trained, save_state
 from zrag_core.settings import Settings
 from zrag_core.text import split_sentences
 
 _HELD_OUT = 20_000  # tokens that measure the codec
-_KEY_TEXTS = 16_000  # sentences that keys are distilled on
-_WRITTEN = 4_000  # questions that the LLM writes itself
-_ASKED_AT_CALIBRATION = 1_200
+_KEY_TEXTS = 10_000  # sentences that keys are distilled on
+_WRITTEN = 2_500  # questions that the LLM writes itself
+_ALMANAC = 800  # generated documents, with questions in people's words
+_ASKED_AT_CALIBRATION = 700
 _CALIBRATED = 1_500  # documents
 
 StageHooks = Callable[[str], TrainingHooks]
@@ -119,6 +121,10 @@ def _train_reading(
         (item.question, rows[item.document_id], pieces[rows[item.document_id]][1].index(item.sentence))
         for item in asked
     ]
+    for made in AlmanacSkill(("en",)).draw(random.Random("reading"), _ALMANAC, 3):
+        sentences = [span.text for span in split_sentences(made.document.text)]
+        questions += [(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
+        pieces.append((made.document.title, sentences))
     fingerprint = f"reading {settings.skill.model_dump_json()} {settings.codec.model_dump_json()} {prose_name()}"
     found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
     return {f"reading_{name}": value for name, value in found.items()}
