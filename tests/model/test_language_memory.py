@@ -106,7 +106,7 @@ def test_a_checkpoint_comes_back_and_reads_the_same(checkpoint, tmp_path):
 
 
 def test_what_is_read_ranks_the_sentences(checkpoint):
-    """The likelihood of the question is that of the LLM behind the sentence's slots, and decides where it is weighed."""
+    """The question's likelihood is that of the LLM behind the sentence's slots, and ranks where it is weighed."""
     model = checkpoint.model
     model.stages[:, 0, 3] = 1.0  # first choice by meaning
     model.stages[:, 1, 4] = 1.0  # ranking by the question's likelihood alone

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from zrag_core.settings import JointSettings, Settings, SkillSettings, load_settings
+from zrag_core.settings.backbone import TINY
 from zrag_core.systems import SYSTEMS
 from zrag_pipeline.definitions import defs
 from zrag_pipeline.defs.jobs import run_config
@@ -19,6 +20,7 @@ JOB_OF = {
     "demo.yaml": "demo",
     "squad_routing.yaml": "benchmark",
     "pretrain_tiny.yaml": "pretrain_tiny",
+    "pretrain_smollm2.yaml": "pretrain_smollm2",
     "benchmark_memory.yaml": "benchmark_memory",
     "benchmark_update.yaml": "benchmark_update",
 }
@@ -27,6 +29,7 @@ READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "separated",
 READ_BY_THE_BENCHMARK |= {"decoding", "evaluation", "benchmark"}
 READ_BY = {
     "pretrain_tiny": READ_BY_THE_SKILL,
+    "pretrain_smollm2": READ_BY_THE_SKILL - {"separated"} | {"codec"},
     "benchmark_memory": READ_BY_THE_BENCHMARK,
     "benchmark_update": READ_BY_THE_BENCHMARK - {"evaluation"},
 }
@@ -61,7 +64,7 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     expected = READ_BY.get(JOB_OF.get(name))
     if expected is None:
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        unused = {"skill", "benchmark"}
+        unused = {"skill", "benchmark", "codec" if settings.backbone.name == TINY else "separated"}
         if settings.memory.policy == "joint":
             unused |= {"separated", "writing", "updates"}
         if not any(SYSTEMS[system].policy == "joint" for system in settings.evaluation.systems):
@@ -82,9 +85,11 @@ def test_a_wrong_field_in_it_would_be_noticed(name, monkeypatch, tmp_path):
     monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
     monkeypatch.setenv("ZRAG_SKILL_CORPUS", str(tmp_path / "other"))
     given = settings_of(name)
-    policy = given["memory"]["policy"]
-    given[policy]["slotz"] = 4
-    with pytest.raises(Exception, match=rf"{policy}\.slotz: unknown field -> did you mean 'slots'"):
+    section, right = given["memory"]["policy"], "slots"
+    if section not in given:  # a pretrained LLM's memory has no shape of the policy's
+        section, right = "codec", "width"
+    given[section][f"{right}z"] = 4
+    with pytest.raises(Exception, match=rf"{section}\.{right}z: unknown field -> did you mean '{right}'"):
         load_settings(given)
 
 

@@ -41,6 +41,7 @@ JOBS = {
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},
+    "pretrain_smollm2": {"preflight", "skill"},
     "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
     "benchmark_update": {"preflight", "skill", "update_benchmark"},

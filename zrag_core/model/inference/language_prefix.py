@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from zrag_core.errors import SettingsError
-from zrag_core.model.architecture.language_memory import PASSAGE, QUOTE, LanguageMemory
+from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.network import Prompt
+from zrag_core.model.architecture.slot_reader import PASSAGE, QUOTE
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.inference.full_prefix import Prefix, decode_behind
 

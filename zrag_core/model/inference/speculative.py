@@ -15,6 +15,7 @@ from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.padding import pad
 
 _ROWS = 32  # sequences read at once
+_ROUNDS = 4  # after so many passes a text that still differs from its draft is decoded token by token
 _LOGITS = 512  # positions whose logits are held at once
 
 
@@ -34,7 +35,7 @@ def follow_drafts(
     written: list[list[int]] = [[] for _ in drafts]
     left = [list(draft) for draft in drafts]
     active = list(range(len(drafts)))
-    while active:
+    for _ in range(_ROUNDS):
         going = []
         # Like lengths together: a batch is as wide as its longest sequence.
         active.sort(key=lambda row: int(prompt.mask[row].sum()) + len(written[row]) + len(left[row]))
@@ -46,7 +47,43 @@ def follow_drafts(
                 if not _accept(written[row], left[row], tokens, model.backbone.eos_id, max_new_tokens):
                     going.append(row)
         active = going
+    for start in range(0, len(active), _ROWS):
+        _finish(model, prompt, active[start : start + _ROWS], written, max_new_tokens)
     return [model.backbone.decode(ids) for ids in written]
+
+
+def _finish(
+    model: MemoryModel, prompt: Prompt, rows: Sequence[int], written: list[list[int]], max_new_tokens: int
+) -> None:
+    """Decode the rest of some texts token by token; none of them is empty or complete."""
+    backbone = model.backbone
+    behind = [torch.cat([prompt.embeds[row][prompt.mask[row].bool()], _embedded(model, written[row])]) for row in rows]
+    width = max(map(len, behind))
+    embeds = behind[0].new_zeros(len(rows), width, behind[0].shape[1])
+    mask = torch.zeros(len(rows), width, dtype=torch.long, device=model.device)
+    for number, own in enumerate(behind):
+        embeds[number, width - len(own) :], mask[number, width - len(own) :] = own, 1
+    output = backbone.lm.generate(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens - min(len(written[row]) for row in rows),
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=backbone.pad_id,
+        eos_token_id=backbone.eos_id,
+    )
+    for row, tokens in zip(rows, output.tolist(), strict=True):
+        for token in tokens[: max_new_tokens - len(written[row])]:
+            if token == backbone.eos_id:
+                break
+            written[row].append(token)
+
+
+def _embedded(model: MemoryModel, ids: Sequence[int]) -> torch.Tensor:
+    tokens = torch.tensor(list(ids), dtype=torch.long, device=model.device)
+    return model.backbone.embed(tokens).to(model.lm.dtype)
 
 
 def _accept(written: list[int], left: list[int], chosen: list[int], eos: int, most: int) -> bool:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from zrag_core.model.architecture.attention import float32_attention
-from zrag_core.model.architecture.language_memory import ASK, PASSAGE, QUOTE, REPEAT, LanguageMemory
+from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.architecture.slot_reader import ASK, PASSAGE, QUOTE, REPEAT
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.reading_data import ReadingExample, ReadingSource
 from zrag_core.model.training.skill_training import schedule

@@ -1,0 +1,159 @@
+"""How a pretrained LLM reads slots: their token vectors stand between the words of a prompt.
+
+Nothing that it reads comes from the text of the documents: title and sentences stand in slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from zrag_core.model.architecture.network import Prompt
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
+from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.architecture.token_codec import TokenCodec
+from zrag_core.settings import CodecSettings
+
+# What stands around the slots. The question prompt is that of Sachan et al. 2022 (arXiv 2204.07496), who rank passages
+# by the likelihood of the question.
+PASSAGE = "Passage: "
+ASK = "\nPlease write a question based on this passage.\nQuestion:"
+NOTHING = "Please write a question.\nQuestion:"
+REPEAT = "\nRepeat the passage.\nPassage: "
+QUOTE = ("\nQuestion: ", "\nQuote the sentence of the passage that answers.\nPassage: ")
+
+_BATCH = 64  # spans read at once
+
+
+class SlotReader(SeparatedMemory):
+    """The reading half of a pretrained LLM's memory: it repeats slots, quotes what answers a question, or says how
+    likely the question is about them."""
+
+    title_slots: torch.Tensor  # [N, t, d], zero where there is none
+    _codec_settings: CodecSettings
+
+    def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
+        own, device = self._codec_settings, self.backbone.device
+        self.codec = TokenCodec(hidden, own.width, own.stride, own.inner).to(device)
+
+    @property
+    def reading_weights(self) -> list[torch.Tensor]:
+        """The matrices without which slots mean nothing to the LLM."""
+        return [self.codec.up.weight, self.codec.up_more.weight]
+
+    @torch.no_grad()
+    def code(self, ids: Sequence[int]) -> torch.Tensor:
+        """Slots [n, d] of tokens; the last one is filled up with the end-of-text token."""
+        stride = self.codec.stride
+        filled = [*ids, *[self.backbone.eos_id] * (-len(ids) % stride)]
+        tokens = torch.tensor(filled, dtype=torch.long, device=self.device).view(-1, stride)
+        return self.codec.write(F.normalize(self.backbone.embed(tokens).float(), dim=-1))
+
+    def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]]:
+        """The nearest tokens of slots z [B, p, d], without what filled the last one up, and EOS."""
+        _, tokens = self._read(z)
+        eos = self.backbone.eos_id
+        rows = []
+        for own, there in zip(tokens.flatten(1).tolist(), used.sum(1).tolist(), strict=True):
+            ids = own[: there * self.codec.stride]
+            while ids and ids[-1] == eos:
+                ids.pop()
+            rows.append([*ids, eos])
+        return rows
+
+    def prompt(
+        self, z: torch.Tensor, used: torch.Tensor, queries: Sequence[Sequence[int]], distance: int | None = None
+    ) -> Prompt:
+        """Prompts that ask to quote what answers each of B queries from slots z [B, p, d]."""
+        slots = self.vectors(z, used)
+        before, between, after = (self.words(text) for text in (PASSAGE, *QUOTE))
+        parts = [[before, own, between, self.embed_tokens(q), after] for own, q in zip(slots, queries, strict=True)]
+        return self.assemble(parts)
+
+    def write_prompt(self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None) -> Prompt:
+        """Prompts that ask for the text behind slots z [B, p, d]."""
+        before, after = self.words(PASSAGE), self.words(REPEAT)
+        return self.assemble([[before, own, after] for own in self.vectors(z, used)])
+
+    def question_likelihood(
+        self,
+        rows: Sequence[int],
+        z: torch.Tensor,
+        used: torch.Tensor,
+        queries: Sequence[Sequence[int]],
+    ) -> torch.Tensor:
+        """log P(question | title and slots), [B] nats, of questions about spans z [B, p, d] of these rows."""
+        titles = self.title_slots[list(rows)]
+        named = (titles != 0).any(-1)
+        before, colon, after = (self.words(text) for text in (PASSAGE, ": ", ASK))
+        of_titles, of_spans = self.vectors(titles, named), self.vectors(z, used)
+        parts = [
+            [before, *([title, colon] if len(title) else []), own, after]
+            for title, own in zip(of_titles, of_spans, strict=True)
+        ]
+        return self._log_likelihood(self.assemble(parts), queries)
+
+    def question_prior(self, queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        """log P(question) where nothing is read, [B] nats."""
+        return self._log_likelihood(self.assemble([[self.words(NOTHING)]] * len(queries)), queries)
+
+    def _log_likelihood(self, prompt: Prompt, queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        targets = [list(query) or [self.backbone.eos_id] for query in queries]
+        nll, owner = self.target_nll(prompt, targets, targets)
+        return -torch.zeros(len(targets), device=nll.device).index_add(0, owner, nll)
+
+    def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """The span [B] of each document that makes its query most likely, read from slots alone."""
+        pairs = [(row, span) for row, own in enumerate(spans.amax(1).tolist()) for span in range(int(own) + 1)]
+        best = torch.zeros(len(z), dtype=torch.long, device=self.device)
+        found = torch.full((len(z),), -torch.inf, device=self.device)
+        before, after = self.words(PASSAGE), self.words(ASK)
+        for start in range(0, len(pairs), _BATCH):
+            part = pairs[start : start + _BATCH]
+            rows = [row for row, _ in part]
+            own = self.vectors(*span_slots(z[rows], spans[rows], [span for _, span in part]))
+            prompt = self.assemble([[before, vectors, after] for vectors in own])
+            for (row, span), value in zip(part, self._log_likelihood(prompt, [queries[r] for r in rows]), strict=True):
+                if value > found[row]:
+                    found[row], best[row] = value, span
+        return best
+
+    def _read(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors [B, p, s, H] and nearest tokens [B, p, s] of slots."""
+        return self.codec.read(z.float(), self.backbone.lm.get_input_embeddings().weight.detach())
+
+    def vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
+        """Input vectors [tokens, H] of the slots that are there, for each of B prompts; `alpha` scales them."""
+        vectors, tokens = self._read(z)
+        filled = tokens != self.backbone.eos_id  # what filled up a last slot is not read
+        return [
+            self.alpha * own[there][kept[there]].to(self.lm.dtype)
+            for own, kept, there in zip(vectors, filled, used, strict=True)
+        ]
+
+    @torch.no_grad()
+    def slot_vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        """What the LLM gets of tokens that went through slots, [T, H]."""
+        slots = self.code(ids)[None]
+        return self.vectors(slots, torch.ones_like(slots[..., 0], dtype=torch.bool))[0]
+
+    def words(self, text: str) -> torch.Tensor:
+        """Input vectors [T, H] of a piece of a prompt."""
+        return self.embed_tokens(self.backbone.encode(text))
+
+    def embed_tokens(self, ids: Sequence[int]) -> torch.Tensor:
+        """Input vectors [T, H] of tokens."""
+        return self._embed(torch.tensor(list(ids), dtype=torch.long, device=self.device))
+
+    def assemble(self, parts: Sequence[Sequence[torch.Tensor]]) -> Prompt:
+        """Prompts of these vectors one behind the other, padded so that generation continues at the end."""
+        whole = [torch.cat(list(own)) for own in parts]
+        width = max((len(own) for own in whole), default=1)
+        embeds = torch.zeros(len(whole), width, self.backbone.hidden_size, device=self.device, dtype=self.lm.dtype)
+        mask = torch.zeros(len(whole), width, dtype=torch.long, device=self.device)
+        for row, own in enumerate(whole):
+            embeds[row, width - len(own) :] = own
+            mask[row, width - len(own) :] = 1
+        return Prompt(embeds, mask, (mask.cumsum(1) - 1).clamp(min=0))
