@@ -29,10 +29,10 @@ from zrag_core.settings import Settings
 from zrag_core.text import split_sentences
 
 _HELD_OUT = 20_000  # tokens that measure the codec
-_KEY_TEXTS = 10_000  # sentences that keys are distilled on
-_WRITTEN = 2_500  # questions that the LLM writes itself
+_KEY_TEXTS = 8_000  # sentences that keys are distilled on
+_WRITTEN = 1_000  # questions that the LLM writes itself
 _ALMANAC = 800  # generated documents, with questions in people's words
-_ASKED_AT_CALIBRATION = 700
+_ASKED_AT_CALIBRATION = 600
 _CALIBRATED = 1_500  # documents
 
 StageHooks = Callable[[str], TrainingHooks]

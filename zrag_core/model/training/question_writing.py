@@ -18,7 +18,7 @@ from zrag_core.text import split_sentences
 
 _BATCH = 32
 _TOKENS = 28
-_TEMPERATURE, _TOP_P = 0.7, 0.9
+_TEMPERATURE, _TOP_K = 0.7, 40
 _SHORTEST, _LONGEST = 40, 350  # characters of a sentence that is asked about
 _LINES = 10  # batches between two lines of the log
 
@@ -86,7 +86,7 @@ def _ask(backbone: Backbone, items: Sequence[tuple[Document, str]], seed: int) -
         max_new_tokens=_TOKENS,
         do_sample=True,
         temperature=_TEMPERATURE,
-        top_p=_TOP_P,
+        top_k=_TOP_K,
         pad_token_id=backbone.pad_id,
     )
     asked = []
