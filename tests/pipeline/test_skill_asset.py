@@ -42,7 +42,7 @@ def shipped(trained_skill, tmp_path, monkeypatch):
     """A copy of the trained skill, in the place of the one that comes with the package."""
     folder = tmp_path / "weights"
     shutil.copytree(skill_of(trained_skill.result).folder, folder)
-    monkeypatch.setattr("zrag_pipeline.defs.memory.skill_provider.shipped_skill", lambda: folder)
+    monkeypatch.setattr("zrag_pipeline.defs.memory.skill_provider.shipped_skill", lambda _backbone: folder)
     return folder
 
 

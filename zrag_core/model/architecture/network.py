@@ -49,6 +49,10 @@ class MemoryModel(nn.Module, ABC):
     policy: ClassVar[Policy]
     memory_names: ClassVar[tuple[str, ...]] = ("z", "spans")
     """Tensors of the memory itself; everything else is theta."""
+    opening_tokens: ClassVar[int] = 256
+    """Memory checks judge longer documents by their beginning."""
+    checked_questions: ClassVar[int] = 128
+    """Most questions that memory checks ask."""
 
     spans: torch.Tensor  # [N, m], span of each slot
 

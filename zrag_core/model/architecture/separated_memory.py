@@ -40,7 +40,9 @@ class SeparatedMemory(MemoryModel):
     """
 
     policy = "separated"
-    confidence_features: tuple[str, ...] = CONFIDENCE_FEATURES
+    confidence_features: ClassVar[tuple[str, ...]] = CONFIDENCE_FEATURES
+    fits_fewer_slots: ClassVar[bool] = True
+    """Whether a document can be written into fewer slots than it needs, each fuller then."""
     memory_names: ClassVar[tuple[str, ...]] = ("z", "spans", "lexical", "frequency")
 
     lexical: torch.Tensor  # [N, title_width + text_width]

@@ -11,18 +11,17 @@ from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.spans import span_slots
 
 _TOKENS = 8192  # in one forward pass
-_OPENING_TOKENS = 256  # longer documents are judged by their beginning
 
 
 def opening(model: MemoryModel, text: str) -> list[list[int]]:
-    """Token ids of a document's first spans, as many as fit into 256 tokens, but one at least."""
+    """Token ids of a document's first spans, as many as fit into `opening_tokens` of the model, but one at least."""
     sentences = model.text_units(text)
     run = model.sentences_per_span(len(sentences))
     kept: list[list[int]] = []
     for at in range(0, len(sentences), run):
         part = [token for ids in sentences[at : at + run] for token in ids]
-        if sum(map(len, kept)) + len(part) > _OPENING_TOKENS:
-            return kept or [part[:_OPENING_TOKENS]]
+        if sum(map(len, kept)) + len(part) > model.opening_tokens:
+            return kept or [part[:model.opening_tokens]]
         kept.append(part)
     return kept
 

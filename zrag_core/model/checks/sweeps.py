@@ -56,7 +56,7 @@ def coverage_by_slots(probe: Probe) -> list[MemoryCheck]:
     cannot be compared with one that is not in another.
     """
     model = probe.model
-    if not isinstance(model, SeparatedMemory) or not probe.asked:
+    if not isinstance(model, SeparatedMemory) or not model.fits_fewer_slots or not probe.asked:
         return []
     rows = list(dict.fromkeys(probe.routed))
     written = WritingSettings(batch_size=probe.batch_size)

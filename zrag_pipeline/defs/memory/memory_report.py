@@ -21,10 +21,6 @@ from zrag_pipeline.platform.asset_helpers import image
 from zrag_pipeline.platform.handles import MemoryHandle, refuse_other_questions
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
-QUESTIONS = 128
-"""Most held-out questions that the checks ask."""
-
-
 @dataclass(frozen=True)
 class CheckedMemory:
     """One checkpoint and what its checks found.
@@ -70,7 +66,8 @@ def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: 
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})
     checkpoint = replace(checkpoint, settings=decoded)  # as this run's systems decode
     policy = checkpoint.settings.memory.policy
-    limit = min(QUESTIONS, settings.evaluation.limit_questions or QUESTIONS)
+    most = checkpoint.model.checked_questions
+    limit = min(most, settings.evaluation.limit_questions or most)
     probe = Probe(checkpoint, corpus.questions, limit=limit, batch_size=settings.decoding.batch_size)
     found = run_checks(MEMORY_CHECKS, probe, lambda line: log(f"{policy}: {line}"))
     checks = pd.DataFrame([asdict(check) for check in found], columns=list(MemoryCheck.__dataclass_fields__))

@@ -1,0 +1,114 @@
+"""The whole lineage with a pretrained LLM as memory; a small Qwen3 of random weights stands for it."""
+
+import json
+
+import pytest
+import torch
+from pipeline_runs import config, execute
+
+from zrag_core.model.store.checkpoint import load_checkpoint
+from zrag_pipeline.platform.warehouse import Warehouse
+
+WORDS = "mills ponds inns bridges gates towers wells lanes barns kilns docks forges".split()
+
+
+def write_corpus(folder, name, words):
+    folder.mkdir()
+    documents, questions = [], []
+    for n, word in enumerate(words):
+        sentence = f"{name} {n} has {n + 3} old {word} by the river."
+        documents.append(
+            {"id": f"{name}{n}", "title": f"{name} {n}", "text": f"{sentence} It lies near {name} {n + 1}."}
+        )
+        for q in range(2):
+            question = (f"How many {word} has {name} {n}?", f"What number of {word} is in {name} {n}?")[q]
+            row = {"id": f"{name}{n}-{q}", "question": question, "golden_answers": [str(n + 3)]}
+            questions.append({**row, "doc_ids": [f"{name}{n}"], "evidence": sentence})
+    for file, rows in (("corpus.jsonl", documents), ("questions.jsonl", questions)):
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def language_run(tmp_path_factory):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from zrag_core.model.architecture.tokenizer import train_tokenizer
+
+    base = tmp_path_factory.mktemp("language")
+    torch.manual_seed(0)
+    corpus = write_corpus(base / "towns", "Town", WORDS)
+    other = write_corpus(base / "isles", "Isle", WORDS[::-1])
+    tokenizer = train_tokenizer([(base / "towns" / "corpus.jsonl").read_text("utf-8")], 300)
+    small = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen3ForCausalLM(small).save_pretrained(base / "llm")
+    tokenizer.save_pretrained(base / "llm")
+    run = config(
+        corpus={"format": "native", "location": corpus, "almanac": {}, "splits": {"dev": 0.3, "test": 0.4}},
+        backbone={"name": str(base / "llm"), "dtype": "float32", "lora": {"rank": 2, "alpha": 2}},
+        codec={"stride": 2, "width": 64, "inner": 8, "key_width": 8},
+        skill={"steps": 1, "corpus": other},
+        writing={"steps": 0},
+        decoding={"routed_documents": 4, "steps": 2, "read_sentences": 4, "max_new_tokens": 12, "free_spans": 2},
+        evaluation={"systems": ["zrag", "zrag_free", "zrag_full_prefix", "memorag", "bm25_sentence"]},
+    )
+    del run["resources"]["settings"]["config"]["separated"]
+    return base / "data", execute("full", base / "data", run_config=run), run
+
+
+def test_every_system_of_the_memory_is_measured(language_run):
+    data, result, _ = language_run
+    assert result.success
+    rows = Warehouse(data / "warehouse.duckdb").query(
+        "SELECT system, n_questions, recall_at_1 FROM leaderboard WHERE split = 'test' AND question_type = 'all'"
+    )
+    assert {"zrag", "zrag_free", "zrag_full_prefix", "memorag", "bm25_sentence"} <= set(rows["system"])
+    best = rows.set_index("system")["recall_at_1"]
+    assert float(best["zrag"].max()) > 0.5  # the words alone find most
+
+
+def test_the_skill_is_calibrated_on_the_other_corpus_and_read_from_its_folder(language_run):
+    _, result, _ = language_run
+    folder = result.output_for_node("skill").skill.folder
+    stored = json.loads((folder / "config.json").read_text("utf-8"))
+    assert stored["settings"]["codec"]["width"] == 64
+    assert len(stored["seen"]) == len(WORDS)
+    assert "LoRA" in (folder / "README.md").read_text("utf-8")
+
+
+def test_the_checkpoint_is_small_and_says_what_it_keeps(language_run):
+    _, result, _ = language_run
+    folder = result.output_for_node("memory").checkpoint.folder
+    checkpoint = load_checkpoint(folder)
+    assert len(checkpoint.documents) == len(WORDS)
+    shape = checkpoint.model.z.shape
+    assert shape[0] == len(WORDS)
+    assert shape[2] == 64
+
+
+def test_the_memory_is_updated_document_by_document(language_run):
+    data, result, run = language_run
+    location = run["resources"]["settings"]["config"]["corpus"]["location"]
+    file = data.parent / "towns" / "corpus.jsonl"
+    before = file.read_text("utf-8")
+    added = {"id": "new", "title": "New Town", "text": "New Town has 99 wind harps by the river."}
+    try:
+        file.write_text(before + json.dumps(added) + "\n", "utf-8")
+        again = execute("update_memory", data, run_config=run)
+    finally:
+        file.write_text(before, "utf-8")
+    assert again.success, location
+    checkpoint = again.output_for_node("memory")
+    assert checkpoint.former.checkpoint_id == result.output_for_node("memory").checkpoint.checkpoint_id
+    assert len(load_checkpoint(checkpoint.checkpoint.folder).documents) == len(WORDS) + 1
