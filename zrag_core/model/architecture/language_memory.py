@@ -90,6 +90,19 @@ class LanguageMemory(SlotReader):
         """Everything trained besides the adapter and Z."""
         return [*self.codec.parameters(), *self.router.parameters()]
 
+    @property
+    def key_numbers(self) -> int:
+        """Numbers of a document's routing keys, on average."""
+        words = sum(int((rows != NO_WORD).sum()) for rows in (self.title_words, self.text_words))
+        keys = int((self.keys != 0).any(-1).sum()) * self.keys.shape[-1]
+        return (words + keys) // max(1, len(self.z))
+
+    @property
+    def numbers_per_document(self) -> int:
+        """Numbers that a document takes, slots and keys, on average."""
+        slots = int((self.spans != UNUSED).sum()) + int((self.title_slots != 0).any(-1).sum())
+        return slots * self.z.shape[2] // max(1, len(self.z)) + self.key_numbers
+
     # --- writing ----------------------------------------------------------------------------------
 
     def slots_for(self, documents: Sequence[Sentences]) -> int:

@@ -158,6 +158,12 @@ class MemoryModel(nn.Module, ABC):
         """The memory as it is written to disk."""
         return {name: value.detach().cpu().contiguous() for name, value in self.named_memory()}
 
+    def bytes_per_document(self) -> float:
+        """What a document takes on disk, in bytes; document counts, which all share, are left out."""
+        stored = self.stored_memory()
+        whole = sum(tensor.numel() * tensor.element_size() for name, tensor in stored.items() if name != "frequency")
+        return whole / max(1, len(self.z))
+
     def restore_memory(self, stored: Mapping[str, torch.Tensor]) -> None:
         """Take a memory from disk; the number of documents is that of this model."""
         with torch.no_grad():

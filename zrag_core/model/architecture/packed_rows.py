@@ -64,17 +64,6 @@ def packed_words(words: torch.Tensor) -> bytes:
     return own[own != NO_WORD].contiguous().numpy().tobytes()
 
 
-def bytes_per_document(packed: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Bytes that a document takes on average, by what for; `frequency` is of the memory as a whole and left out."""
-    n = max(1, len(packed["z.count"]))
-    sizes: dict[str, float] = {}
-    for name, tensor in packed.items():
-        if name != "frequency":
-            kind = name.split(".")[0]
-            sizes[kind] = sizes.get(kind, 0.0) + tensor.numel() * tensor.element_size() / n
-    return sizes
-
-
 def _numbers(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors / slot_scales(vectors)).round().to(torch.int8).contiguous()
 

@@ -149,6 +149,16 @@ class SeparatedMemory(MemoryModel):
         smaller.hold({name: tensor[kept] for name, tensor in self.rows.items()}, self.frequency - counts)
         return smaller
 
+    @property
+    def key_numbers(self) -> int:
+        """Numbers of a document's routing keys, on average."""
+        return self.settings.title_width + self.settings.text_width
+
+    @property
+    def numbers_per_document(self) -> int:
+        """Numbers that a document takes, slots and keys, on average."""
+        return self.z.shape[1] * self.z.shape[2] + self.key_numbers
+
     def slots_for(self, documents: Sequence[Sentences]) -> int:
         """m of a memory of documents given as sentences."""
         return self.settings.slots

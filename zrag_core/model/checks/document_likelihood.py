@@ -21,7 +21,7 @@ def opening(model: MemoryModel, text: str) -> list[list[int]]:
     for at in range(0, len(sentences), run):
         part = [token for ids in sentences[at : at + run] for token in ids]
         if sum(map(len, kept)) + len(part) > model.opening_tokens:
-            return kept or [part[:model.opening_tokens]]
+            return kept or [part[: model.opening_tokens]]
         kept.append(part)
     return kept
 

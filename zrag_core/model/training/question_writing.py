@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from zrag_core.corpus.types import Document
+from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
 from zrag_core.model.architecture.slot_reader import ASK, PASSAGE
@@ -66,7 +67,7 @@ def _read(file: Path) -> tuple[list[AskedSentence], int]:
         written += [AskedSentence(row["question"], row["document"], row["sentence"]) for row in values["asked"]]
         whole.append(line)
         done = values["batch"] + 1
-    file.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    write_text_atomic(file, "".join(line + "\n" for line in whole))
     return written, done
 
 

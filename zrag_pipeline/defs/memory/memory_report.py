@@ -21,6 +21,7 @@ from zrag_pipeline.platform.asset_helpers import image
 from zrag_pipeline.platform.handles import MemoryHandle, refuse_other_questions
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking
 
+
 @dataclass(frozen=True)
 class CheckedMemory:
     """One checkpoint and what its checks found.

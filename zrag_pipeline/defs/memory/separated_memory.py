@@ -243,25 +243,27 @@ def _save(
 ) -> WrittenMemory:
     checkpoint_id = memory_id(origin.skill_digest, corpus, targets, stored, origin.writing)
     folder = paths.checkpoints_dir() / checkpoint_id
-    metrics = {**metrics, "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2}
+    metrics = {
+        **metrics,
+        "bytes_per_document": model.bytes_per_document(),
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+    }
     save_checkpoint(
         folder, model, corpus.documents, stored, checkpoint_id=checkpoint_id, metrics=metrics, origin=origin
     )
-    shape = stored.separated
-    keys = shape.title_width + shape.text_width
     return WrittenMemory(
         CheckpointReference(checkpoint_id, folder, corpus_version(corpus.documents)),
         tuple(model.z.shape),
-        shape.slots * shape.width + keys,
+        model.numbers_per_document,
         checkpoint_digest(folder),
         metrics,
         {
             "policy": model.policy,
             "backbone": stored.backbone.name,
             "skill": origin.skill_id,
-            "m": shape.slots,
-            "d": shape.width,
-            "key_numbers": keys,
+            "m": model.z.shape[1],
+            "d": model.z.shape[2],
+            "key_numbers": model.key_numbers,
             "writing_steps": origin.writing.steps,
         },
     )
