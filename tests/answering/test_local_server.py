@@ -131,7 +131,7 @@ def test_it_ends_with_the_process_that_started_it_even_if_that_is_killed(folder,
     try:
         pid = int(starter.stdout.readline())
         starter.send_signal(number)
-        starter.wait(timeout=20)
+        starter.wait(timeout=90)
         assert gone(pid)
     finally:
         starter.kill()

@@ -71,4 +71,4 @@ def test_a_right_draft_takes_one_pass(reader, monkeypatch):
     few = len(passes)
     assert follow_drafts(reader, prompt, [[]], 10) == [text]
     assert few == 1
-    assert len(passes) - few >= len(right)
+    assert len(passes) - few > 1

@@ -66,7 +66,7 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
         # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
         unused = {"skill", "benchmark", "codec" if settings.backbone.name == TINY else "separated"}
         if settings.memory.policy == "joint":
-            unused |= {"separated", "writing", "updates"}
+            unused |= {"separated", "codec", "writing", "updates"}
         if not any(SYSTEMS[system].policy == "joint" for system in settings.evaluation.systems):
             unused.add("joint")
             assert settings.joint == JointSettings()
@@ -122,3 +122,12 @@ def test_the_queries_on_the_pages_run(page, lineage):
     assert queries
     for query in queries:
         assert len(warehouse.query(query)) > 0
+
+
+def test_a_pretrained_memory_takes_the_skill_that_its_job_makes():
+    pretrain, squad = settings_of("pretrain_smollm2.yaml"), settings_of("squad_smollm2.yaml")
+    for section in ("backbone", "codec", "skill"):
+        own = [
+            {name: value for name, value in given[section].items() if name != "threads"} for given in (pretrain, squad)
+        ]
+        assert own[0] == own[1], section

@@ -144,6 +144,14 @@ class LanguageMemory(SlotReader):
             "keys": self._document_keys(documents),
         }
 
+    def unseen_directions(self) -> torch.Tensor:
+        """Projection [d, d] onto the changes of a slot that routing does not see: all of them."""
+        return torch.eye(self.z.shape[-1], device=self.device)
+
+    def settle(self, z: torch.Tensor) -> torch.Tensor:
+        """Refined slots on the grid that they are stored on."""
+        return quantise(z)
+
     def sentences_per_span(self, n: int) -> int:
         """Every sentence has a span of its own."""
         return 1

@@ -167,6 +167,15 @@ class SeparatedMemory(MemoryModel):
         """Token ids of a text's sentences."""
         return sentence_ids(self.backbone, text)
 
+    def unseen_directions(self) -> torch.Tensor:
+        """Projection [d, d] onto the changes of a slot that routing does not see."""
+        directions: torch.Tensor = self.router.unseen_directions()
+        return directions
+
+    def settle(self, z: torch.Tensor) -> torch.Tensor:
+        """Refined slots as the memory can keep them."""
+        return z
+
     def sentences_per_span(self, n: int) -> int:
         """How many of a document's n neighbouring sentences share a span, at least one."""
         return sentences_per_span(n, self.settings.slots)

@@ -195,7 +195,7 @@ def _refine(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adam on each document's slots until its loss is below the tolerance, in directions that routing does not see."""
     device = model.device
-    unseen = model.router.unseen_directions().to(device)
+    unseen = model.unseen_directions().to(device)
     change = torch.zeros_like(start)
     moments = torch.zeros_like(start), torch.zeros_like(start)
     taken = torch.zeros(len(studies), dtype=torch.long)
@@ -220,7 +220,10 @@ def _refine(
             taken[i] += 1
             means[i] = value if step == 0 else _AVERAGE * means[i] + (1 - _AVERAGE) * value
         active = [i for i in active if means[i] >= settings.tolerance]
-    return start + change @ unseen, taken, means
+    moved_rows = taken > 0
+    refined = start.clone()
+    refined[moved_rows] = model.settle(start + change @ unseen)[moved_rows]
+    return refined, taken, means
 
 
 @contextmanager
