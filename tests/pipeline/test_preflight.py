@@ -9,6 +9,7 @@ import torch
 from pipeline_runs import execute
 
 from zrag_core.answering.choice import choose_reader
+from zrag_core.errors import SettingsError
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.corpus.preflight import billions, find_problems
 from zrag_pipeline.defs.jobs import run_config
@@ -16,6 +17,14 @@ from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 DEMO = run_config("demo.yaml")["resources"]["settings"]["config"]
 Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def prose(monkeypatch):
+    """What a skill is trained on is there, whatever is installed; returns what says that it is not."""
+    said = []
+    monkeypatch.setattr("zrag_pipeline.defs.corpus.preflight.absence", lambda: said[0] if said else None)
+    return said
 
 
 @pytest.fixture(autouse=True)
@@ -449,3 +458,11 @@ def test_a_location_of_another_kind_is_one_line(location):
     (found,) = problems(corpus={"format": "native", "location": location})
     assert found.startswith("corpus.location: ")
     assert "\n" not in found
+
+
+def test_prose_that_is_absent_is_said_where_it_would_be_read(prose, monkeypatch):
+    monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_installed", lambda: True)
+    prose.append(SettingsError("no prose", where="skill.corpus", remedy="install it"))
+    training = {"backbone": {"name": "smollm2"}, "skill": {"steps": 5}}
+    assert problems(**training) == ["skill.corpus: no prose -> install it"]
+    assert problems(skill={"steps": 5}) == []  # zrag-tiny learns from generated documents
