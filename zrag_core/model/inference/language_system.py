@@ -48,6 +48,9 @@ class LanguageSystem(SeparatedSystem):
         assert isinstance(model, LanguageMemory)
         return model
 
+    # Whether a sentence answers is judged by the likelihood of the question; written out, a refusal loses answers.
+    least_tokens = 1
+
     def ranking_weights(self) -> torch.Tensor:
         """Weights [F] of the sentence features."""
         return self._stage(RANKING)

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 
@@ -43,6 +44,9 @@ class MemorySystem(ABC):
         threads: CPU threads.
         fusion: what else ranks the documents that the question names.
     """
+
+    least_tokens: ClassVar[int] = 0
+    """With 1, the model writes something of every span that it is given."""
 
     def __init__(
         self,
@@ -165,7 +169,15 @@ class MemorySystem(ABC):
             rows = [int(routed.rows[i, span.place]) for i, span in part]
             z, used = self._slots(rows, [span.span for _, span in part])
             asked = [queries[i][span.place] for i, span in part]
-            texts.extend(generate(self.checkpoint.model, z, used, asked, self.settings.max_new_tokens))
+            made = generate(
+                self.checkpoint.model,
+                z,
+                used,
+                asked,
+                self.settings.max_new_tokens,
+                min_new_tokens=self.least_tokens,
+            )
+            texts.extend(made)
         written, position = [], 0
         for spans in chosen:
             distinct = dict.fromkeys(texts[position : position + len(spans)])
