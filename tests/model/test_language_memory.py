@@ -10,6 +10,7 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.inference.create_system import create_system
@@ -108,8 +109,9 @@ def test_a_checkpoint_comes_back_and_reads_the_same(checkpoint, tmp_path):
 def test_what_is_read_ranks_the_sentences(checkpoint):
     """The question's likelihood is that of the LLM behind the sentence's slots, and ranks where it is weighed."""
     model = checkpoint.model
-    model.stages[:, 0, 3] = 1.0  # first choice by meaning
-    model.stages[:, 1, 4] = 1.0  # ranking by the question's likelihood alone
+    model.ranking.zero_()
+    model.ranking[:, FIRST_CHOICE, SENTENCE_FEATURES.index("find")] = 1.0
+    model.ranking[:, RANKING, SENTENCE_FEATURES.index("likelihood")] = 1.0
     system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
     for question, found in zip(QUESTIONS, system.retrieve(QUESTIONS), strict=True):
         scores = [segment.score for segment in found.segments]

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zrag_core.model.architecture.packed_rows import pack, packed_slots, unpack
-from zrag_core.model.architecture.token_codec import TokenCodec, quantise, slot_scales
+from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary, quantise, slot_scales
 from zrag_core.model.training.codec_training import codec_accuracy, train_codec
 from zrag_core.settings import CodecSettings
 
 VOCABULARY, HIDDEN = 200, 32
 
 
-def embeddings():
-    return torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(1))
+def vocabulary():
+    return Vocabulary(torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(1)))
 
 
 def slots_of(stride, n=300):
@@ -28,21 +28,21 @@ def test_untrained_and_wide_it_is_the_identity():
     for stride in (1, 2, 3):
         codec = TokenCodec(HIDDEN, stride * HIDDEN, stride, 8)
         tokens = slots_of(stride)
-        units = F.normalize(embeddings()[tokens], dim=-1)
-        vectors, nearest = codec.read(codec.write(units), embeddings())
+        units = F.normalize(vocabulary().embeddings[tokens], dim=-1)
+        vectors, nearest = codec.read(codec.write(units), vocabulary())
         assert torch.equal(nearest, tokens)
         # What the LLM reads is close to the token's own embedding, not only nearest to it.
-        assert F.cosine_similarity(vectors, embeddings()[tokens], dim=-1).min() > 0.95
+        assert F.cosine_similarity(vectors, vocabulary().embeddings[tokens], dim=-1).min() > 0.95
 
 
 def test_training_makes_room_in_narrow_slots():
     torch.manual_seed(0)
     codec = TokenCodec(HIDDEN, 12, 2, 64)
     tokens = slots_of(1, 4000).flatten()
-    before = codec_accuracy(codec, embeddings(), slots_of(2))
+    before = codec_accuracy(codec, vocabulary(), slots_of(2))
     settings = CodecSettings(stride=2, width=12, inner=64, steps=250, batch_size=128, lr=5e-3)
-    result = train_codec(codec, embeddings(), tokens, tokens[:400], settings, fingerprint="t")
-    after = codec_accuracy(codec, embeddings(), slots_of(2))
+    result = train_codec(codec, vocabulary(), tokens, tokens[:400], settings, fingerprint="t")
+    after = codec_accuracy(codec, vocabulary(), slots_of(2))
     assert before < 0.5
     assert after > before + 0.25
     assert result.accuracy > 0.7
@@ -59,11 +59,11 @@ def test_a_resumed_codec_is_that_of_one_run(tmp_path):
         codec = TokenCodec(HIDDEN, 8, 2, 16)
         if folder is not None:
             with contextlib.suppress(KeyboardInterrupt):
-                train_codec(codec, embeddings(), tokens, tokens, settings, fingerprint="f", hooks=Stop(folder))
+                train_codec(codec, vocabulary(), tokens, tokens, settings, fingerprint="f", hooks=Stop(folder))
             torch.manual_seed(7)
             codec = TokenCodec(HIDDEN, 8, 2, 16)
         hooks = TrainingHooks(folder)
-        train_codec(codec, embeddings(), tokens, tokens, settings, fingerprint="f", hooks=hooks)
+        train_codec(codec, vocabulary(), tokens, tokens, settings, fingerprint="f", hooks=hooks)
         codecs.append(codec)
     for one, other in zip(codecs[0].parameters(), codecs[1].parameters(), strict=True):
         assert torch.equal(one, other)

@@ -269,12 +269,12 @@ def _hide_progress_bars() -> None:
 
 def _dtype(settings: BackboneSettings) -> torch.dtype:
     if settings.dtype == "auto":
-        return torch.bfloat16 if _multiplies_bfloat16(resolve_device(settings.device)) else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(resolve_device(settings.device)) else torch.float32
     dtype: torch.dtype = getattr(torch, settings.dtype)
     return dtype
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32: on GPUs, and on processors with instructions for it."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

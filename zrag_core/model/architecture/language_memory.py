@@ -19,7 +19,7 @@ from zrag_core.model.architecture.language_router import LAYERS, LanguageKeys, L
 from zrag_core.model.architecture.mean_states import mean_states
 from zrag_core.model.architecture.memory_rows import Rows
 from zrag_core.model.architecture.packed_rows import pack, packed_slots, packed_words, unpack
-from zrag_core.model.architecture.sentence_features import LANGUAGE_FEATURES, SENTENCE_FEATURES, language_weights
+from zrag_core.model.architecture.sentence_features import LANGUAGE_FEATURES, language_weights
 from zrag_core.model.architecture.slot_reader import SlotReader
 from zrag_core.model.architecture.token_codec import quantise
 from zrag_core.model.architecture.word_lists import NO_WORD, text_words, title_words
@@ -77,13 +77,9 @@ class LanguageMemory(SlotReader):
         for name in ("title", "text"):
             self.register_buffer(f"{name}_words", torch.full((n, 1), NO_WORD, dtype=torch.int32, device=device))
             self.register_buffer(f"{name}_weights", torch.zeros(n, 1, dtype=torch.float16, device=device))
-        shape = (2, 2, len(SENTENCE_FEATURES))
-        self.register_buffer("stages", torch.zeros(shape, device=device))
-
-    stages: torch.Tensor  # [2, 2, F], weights of the features: verbatim or own words, first choice or ranking
 
     def plain_ranking(self) -> torch.Tensor:
-        """Weights of the sentence features before they were fitted."""
+        """Weights [2, 2, F] before they were fitted: verbatim or own words, first choice or ranking."""
         return language_weights()
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -95,9 +95,28 @@ def plain_weights(prior_weight: float) -> torch.Tensor:
     return torch.tensor(SentenceFeatures(route=1.0, find=1.0, likelihood=1.0, prior=-prior_weight))
 
 
+VERBATIM, OWN_WORDS = 0, 1
+FIRST_CHOICE, RANKING = 0, 1
+"""What a pretrained LLM's weights are for: evidence as sentences or in its own words; which sentences it reads, and how
+they are ranked after it has read them."""
+
+_NOT_YET_READ = ("likelihood", "prior")
+_NO_PART_OF_Z = ("words",)
+
+
 def language_weights() -> torch.Tensor:
-    """The same of a pretrained LLM: what it says of the question, and the words and meanings that led there."""
-    return torch.tensor(SentenceFeatures(route=0.3, find=10.0, likelihood=10.0, words=2.0))
+    """Weights [2, 2, F] of a pretrained LLM without fitting, by form of the evidence and by stage."""
+    weights = torch.tensor(SentenceFeatures(route=0.3, find=10.0, likelihood=10.0, words=2.0)).repeat(2, 2, 1)
+    for form in (VERBATIM, OWN_WORDS):
+        for stage in (FIRST_CHOICE, RANKING):
+            weights[form, stage, unseen_features(form, stage)] = 0.0
+    return weights
+
+
+def unseen_features(form: int, stage: int) -> list[int]:
+    """Numbers of the features that a pretrained LLM's weights leave out: what is not known yet, or is no part of Z."""
+    names = (*(_NOT_YET_READ if stage == FIRST_CHOICE else ()), *(_NO_PART_OF_Z if form == OWN_WORDS else ()))
+    return [SENTENCE_FEATURES.index(name) for name in names]
 
 
 def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tensor) -> float:

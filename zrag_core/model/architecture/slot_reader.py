@@ -6,6 +6,7 @@ Nothing that it reads comes from the text of the documents: title and sentences 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from zrag_core.model.architecture.network import Prompt
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import span_slots
-from zrag_core.model.architecture.token_codec import TokenCodec
+from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.settings import CodecSettings
 
 # What stands around the slots. The question prompt is that of Sachan et al. 2022 (arXiv 2204.07496), who rank passages
@@ -37,6 +38,11 @@ class SlotReader(SeparatedMemory):
     def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
         own, device = self._codec_settings, self.backbone.device
         self.codec = TokenCodec(hidden, own.width, own.stride, own.inner).to(device)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The LLM's token embeddings, which no training changes."""
+        return Vocabulary(self.backbone.lm.get_input_embeddings().weight.detach())
 
     @property
     def reading_weights(self) -> list[torch.Tensor]:
@@ -122,7 +128,7 @@ class SlotReader(SeparatedMemory):
 
     def _read(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors [B, p, s, H] and nearest tokens [B, p, s] of slots."""
-        return self.codec.read(z.float(), self.backbone.lm.get_input_embeddings().weight.detach())
+        return self.codec.read(z.float(), self.vocabulary)
 
     def vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
         """Input vectors [tokens, H] of the slots that are there, for each of B prompts; `alpha` scales them."""

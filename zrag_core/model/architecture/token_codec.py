@@ -23,7 +23,15 @@ LEVELS = 127
 _NEAREST = 16  # token embeddings that a vector is a mixture of
 _SHARPNESS = 30.0  # of the mixture, at the start; cosines of different tokens differ by a few tenths
 _LEAST_LENGTH = 1e-6  # tokens that were never trained may have an embedding of zeros
-_CHUNK = 2048  # vectors compared with the vocabulary at once
+_CHUNK = 512  # vectors compared with the vocabulary at once; of SmolLM2's 49 thousand tokens, 100 MB
+
+
+class Vocabulary:
+    """An LLM's token embeddings [V, H], which stay, with their lengths [V]: what vectors are compared with."""
+
+    def __init__(self, embeddings: torch.Tensor):
+        self.embeddings = embeddings
+        self.lengths = embeddings.float().norm(dim=-1).clamp(min=_LEAST_LENGTH)
 
 
 class TokenCodec(nn.Module):
@@ -62,19 +70,18 @@ class TokenCodec(nn.Module):
         vectors: torch.Tensor = x.unflatten(-1, (self.stride, self.hidden_size))
         return vectors
 
-    def read(self, slots: torch.Tensor, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, slots: torch.Tensor, vocabulary: Vocabulary) -> tuple[torch.Tensor, torch.Tensor]:
         """Input vectors [..., s, H] for the LLM, and the nearest tokens [..., s].
 
         Args:
             slots: [..., d].
-            embeddings: [V, H], the LLM's token embeddings.
+            vocabulary: of the LLM.
         """
-        vectors = self.vectors(slots)
+        vectors, embeddings = self.vectors(slots), vocabulary.embeddings
         flat = vectors.reshape(-1, self.hidden_size).to(embeddings.dtype)
-        lengths = embeddings.float().norm(dim=-1).clamp(min=_LEAST_LENGTH)  # [V]
         mixed, nearest = [], []
         for part in flat.split(_CHUNK):
-            likeness = (part @ embeddings.T).float() / lengths  # [P, V]
+            likeness = (part @ embeddings.T).float() / vocabulary.lengths  # [P, V]
             best = likeness.topk(_NEAREST, -1)
             weights = torch.softmax(best.values * self.log_sharpness.exp(), -1)
             mixed.append(torch.einsum("pk,pkh->ph", weights.to(embeddings.dtype), embeddings[best.indices]))

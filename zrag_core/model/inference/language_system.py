@@ -13,7 +13,11 @@ import torch
 
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import (
+    FIRST_CHOICE,
+    OWN_WORDS,
+    RANKING,
     SENTENCE_FEATURES,
+    VERBATIM,
     SentenceFeatures,
     confidence,
     floor_log,
@@ -29,10 +33,7 @@ from zrag_core.model.inference.separated_system import SeparatedSystem
 
 _TENS = 10.0
 _READ = 64  # sentences read at once
-_LIKELIHOOD, _PRIOR, _WORDS = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "words"))
-VERBATIM, OWN_WORDS = 0, 1
-FIRST_CHOICE, RANKING = 0, 1
-"""Rows of `LanguageMemory.stages`."""
+_LIKELIHOOD, _PRIOR = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior"))
 
 
 class LanguageSystem(SeparatedSystem):
@@ -56,11 +57,7 @@ class LanguageSystem(SeparatedSystem):
         return self._stage(RANKING)
 
     def _stage(self, stage: int) -> torch.Tensor:
-        weights: torch.Tensor = self._model.stages[OWN_WORDS if self.free else VERBATIM, stage].cpu()
-        if not weights.any():  # not fitted yet
-            weights = self._model.plain_ranking()
-            if self.free:
-                weights[_WORDS] = 0.0
+        weights: torch.Tensor = self._model.ranking[OWN_WORDS if self.free else VERBATIM, stage].cpu()
         return weights
 
     def _confidence(self, candidates: Candidates, known: torch.Tensor) -> float | None:

@@ -68,7 +68,9 @@ def calibrate(model: SeparatedMemory, source: SkillSource, settings: Settings, *
     answerable = torch.tensor([bool(item.right.numel()) for item in candidates])
     model.confidence.copy_(fit_confidence(own, answerable))
     rng = random.Random(f"{settings.skill.seed}:calibration:last")
-    return _measure(model, list(_label(model, source, settings, rng)))
+    measured = list(_label(model, source, settings, rng))
+    own = torch.stack([_own_features(model, item) for item in measured])
+    return measure(measured, model.ranking.cpu(), own, model.confidence.cpu())
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -119,7 +121,19 @@ def _calibrate_routing(model: SeparatedMemory, source: SkillSource, settings: Se
     if not asked:
         return
     texts, rows = zip(*asked, strict=True)
-    queries = [model.backbone.encode(text, settings.skill.query_tokens) for text in texts]
+    fit_router(model, texts, rows, settings.skill.query_tokens)
+
+
+@torch.no_grad()
+def fit_router(model: SeparatedMemory, texts: Sequence[str], rows: Sequence[int], query_tokens: int) -> None:
+    """Fit the scales of the router's terms and the null document's score, in place.
+
+    Args:
+        texts: questions about the memory.
+        rows: their documents; as many as there are documents where it is none of them.
+        query_tokens: longer questions are cut.
+    """
+    queries = [model.backbone.encode(text, query_tokens) for text in texts]
     terms = [
         model.routing_terms(texts[start : start + _BATCH], queries[start : start + _BATCH]).float().cpu()
         for start in range(0, len(texts), _BATCH)
@@ -142,15 +156,22 @@ def _own_features(model: SeparatedMemory, item: LabelledCandidates) -> torch.Ten
     return question_features(item.known, item.features, item.features @ model.ranking.cpu())
 
 
-def _measure(model: SeparatedMemory, candidates: Sequence[LabelledCandidates]) -> Calibration:
-    weights = model.confidence.cpu()
+def measure(
+    candidates: Sequence[LabelledCandidates], ranking: torch.Tensor, features: torch.Tensor, judge: torch.Tensor
+) -> Calibration:
+    """How well weights do on labelled questions.
+
+    Args:
+        ranking: [F] weights of the sentence features.
+        features: [Q, G] of the questions.
+        judge: [G + 1] weights of the confidence.
+    """
     sure: dict[bool, list[float]] = {True: [], False: []}
     first, routed = [], []
-    for item in candidates:
-        sure[bool(item.right.numel())].append(float(confidence(_own_features(model, item), weights)))
+    for item, probability in zip(candidates, confidence(features, judge).tolist(), strict=True):
+        sure[bool(item.right.numel())].append(probability)
         if item.right.numel():
-            scores = item.features @ model.ranking.cpu()
-            first.append(bool(item.right[int(scores.argmax())]))
+            first.append(bool(item.right[int((item.features @ ranking).argmax())]))
             route = item.features[:, SENTENCE_FEATURES.index("route")]
             routed.append(bool(item.right[route == route.max()].any()))
     return Calibration(sum(first) / len(first), sum(routed) / len(routed), auroc(sure[True], sure[False]), len(first))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from zrag_core.model.architecture.token_codec import TokenCodec
+from zrag_core.model.architecture.backbone import multiplies_bfloat16
+from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.state import Trained
 from zrag_core.settings import CodecSettings
@@ -40,7 +41,7 @@ class CodecResult:
 
 def train_codec(
     codec: TokenCodec,
-    embeddings: torch.Tensor,
+    vocabulary: Vocabulary,
     tokens: torch.Tensor,
     held_out: torch.Tensor,
     settings: CodecSettings,
@@ -51,7 +52,7 @@ def train_codec(
     """Train the codec in place, for `settings.steps` steps.
 
     Args:
-        embeddings: [V, H], of the LLM; they stay.
+        vocabulary: of the LLM.
         tokens, held_out: running text as token ids [T].
     """
     parameters = dict(codec.named_parameters())
@@ -60,13 +61,14 @@ def train_codec(
     monitor = TrainingMonitor(
         hooks or TrainingHooks(), trained, steps=settings.steps, save_every=settings.save_every, decay=_AVERAGE
     )
-    units = F.normalize(embeddings.float(), dim=-1)  # [V, H]
+    units = F.normalize(vocabulary.embeddings.float(), dim=-1)  # [V, H]
     codec.train()
     for step in range(monitor.first, settings.steps):
         rate = min(1.0, (step + 1) / _WARMUP) * (1 - step / settings.steps)
         optimizer.param_groups[0]["lr"] = settings.lr * rate
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        slots = _draw(tokens, codec.stride, settings, len(units), generator)  # [B, s]
+        # Drawn on the CPU, so that every machine draws the same.
+        slots = _draw(tokens, codec.stride, settings, len(units), generator).to(units.device)  # [B, s]
         loss = _loss(codec, units, slots, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -76,16 +78,17 @@ def train_codec(
     codec.eval()
     uniform = torch.randint(len(units), (_EVALUATED, codec.stride), generator=torch.Generator().manual_seed(0))
     whole = held_out[: len(held_out) // codec.stride * codec.stride].view(-1, codec.stride)[:_EVALUATED]
-    own, of_all = (codec_accuracy(codec, embeddings, slots) for slots in (whole, uniform))
+    own, of_all = (codec_accuracy(codec, vocabulary, slots) for slots in (whole, uniform))
     return CodecResult(own, of_all, monitor.seconds)
 
 
 @torch.no_grad()
-def codec_accuracy(codec: TokenCodec, embeddings: torch.Tensor, slots: torch.Tensor) -> float:
+def codec_accuracy(codec: TokenCodec, vocabulary: Vocabulary, slots: torch.Tensor) -> float:
     """Share of the tokens of slots [B, s] that are the nearest ones when read back."""
-    units = F.normalize(embeddings[slots].float(), dim=-1)
-    _, nearest = codec.read(codec.write(units), embeddings)
-    return float((nearest == slots).float().mean())
+    own = slots.to(vocabulary.embeddings.device)
+    units = F.normalize(vocabulary.embeddings[own].float(), dim=-1)
+    _, nearest = codec.read(codec.write(units), vocabulary)
+    return float((nearest == own).float().mean())
 
 
 def _draw(
@@ -98,13 +101,10 @@ def _draw(
 
 
 def _loss(codec: TokenCodec, units: torch.Tensor, slots: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    others = torch.randint(len(units), (_NEGATIVES,), generator=generator)
+    others = torch.randint(len(units), (_NEGATIVES,), generator=generator).to(units.device)
     candidates = torch.unique(torch.cat([slots.flatten(), others]))  # sorted
     vectors = codec.vectors(codec.write(units[slots])).flatten(0, 1)  # [B s, H]
-    with torch.autocast(vectors.device.type, torch.bfloat16, enabled=vectors.device.type == "cuda" or _BF16):
+    with torch.autocast(vectors.device.type, torch.bfloat16, enabled=multiplies_bfloat16(vectors.device)):
         logits = vectors @ units[candidates].T
     labels = torch.searchsorted(candidates, slots.flatten())
     return F.cross_entropy(logits.float() * codec.log_sharpness.exp(), labels)
-
-
-_BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

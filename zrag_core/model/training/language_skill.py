@@ -72,8 +72,8 @@ def calibrate_on_prose(
     log: Callable[[str], None],
 ) -> dict[str, float]:
     """Fit routing, ranking and confidence on a memory of prose, a sample of the questions."""
-    sample = hash_order((item.question for item in asked), 0, "calibration")[:_ASKED_AT_CALIBRATION]
-    asked = [item for item in asked if item.question in set(sample)]
+    sample = set(hash_order((item.question for item in asked), 0, "calibration")[:_ASKED_AT_CALIBRATION])
+    asked = [item for item in asked if item.question in sample]
     wanted = {item.document_id for item in asked}
     titles = {document.title for document in documents if document.id in wanted}
     # Parts of the same texts first: what a question is easily mistaken for.
@@ -91,11 +91,10 @@ def _train_codec(
 ) -> dict[str, float]:
     ids = [token for document in documents for token in model.backbone.encode(document.contents)]
     tokens = torch.tensor(ids)
-    embeddings = model.backbone.lm.get_input_embeddings().weight.detach()
     fingerprint = f"codec {settings.backbone.name} {settings.codec.model_dump_json()} {prose_name()}"
     result = train_codec(
         model.codec,
-        embeddings,
+        model.vocabulary,
         tokens[_HELD_OUT:],
         tokens[:_HELD_OUT],
         settings.codec,
