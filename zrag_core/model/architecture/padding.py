@@ -19,3 +19,13 @@ def pad(
         ids[row, where] = torch.tensor(sequence, dtype=torch.long)
         mask[row, where] = 1
     return ids.to(device), mask.to(device)
+
+
+def pad_vectors(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack vectors [T, H] of one or more sequences into [B, T, H] with a mask [B, T]; each ends in the last column."""
+    width = max(map(len, rows))
+    stacked = rows[0].new_zeros(len(rows), width, rows[0].shape[1])
+    mask = torch.zeros(len(rows), width, dtype=torch.long, device=stacked.device)
+    for number, own in enumerate(rows):
+        stacked[number, width - len(own) :], mask[number, width - len(own) :] = own, 1
+    return stacked, mask

@@ -11,7 +11,9 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
+from zrag_core.model.architecture.backbone import positions
 from zrag_core.model.architecture.network import Prompt
+from zrag_core.model.architecture.padding import pad_vectors
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
@@ -155,11 +157,5 @@ class SlotReader(SeparatedMemory):
 
     def assemble(self, parts: Sequence[Sequence[torch.Tensor]]) -> Prompt:
         """Prompts of these vectors one behind the other, padded so that generation continues at the end."""
-        whole = [torch.cat(list(own)) for own in parts]
-        width = max((len(own) for own in whole), default=1)
-        embeds = torch.zeros(len(whole), width, self.backbone.hidden_size, device=self.device, dtype=self.lm.dtype)
-        mask = torch.zeros(len(whole), width, dtype=torch.long, device=self.device)
-        for row, own in enumerate(whole):
-            embeds[row, width - len(own) :] = own
-            mask[row, width - len(own) :] = 1
-        return Prompt(embeds, mask, (mask.cumsum(1) - 1).clamp(min=0))
+        embeds, mask = pad_vectors([torch.cat(list(own)).to(self.lm.dtype) for own in parts])
+        return Prompt(embeds, mask, positions(mask))

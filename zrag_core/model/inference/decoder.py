@@ -12,6 +12,7 @@ import torch
 
 from zrag_core.model.architecture.network import MemoryModel, Prompt
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.inference.greedy import greedy_tokens
 from zrag_core.model.inference.speculative import follow_drafts
 
 _SEQUENCES = 256
@@ -84,18 +85,5 @@ def rebuild(model: MemoryModel, z: torch.Tensor, used: torch.Tensor, max_new_tok
 
 
 def _greedy(model: MemoryModel, prompt: Prompt, max_new_tokens: int, min_new_tokens: int = 0) -> list[str]:
-    backbone = model.backbone
-    output = backbone.lm.generate(
-        inputs_embeds=prompt.embeds,
-        attention_mask=prompt.mask,
-        position_ids=prompt.position_ids,
-        min_new_tokens=min_new_tokens,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=backbone.pad_id,
-        eos_token_id=backbone.eos_id,
-    )
-    return [backbone.decode(row.tolist()) for row in output]
+    output = greedy_tokens(model.backbone, prompt, max_new_tokens, min_new_tokens)
+    return [model.backbone.decode(row.tolist()) for row in output]

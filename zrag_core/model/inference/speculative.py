@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
+from zrag_core.model.architecture.backbone import positions
 from zrag_core.model.architecture.network import MemoryModel, Prompt
-from zrag_core.model.architecture.padding import pad
+from zrag_core.model.architecture.padding import pad, pad_vectors
+from zrag_core.model.inference.greedy import greedy_tokens
 
 _ROWS = 32  # sequences read at once
 _ROUNDS = 4  # after so many passes a text that still differs from its draft is decoded token by token
@@ -57,23 +59,11 @@ def _finish(
 ) -> None:
     """Decode the rest of some texts token by token; none of them is empty or complete."""
     backbone = model.backbone
-    behind = [torch.cat([prompt.embeds[row][prompt.mask[row].bool()], _embedded(model, written[row])]) for row in rows]
-    width = max(map(len, behind))
-    embeds = behind[0].new_zeros(len(rows), width, behind[0].shape[1])
-    mask = torch.zeros(len(rows), width, dtype=torch.long, device=model.device)
-    for number, own in enumerate(behind):
-        embeds[number, width - len(own) :], mask[number, width - len(own) :] = own, 1
-    output = backbone.lm.generate(
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens - min(len(written[row]) for row in rows),
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=backbone.pad_id,
-        eos_token_id=backbone.eos_id,
+    embeds, mask = pad_vectors(
+        [torch.cat([prompt.embeds[row][prompt.mask[row].bool()], _embedded(model, written[row])]) for row in rows]
     )
+    most = max_new_tokens - min(len(written[row]) for row in rows)
+    output = greedy_tokens(backbone, Prompt(embeds, mask, positions(mask)), most)
     for row, tokens in zip(rows, output.tolist(), strict=True):
         for token in tokens[: max_new_tokens - len(written[row])]:
             if token == backbone.eos_id:

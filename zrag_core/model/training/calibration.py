@@ -87,7 +87,7 @@ def _label(
     rng.shuffle(drawn)
     inside, outside = drawn[:_DOCUMENTS], drawn[_DOCUMENTS:]
     documents = tuple(item.document for item in inside)
-    _remember(model, documents, settings)
+    remember_documents(model, documents, settings)
     system = SeparatedSystem("calibration", Checkpoint("", Path(), model, documents, settings, {}), settings.decoding)
     # Each question with the document and sentence that answer it; None where nothing does.
     asked: list[tuple[str, tuple[str, str] | None]] = []
@@ -115,7 +115,7 @@ def _calibrate_routing(model: SeparatedMemory, source: SkillSource, settings: Se
     drawn = source.draw(rng, _ROUTED_DOCUMENTS, _QUESTIONS, held_out=True)
     rng.shuffle(drawn)
     inside, outside = drawn[len(drawn) // 8 :], drawn[: len(drawn) // 8]
-    _remember(model, [item.document for item in inside], settings)
+    remember_documents(model, [item.document for item in inside], settings)
     asked = [(question, row) for row, item in enumerate(inside) for question, _ in _distinct(item)]
     asked += [(question, len(inside)) for item in outside for question, _ in _distinct(item)[:2]]
     if not asked:
@@ -146,7 +146,8 @@ def fit_router(model: SeparatedMemory, texts: Sequence[str], rows: Sequence[int]
     router.null_score.copy_(null)
 
 
-def _remember(model: SeparatedMemory, documents: Sequence[Document], settings: Settings) -> None:
+def remember_documents(model: SeparatedMemory, documents: Sequence[Document], settings: Settings) -> None:
+    """Make documents the memory, by the encoder alone."""
     sentences = [sentence_ids(model.backbone, document.text) for document in documents]
     z, spans, _ = encode_documents(model, sentences, settings.writing)
     model.remember(documents, z, spans)

@@ -27,11 +27,9 @@ from zrag_core.model.architecture.sentence_features import (
     language_question_features,
     unseen_features,
 )
-from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.inference.language_system import LanguageSystem
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.model.store.write import encode_documents
-from zrag_core.model.training.calibration import Calibration, fit_router, measure
+from zrag_core.model.training.calibration import Calibration, fit_router, measure, remember_documents
 from zrag_core.settings import Settings
 
 _OUTSIDE = 0.2  # of the documents are asked about and not in memory
@@ -59,9 +57,7 @@ def calibrate_language(
     """Fit the weights of `model` in place; its memory is replaced by these documents, which the caller drops."""
     inside = [d for d in documents if hash_unit(0, "outside", d.id) >= _OUTSIDE]
     known = {document.id for document in inside}
-    sentences = [sentence_ids(model.backbone, document.text) for document in inside]
-    z, spans, _ = encode_documents(model, sentences, settings.writing)
-    model.remember(inside, z, spans)
+    remember_documents(model, inside, settings)
     fitted = [item for item in asked if hash_unit(0, "measured", item.question) >= _MEASURED]
     measured = [item for item in asked if hash_unit(0, "measured", item.question) < _MEASURED]
     log(f"{len(inside):,} documents in memory, {len(fitted):,} questions to fit on, {len(measured):,} to measure on")

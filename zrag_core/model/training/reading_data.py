@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from zrag_core.corpus.self_study import self_study_query
@@ -98,12 +99,18 @@ class ReadingSource:
         rng.shuffle(shown)
         return ReadingExample("quote", title, tuple(shown), question, gold if answered else "")
 
+    @cached_property
+    def _readable(self) -> list[tuple[str, list[str]]]:
+        """The pieces that have a sentence of usual length, with those sentences."""
+        kept = [
+            (title, [sentence for sentence in sentences if _SHORTEST <= len(sentence) <= _LONGEST])
+            for title, sentences in self.pieces
+        ]
+        return [(title, sentences) for title, sentences in kept if sentences]
+
     def _sentence(self, rng: random.Random) -> tuple[str, str]:
-        while True:
-            title, sentences = rng.choice(self.pieces)
-            sentence = rng.choice(sentences)
-            if _SHORTEST <= len(sentence) <= _LONGEST:
-                return title, sentence
+        title, sentences = rng.choice(self._readable)
+        return title, rng.choice(sentences)
 
 
 def _swap(example: ReadingExample, rng: random.Random) -> ReadingExample:
