@@ -133,6 +133,8 @@ def test_free_evidence_is_the_models_own_words(memory):
     assert reply.evidence
     assert reply.sources == ()
     (verbatim,) = memory.ask([BORN])
+    assert verbatim.verified
+    assert verbatim.unsupported == ()
     assert verbatim.sources, "free and constrained readings do not disturb each other"
 
 
@@ -178,3 +180,22 @@ def test_a_folder_that_is_no_checkpoint_is_one_line(tmp_path):
 def test_importing_it_loads_no_torch():
     code = "import sys, zrag_core.memory; print([m for m in ('torch', 'transformers', 'openai') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "[]\n"
+
+
+def test_what_no_routed_document_says_is_named(memory, monkeypatch):
+    """The check reads the routed documents' texts, a sentence at a time; other documents' words are no support."""
+    system = memory._system(True)
+    says = "Orla Venn was born in Tessamor.\nOrla Venn was born in Paris. Cass Kilto keeps bees"
+    (found,) = system.retrieve([Question("0", BORN)])
+    monkeypatch.setattr(system, "retrieve", lambda questions: [replace(found, text=says, answerable=True)])
+    (reply,) = memory.ask([BORN], free=True)
+    assert "Orla Venn was born in Paris." in reply.unsupported
+    assert "Orla Venn was born in Tessamor." not in reply.unsupported
+    assert not reply.verified
+    monkeypatch.setattr(system, "retrieve", lambda questions: [replace(found, text=says.split("\n")[0])])
+    (reply,) = memory.ask([BORN], free=True)
+    assert (reply.verified, reply.unsupported) == (True, ())
+    other = replace(found, text=says, document_ids=("d1",), document_scores=found.document_scores[:1])
+    monkeypatch.setattr(system, "retrieve", lambda questions: [other])
+    (reply,) = memory.ask([BORN], free=True)
+    assert "Orla Venn was born in Tessamor." in reply.unsupported

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+from small_llm import save_small_qwen3
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -100,27 +101,7 @@ def test_a_memory_check(example, written_memory):
 
 
 def test_a_backbone(example, tmp_path):
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from zrag_core.model.architecture.tokenizer import train_tokenizer
-
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(["a harbour town was founded by sailors"] * 3, 300)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_small_qwen3(tmp_path, ["a harbour town was founded by sailors"] * 3)
     example("A backbone", lambda: {"llm_folder": tmp_path})
 
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from small_llm import save_small_qwen3
 
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
@@ -121,25 +122,6 @@ def skill_source(request, towns):
 @pytest.fixture
 def qwen3_folder(tmp_path):
     """A randomly initialised small Qwen3 with its tokenizer, as a folder on disk."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from zrag_core.model.architecture.tokenizer import train_tokenizer
-
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(["Where was Orla Venn born? In Tessamor."] * 3, 300)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    folder = tmp_path / "qwen3"
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
+    texts = ["Where was Orla Venn born? In Tessamor."] * 3
+    return save_small_qwen3(tmp_path / "qwen3", texts, num_attention_heads=4, num_key_value_heads=2, **shape)

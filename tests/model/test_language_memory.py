@@ -175,3 +175,35 @@ def test_all_of_the_memory_stands_before_the_question(checkpoint):
     assert prefix.slots > text_tokens
     found = FullPrefixSystem("full", checkpoint, checkpoint.settings.decoding, threads=1).retrieve(QUESTIONS)
     assert [item.question_id for item in found] == ["q0", "q1"]
+
+
+def test_documents_without_title_or_sentence_are_kept_and_not_found(qwen3_folder, tmp_path):
+    odd = (Document("bare", "", "Nothing but mills."), Document("dots", "Dots", "..."), *DOCUMENTS[:1])
+    own = written(qwen3_folder, odd)
+    save_checkpoint(tmp_path / "m", own.model, odd, own.settings, checkpoint_id="m", metrics={}, origin=own.origin)
+    again = load_checkpoint(tmp_path / "m")
+    found = create_system("zrag", again, own.settings.decoding, threads=1).retrieve(QUESTIONS)
+    assert all({"bare", "d0"} <= set(item.document_ids) for item in found)
+
+
+def test_only_the_last_layers_are_adapted(qwen3_folder):
+    for last, layers in ((1, {1}), (None, {0, 1}), (5, {0, 1})):
+        settings = BackboneSettings(name=str(qwen3_folder), lora=LoraSettings(rank=2, alpha=2, last_layers=last))
+        lm = create_backbone(settings, (), seed=0).lm
+        adapted = {name.split(".layers.")[1].split(".")[0] for name, _ in lm.named_parameters() if "lora_A" in name}
+        assert adapted == {str(layer) for layer in layers}
+
+
+def test_keys_are_those_of_the_layers_however_often_they_are_made(checkpoint):
+    """Oracle: the hidden states that the decoder itself returns, before anything else asked for them."""
+    model = checkpoint.model
+    texts = [model.backbone.encode("Town 1 has bridges."), model.backbone.encode("Where?")]
+    ids = torch.tensor([texts[0]])
+    states = model.backbone.decoder(input_ids=ids, output_hidden_states=True).hidden_states
+    expected = states[1][0, 1:].mean(0)  # of two layers, both shares are the first one
+    for _ in range(3):
+        found = model.features(texts)
+        # The first layer is the last one that is run, whose states are normed.
+        normed = model.backbone.decoder.norm(states[1])[0, 1:].mean(0)
+        assert torch.allclose(found[0], torch.cat([normed, normed]), atol=1e-4)
+    assert not torch.allclose(expected, normed)

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import torch
 from pipeline_runs import config, execute
+from small_llm import save_small_qwen3
 
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -31,29 +31,12 @@ def write_corpus(folder, name, words):
 
 @pytest.fixture(scope="module")
 def language_run(tmp_path_factory):
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from zrag_core.model.architecture.tokenizer import train_tokenizer
-
     base = tmp_path_factory.mktemp("language")
-    torch.manual_seed(0)
     corpus = write_corpus(base / "towns", "Town", WORDS)
     other = write_corpus(base / "isles", "Isle", WORDS[::-1])
-    tokenizer = train_tokenizer([(base / "towns" / "corpus.jsonl").read_text("utf-8")], 300)
-    small = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(small).save_pretrained(base / "llm")
-    tokenizer.save_pretrained(base / "llm")
+    texts = [(base / "towns" / "corpus.jsonl").read_text("utf-8")]
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    save_small_qwen3(base / "llm", texts, **shape)
     run = config(
         corpus={"format": "native", "location": corpus, "almanac": {}, "splits": {"dev": 0.3, "test": 0.4}},
         backbone={"name": str(base / "llm"), "dtype": "float32", "lora": {"rank": 2, "alpha": 2}},

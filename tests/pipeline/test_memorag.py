@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from pipeline_runs import config, execute
+from small_llm import save_small_qwen3
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "answering"))
 from faulty_server import Reply, serving
@@ -169,28 +169,8 @@ def test_a_kv_memory_reads_the_corpus_once_for_each_version(own_lineage, qwen3):
 @pytest.fixture
 def qwen3(tmp_path):
     """A local causal LM with random weights and a long window."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from zrag_core.model.architecture.tokenizer import train_tokenizer
-
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(["A town was founded in 1204 by people who kept bees."] * 3, 300)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "qwen3")
-    tokenizer.save_pretrained(tmp_path / "qwen3")
-    return tmp_path / "qwen3"
+    texts = ["A town was founded in 1204 by people who kept bees."] * 3
+    return save_small_qwen3(tmp_path / "qwen3", texts, max_position_embeddings=8192)
 
 
 def test_parameters_name_what_each_memory_depends_on():
