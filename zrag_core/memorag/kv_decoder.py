@@ -17,7 +17,6 @@ from zrag_core.memorag.kv_cache import KvCache
 from zrag_core.memorag.prompts import LANGUAGES, load_template
 from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.backbone import resolve_device
-from zrag_core.settings.backbone import SMOLLM2
 
 _QUESTION_TOKENS = 256  # longer questions are cut
 _MARK = "\u241f"  # a character that no chat template writes
@@ -39,7 +38,7 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
     target = resolve_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if target.type == "cuda" else "float32"
-    location = str(smollm2.model_folder()) if name == SMOLLM2 else name
+    location = smollm2.location_of(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
         lm: Any = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, device_map={"": target})

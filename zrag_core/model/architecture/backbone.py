@@ -295,7 +295,7 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             bnb_4bit_compute_dtype=dtype,
         )
     logging.enable_progress_bar()
-    location = str(smollm2.model_folder()) if name == SMOLLM2 else name
+    location = smollm2.location_of(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
         lm = AutoModelForCausalLM.from_pretrained(location, **options)

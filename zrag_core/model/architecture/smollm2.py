@@ -28,6 +28,15 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER))
 
 
+def location_of(name: str) -> str:
+    """Where transformers finds a pretrained LLM: what is named, or the folder that SmolLM2 was converted to.
+
+    Raises:
+        SettingsError: SmolLM2 is named and cannot be had.
+    """
+    return str(model_folder()) if name == SMOLLM2 else name
+
+
 def model_folder() -> Path:
     """The model as an ordinary Hugging Face folder (bfloat16, tokenizer beside it); converted when first asked for.
 

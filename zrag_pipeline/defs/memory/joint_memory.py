@@ -13,6 +13,7 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import Backbone, create_backbone, load_backbone
+from zrag_core.model.architecture.smollm2 import location_of
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.training.joint_training import train_joint, training_fingerprint
 from zrag_core.settings import Settings
@@ -164,8 +165,9 @@ def _describe_pretrained(settings: Settings) -> PreparedBackbone:
     from transformers import AutoConfig
 
     name = settings.backbone.name
+    location = location_of(name)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(location)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot find the backbone '{name}' ({str(error).splitlines()[0]})",
