@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as logs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,6 +284,8 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    # On a CPU it warns about kernels that it does without, whether 4-bit weights are asked for or not.
+    logs.getLogger("bitsandbytes").setLevel(logs.ERROR)
     device, dtype = resolve_device(settings.device), _dtype(settings)
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
     if settings.quantization == "nf4":
