@@ -10,7 +10,7 @@ from zrag_core.settings import LOCAL_MODEL, AnswerSettings
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not smollm2.is_installed(), reason=f"needs SmolLM2: {smollm2.INSTALL}"),
+    pytest.mark.skipif(not smollm2.is_available(), reason=f"needs SmolLM2: {smollm2.INSTALL}"),
 ]
 EVIDENCE = "The Orla Observatory stands on Mount Brenn. It was founded in 1904 by the astronomer Ida Falk."
 

@@ -27,7 +27,7 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.checks import document_likelihood, reconstruction, sweeps
+from zrag_core.model.checks import reconstruction, sweeps
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS
 from zrag_core.model.checks.fixed_routing import oracle_routing_coverage, z_shuffle_coverage
@@ -138,7 +138,7 @@ def test_long_documents_are_judged_by_their_beginning(policy, request, monkeypat
     """A memory that holds every word of them is not judged worse for what comes after the beginning."""
     probe = Probe(request.getfixturevalue(policy), [])
     first = [probe.model.backbone.encode(f"{document.title} was born in") for document in DOCUMENTS]
-    monkeypatch.setattr(document_likelihood, "_OPENING_TOKENS", max(map(len, first)))
+    monkeypatch.setattr(probe.model, "opening_tokens", max(map(len, first)))
 
     def rebuild(model, z, spans, max_new_tokens):
         row = int(torch.cdist(z.flatten()[None], model.z.flatten(1)).argmin())
@@ -162,7 +162,7 @@ def test_the_beginning_of_a_document_is_explained_by_the_slots_that_keep_it(sepa
     z, spans = model.encode([ids])
     assert sorted(set(spans[0].tolist())) == [0, 1, 2, 3]
     model.remember([long], z, spans)
-    monkeypatch.setattr(document_likelihood, "_OPENING_TOKENS", sum(map(len, ids[:6])))
+    monkeypatch.setattr(model, "opening_tokens", sum(map(len, ids[:6])))
     found = Probe(replace(separated, documents=(long,)), []).confusion()
     total = sum(
         nll_token_by_token(model, model.write_prompt(*slots_of(z[0], spans[0], number)), joined(part))

@@ -3,13 +3,16 @@
 import random
 import re
 
-from zrag_core.model.training.reading_data import ReadingSource
+from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 
 PIECES = [
     (f"Isle {n}", [f"The isle of Arlan number {n} was settled in 16{n:02} by sailors from Venn.", f"It has {n} wells."])
     for n in range(30)
 ]
-ASKED = [(f"When was isle {n} settled?", n, 0) for n in range(30)]
+ASKED = [
+    (0.8, [AskedPiece(f"When was isle {n} settled?", n, 0) for n in range(30)]),
+    (0.2, [AskedPiece(f"Who keeps the light of isle {n}?", n, None) for n in range(30)]),
+]
 
 
 def examples(seed, n=400):
@@ -34,7 +37,8 @@ def test_targets_stand_in_what_is_shown_or_nothing_answers():
             assert example.task == "quote"
     quotes = [example for example in drawn if example.task == "quote"]
     unanswered = sum(not example.target for example in quotes) / len(quotes)
-    assert 0.01 < unanswered < 0.2
+    assert 0.05 < unanswered < 0.3
+    assert all(not example.target for example in quotes if "light" in example.question)
     assert {example.task for example in drawn} == {"repeat", "quote", "question"}
     assert max(len(example.sentences) for example in quotes) > 3
 

@@ -25,7 +25,7 @@ from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, save_skill
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.calibration import auroc, calibrate
-from zrag_core.model.training.reading_data import ReadingSource
+from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 from zrag_core.model.training.reading_training import train_reading
 from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.skill_training import new_model
@@ -58,7 +58,7 @@ def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_
     assert ("Linear4bit" in kinds) == (quantization == "nf4")
     base = {n: p.detach().clone() for n, p in model.lm.named_parameters() if "lora" not in n}
     pieces = [(d.title, [s.text for s in split_sentences(d.text)]) for d in documents]
-    source = ReadingSource(pieces, [("Where?", 0, 0)])
+    source = ReadingSource(pieces, [(1.0, [AskedPiece("Where?", 0, 0)])])
     train_reading(model, source, settings.skill, fingerprint="x")
     trained = dict(model.lm.named_parameters())
     assert all(torch.equal(base[name], trained[name]) for name in base), "the base model must stay frozen"

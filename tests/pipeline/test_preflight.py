@@ -228,7 +228,7 @@ def test_smollm2_needs_its_packages_wherever_it_is_asked_for(monkeypatch):
         "memorag.kv_model": {"evaluation": systems, "memorag": {"memory": "kv", "kv_model": "smollm2"}},
     }
     for there in (True, False):
-        monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_installed", lambda there=there: there)
+        monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_available", lambda there=there: there)
         for where, sections in asked.items():
             found = problems(**sections)
             assert [line.partition(":")[0] for line in found] == [where] * (not there)
@@ -461,7 +461,7 @@ def test_a_location_of_another_kind_is_one_line(location):
 
 
 def test_prose_that_is_absent_is_said_where_it_would_be_read(prose, monkeypatch):
-    monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_installed", lambda: True)
+    monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_available", lambda: True)
     prose.append(SettingsError("no prose", where="skill.corpus", remedy="install it"))
     training = {"backbone": {"name": "smollm2"}, "skill": {"steps": 5}}
     assert problems(**training) == ["skill.corpus: no prose -> install it"]

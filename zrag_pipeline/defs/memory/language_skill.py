@@ -39,12 +39,13 @@ class LanguageSource:
 
 def language_source(settings: Settings) -> LanguageSource:
     """The source that `skill.corpus` names."""
+    from zrag_core.corpus.prose.asked import written_version
     from zrag_core.corpus.prose.sources import prose_name
     from zrag_core.corpus.read import read_corpus
     from zrag_core.corpus.version import corpus_version
 
     if settings.skill.corpus is None:
-        return LanguageSource(f"prose of {prose_name()}", None)
+        return LanguageSource(f"prose of {prose_name()}; written documents {written_version()}", None)
     location = {"format": "auto", "location": settings.skill.corpus, "limit_documents": None}
     corpus = read_corpus(settings.corpus.model_copy(update=location))
     hashes = frozenset(document.content_hash for document in corpus.documents)
@@ -84,8 +85,8 @@ def make_language_skill(
 
 
 def _asked(corpus: Corpus) -> tuple[list[Any], list[Any]]:
+    from zrag_core.corpus.prose.asked import AskedSentence
     from zrag_core.corpus.targets import build_targets
-    from zrag_core.model.training.language_calibration import AskedSentence
 
     targets = build_targets(corpus, TargetSettings(self_study_per_sentence=0), 0)
     asked = [AskedSentence(t.query, t.document_ids[0], t.evidence) for t in targets if len(t.document_ids) == 1]
@@ -107,7 +108,9 @@ keys of meaning of {codec.key_width} bytes a sentence. It holds no corpus.
 
 - **Data**: {source.name}
 {licences}
-- **Questions** in training and calibration are written by the LLM itself, or are words of the sentence (self-study)
+- **Questions** come with documents that a larger LLM wrote for this project (`zrag_core/corpus/prose/written`), are
+  about the prose and from the same source, are written by the LLM itself, belong to generated documents, or are words of
+  the sentence (self-study); calibration asks only the first two kinds, about texts that nothing was trained on
 - **Keys** are distilled from all-MiniLM-L6-v2 (Apache-2.0), which is not needed afterwards
 - **Recipe**: codec {codec.steps:,} steps of {codec.batch_size} slots, AdamW {codec.lr}; reading {skill.steps:,} steps
   of {skill.documents} examples, AdamW {skill.lr}; seeds {codec.seed} and {skill.seed}

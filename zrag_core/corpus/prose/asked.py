@@ -1,0 +1,83 @@
+"""Reading the documents and questions that were written for training and calibrating skills."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from zrag_core.corpus.samples import hash_unit
+from zrag_core.corpus.types import Document
+from zrag_core.text import split_sentences
+
+_FOLDER = "zrag_core.corpus.prose.written"
+_CALIBRATION = 0.5  # of the texts are for calibrating; from their questions nothing is trained
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSentence:
+    """A question and the sentence of a document that answers it; "" where none does, though it is about the document."""
+
+    question: str
+    document_id: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenQuestions:
+    """Documents that were written with their questions, and questions about other prose.
+
+    Attributes:
+        documents: the documents that were written; not those of other prose.
+        trained, calibrated: the questions; no text has questions in both.
+    """
+
+    documents: tuple[Document, ...]
+    trained: tuple[AskedSentence, ...]
+    calibrated: tuple[AskedSentence, ...]
+
+
+def written_questions(prose: Iterable[Document]) -> WrittenQuestions:
+    """All of it.
+
+    Args:
+        prose: of the packages; questions about a sentence that their versions do not have are left out.
+    """
+    documents, asked = [], []
+    for number, row in enumerate(_rows("documents-")):
+        document = Document(f"written-{number:03}", row["title"], row["text"])
+        documents.append(document)
+        asked += [AskedSentence(item["question"], document.id, item["evidence"]) for item in row["answerable"]]
+        asked += [AskedSentence(question, document.id, "") for question in row["unanswerable"]]
+    about = {(row["title"], row["sentence"]): row["question"] for row in _rows("questions")}
+    titles = {title for title, _ in about}
+    for document in prose:
+        if document.title in titles:
+            for span in split_sentences(document.text):
+                question = about.pop((document.title, span.text), None)
+                if question is not None:
+                    asked.append(AskedSentence(question, document.id, span.text))
+    kept = {item.document_id for item in asked if hash_unit(0, "calibration", item.document_id) < _CALIBRATION}
+    trained = tuple(item for item in asked if item.document_id not in kept)
+    return WrittenQuestions(tuple(documents), trained, tuple(item for item in asked if item.document_id in kept))
+
+
+def written_version() -> str:
+    """Tells states of the files apart."""
+    files = sorted(_files(""), key=lambda item: item.name)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _files(prefix: str) -> list[Traversable]:
+    names = (item for item in resources.files(_FOLDER).iterdir() if item.name.endswith(".jsonl"))
+    return [item for item in names if item.name.startswith(prefix)]
+
+
+def _rows(prefix: str) -> Iterator[dict[str, Any]]:
+    for file in sorted(_files(prefix), key=lambda item: item.name):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
