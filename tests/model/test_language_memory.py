@@ -13,8 +13,10 @@ from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.model.checks.probe import Probe
+from zrag_core.model.inference import sentence_vectors
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import rebuild
+from zrag_core.model.inference.sentence_vectors import TITLE, SentenceVectors
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
@@ -121,8 +123,41 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         row = [d.id for d in DOCUMENTS].index(best.document_id)
         texts = [s.strip() + "." for s in DOCUMENTS[row].text.rstrip(".").split(". ")]
         slots = span_slots(model.z[[row]], model.spans[[row]], [texts.index(best.text)])
-        expected = model.question_likelihood([row], *slots, [query])
+        titles, vectors = SentenceVectors(model).vectors([(row, TITLE)]), model.vectors(*slots)
+        expected = model.question_likelihood(titles, vectors, [query])
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
+
+
+def test_what_was_read_is_kept_and_stays_the_same(checkpoint, monkeypatch):
+    monkeypatch.setattr(sentence_vectors, "_KEPT", 3)
+    places = [(0, 0), (2, 1), (0, TITLE), (0, 0), (1, 0), (2, 0)]
+    kept = SentenceVectors(checkpoint.model)
+    for asked in (places, places[::-1], places[:2]):
+        for place, own in zip(asked, kept.read(asked), strict=True):
+            (fresh,) = SentenceVectors(checkpoint.model).read([place])
+            assert own.tokens == fresh.tokens
+            assert torch.equal(own.vectors, fresh.vectors)
+        assert len(kept._kept) <= 3
+    assert checkpoint.model.backbone.decode(kept.read([(0, TITLE)])[0].tokens) == "Town 0"
+
+
+@torch.no_grad()
+def test_whether_something_answers_is_what_the_llm_does_not_refuse(checkpoint):
+    """As if it were asked to quote and its first token looked at."""
+    model = checkpoint.model
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
+    ((_, features, _),) = system.candidates([QUESTIONS[0].question])
+    judged = features[:, SENTENCE_FEATURES.index("answers")]
+    vectors = SentenceVectors(model)
+    found, routed, queries = system._route_and_read([QUESTIONS[0].question])
+    lines = [vectors.vectors([(int(routed.rows[0, s.place]), s.span)])[0] for s in found[0].spans[:4]]
+    prompt = model.quote_prompt([lines], [queries[0][0]])
+    logits = model.backbone.lm(
+        inputs_embeds=prompt.embeds, attention_mask=prompt.mask, position_ids=prompt.position_ids
+    ).logits[0, -1]
+    refused = torch.softmax(logits.float(), -1)[model.backbone.eos_id]
+    assert judged.tolist() == pytest.approx([float(torch.log1p(-refused))] * len(judged), abs=1e-5)
+    assert len(lines) == 4
 
 
 def test_other_slots_are_read_instead(checkpoint):

@@ -27,8 +27,8 @@ from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.model.architecture.backbone import create_backbone
 from zrag_core.model.architecture.spans import sentence_ids
-from zrag_core.model.checks import reconstruction, sweeps
 from zrag_core.model.checks import probe as probing
+from zrag_core.model.checks import reconstruction, sweeps
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, UPDATE_CHECKS
 from zrag_core.model.checks.fixed_routing import oracle_routing_coverage, z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe

@@ -2,9 +2,9 @@
 
 import json
 
+from zrag_core.corpus.prose.asked import AskedSentence
 from zrag_core.corpus.types import Document
 from zrag_core.model.training import question_writing
-from zrag_core.corpus.prose.asked import AskedSentence
 
 DOCUMENTS = [
     Document(f"d{n}", f"Isle {n}", f"The isle number {n} was settled by sailors from the far north.") for n in range(90)

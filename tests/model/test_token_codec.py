@@ -2,6 +2,7 @@
 
 import contextlib
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -122,3 +123,16 @@ def test_a_memory_comes_back_from_disk_bit_for_bit(counts, seed):
     for row, count in enumerate(counts):
         if count:
             assert packed_slots(vectors[row, :count]) in packed["z.numbers"].numpy().tobytes()
+
+
+@pytest.mark.parametrize("size", [5, 127, 1000])
+def test_the_nearest_tokens_are_those_of_a_full_search(size):
+    generator = torch.Generator().manual_seed(size)
+    embeddings = torch.randn(size, 12, generator=generator)
+    embeddings[1] = 0.0  # a token that was never trained
+    vectors = torch.randn(40, 12, generator=generator)
+    values, tokens = Vocabulary(embeddings).nearest(vectors)
+    likeness = vectors @ (embeddings / embeddings.norm(dim=-1, keepdim=True).clamp(min=1e-6)).T
+    expected = likeness.topk(min(16, size), -1)
+    assert torch.allclose(values, expected.values, atol=1e-5)
+    assert torch.equal(tokens, expected.indices)

@@ -20,7 +20,7 @@ _CALIBRATION = 0.5  # of the texts are for calibrating; from their questions not
 
 @dataclass(frozen=True, slots=True)
 class AskedSentence:
-    """A question and the sentence of a document that answers it; "" where none does, though it is about the document."""
+    """A question about a document, and its sentence that answers; "" where none does."""
 
     question: str
     document_id: str

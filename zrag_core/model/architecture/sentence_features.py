@@ -22,7 +22,8 @@ class SentenceFeatures(NamedTuple):
     Attributes:
         route: log P(document | query), over both steps where there are two.
         second: 1 if the second step led there.
-        answers: log of the probability that the document says what is asked.
+        answers: log of the probability that the document says what is asked; of a pretrained LLM, which is asked after
+            it has read the best sentences: that one of them does.
         find: log P(span | query, document).
         likelihood: mean log-likelihood per token given query and slots. Where a sentence has slots of its own it says
             how well it was written, not whether it answers: the weight fitted to it was
@@ -58,6 +59,7 @@ class LanguageQuestionFeatures(NamedTuple):
 
     known: torch.Tensor
     route: torch.Tensor
+    answers: torch.Tensor
     find: torch.Tensor
     likelihood: torch.Tensor
     prior: torch.Tensor
@@ -100,7 +102,7 @@ FIRST_CHOICE, RANKING = 0, 1
 """What a pretrained LLM's weights are for: evidence as sentences or in its own words; which sentences it reads, and how
 they are ranked after it has read them."""
 
-_NOT_YET_READ = ("likelihood", "prior")
+_NOT_YET_READ = ("likelihood", "prior", "answers")
 _NO_PART_OF_Z = ("words",)
 
 
@@ -147,7 +149,7 @@ def language_question_features(known: torch.Tensor, features: torch.Tensor, scor
     """Features [G] of a question to a pretrained LLM from those of its candidates [C, F] and their scores [C]."""
     best = int(scores.argmax())
     own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
-    of_best = {name: own[name] for name in ("route", "find", "likelihood", "prior", "words")}
+    of_best = {name: own[name] for name in ("route", "answers", "find", "likelihood", "prior", "words")}
     ahead = scores[best] - scores.mean()
     return torch.stack(LanguageQuestionFeatures(known=known, score=scores[best], ahead=ahead, **of_best))
 

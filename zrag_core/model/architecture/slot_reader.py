@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,13 @@ REPEAT = "\nRepeat the passage.\nPassage: "
 QUOTE = ("\nQuestion: ", "\nQuote the sentence of the passage that answers.\nPassage: ")
 
 _BATCH = 64  # spans read at once
+
+
+class SlotTokens(NamedTuple):
+    """What slots say: input vectors [T, H] for the LLM, and the nearest tokens."""
+
+    vectors: torch.Tensor
+    tokens: list[int]
 
 
 class SlotReader(SeparatedMemory):
@@ -59,26 +67,47 @@ class SlotReader(SeparatedMemory):
         tokens = torch.tensor(filled, dtype=torch.long, device=self.device).view(-1, stride)
         return self.codec.write(F.normalize(self.backbone.embed(tokens).float(), dim=-1))
 
+    def read_slots(self, z: torch.Tensor, used: torch.Tensor) -> list[SlotTokens]:
+        """What slots z [B, p, d] that are there [B, p] say, without what filled up the last one."""
+        vectors, tokens = self.codec.read(z.float(), self.vocabulary)  # [B, p, s, H], [B, p, s]
+        filled = tokens != self.backbone.eos_id
+        # `alpha` scales what the LLM reads.
+        return [
+            SlotTokens(self.alpha * own[there][kept[there]].to(self.lm.dtype), ids[there][kept[there]].tolist())
+            for own, ids, kept, there in zip(vectors, tokens, filled, used, strict=True)
+        ]
+
     def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]]:
-        """The nearest tokens of slots z [B, p, d], without what filled the last one up, and EOS."""
-        _, tokens = self._read(z)
-        eos = self.backbone.eos_id
-        rows = []
-        for own, there in zip(tokens.flatten(1).tolist(), used.sum(1).tolist(), strict=True):
-            ids = own[: there * self.codec.stride]
-            while ids and ids[-1] == eos:
-                ids.pop()
-            rows.append([*ids, eos])
-        return rows
+        """The nearest tokens of slots z [B, p, d], and EOS."""
+        return [[*own.tokens, self.backbone.eos_id] for own in self.read_slots(z, used)]
+
+    def vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
+        """Input vectors [tokens, H] of the slots that are there, for each of B prompts."""
+        return [own.vectors for own in self.read_slots(z, used)]
 
     def prompt(
         self, z: torch.Tensor, used: torch.Tensor, queries: Sequence[Sequence[int]], distance: int | None = None
     ) -> Prompt:
         """Prompts that ask to quote what answers each of B queries from slots z [B, p, d]."""
-        slots = self.vectors(z, used)
-        before, between, after = (self.words(text) for text in (PASSAGE, *QUOTE))
-        parts = [[before, own, between, self.embed_tokens(q), after] for own, q in zip(slots, queries, strict=True)]
+        return self.quote_prompt([[own] for own in self.vectors(z, used)], queries)
+
+    def quote_prompt(self, sentences: Sequence[Sequence[torch.Tensor]], queries: Sequence[Sequence[int]]) -> Prompt:
+        """Prompts that ask to quote what answers each of B queries from sentences, given as vectors, a line each."""
+        before, line, between, after = (self.words(text) for text in (PASSAGE, "\n", *QUOTE))
+        parts = []
+        for own, query in zip(sentences, queries, strict=True):
+            lines = [part for number, vectors in enumerate(own) for part in ([line, vectors] if number else [vectors])]
+            parts.append([before, *lines, between, self.embed_tokens(query), after])
         return self.assemble(parts)
+
+    def answer_probability(
+        self, sentences: Sequence[Sequence[torch.Tensor]], queries: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """log P(the LLM quotes something) [B]: asked to quote from sentences what answers, it may also refuse."""
+        prompt = self.quote_prompt(sentences, queries)
+        states = self.backbone.hidden(prompt.embeds, prompt.mask, prompt.position_ids)[:, -1]
+        refused = torch.softmax(self.backbone.logits(states), -1)[:, self.backbone.eos_id]
+        return torch.log1p(-refused.clamp(max=1 - 1e-6))
 
     def write_prompt(self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None) -> Prompt:
         """Prompts that ask for the text behind slots z [B, p, d]."""
@@ -86,20 +115,13 @@ class SlotReader(SeparatedMemory):
         return self.assemble([[before, own, after] for own in self.vectors(z, used)])
 
     def question_likelihood(
-        self,
-        rows: Sequence[int],
-        z: torch.Tensor,
-        used: torch.Tensor,
-        queries: Sequence[Sequence[int]],
+        self, titles: Sequence[torch.Tensor], sentences: Sequence[torch.Tensor], queries: Sequence[Sequence[int]]
     ) -> torch.Tensor:
-        """log P(question | title and slots), [B] nats, of questions about spans z [B, p, d] of these rows."""
-        titles = self.title_slots[list(rows)]
-        named = (titles != 0).any(-1)
+        """log P(question | title and sentence), [B] nats, of titles and sentences given as vectors [T, H]."""
         before, colon, after = (self.words(text) for text in (PASSAGE, ": ", ASK))
-        of_titles, of_spans = self.vectors(titles, named), self.vectors(z, used)
         parts = [
             [before, *([title, colon] if len(title) else []), own, after]
-            for title, own in zip(of_titles, of_spans, strict=True)
+            for title, own in zip(titles, sentences, strict=True)
         ]
         return self._log_likelihood(self.assemble(parts), queries)
 
@@ -127,19 +149,6 @@ class SlotReader(SeparatedMemory):
                 if value > found[row]:
                     found[row], best[row] = value, span
         return best
-
-    def _read(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors [B, p, s, H] and nearest tokens [B, p, s] of slots."""
-        return self.codec.read(z.float(), self.vocabulary)
-
-    def vectors(self, z: torch.Tensor, used: torch.Tensor) -> list[torch.Tensor]:
-        """Input vectors [tokens, H] of the slots that are there, for each of B prompts; `alpha` scales them."""
-        vectors, tokens = self._read(z)
-        filled = tokens != self.backbone.eos_id  # what filled up a last slot is not read
-        return [
-            self.alpha * own[there][kept[there]].to(self.lm.dtype)
-            for own, kept, there in zip(vectors, filled, used, strict=True)
-        ]
 
     @torch.no_grad()
     def slot_vectors(self, ids: Sequence[int]) -> torch.Tensor:

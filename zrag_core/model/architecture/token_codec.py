@@ -23,15 +23,36 @@ LEVELS = 127
 _NEAREST = 16  # token embeddings that a vector is a mixture of
 _SHARPNESS = 30.0  # of the mixture, at the start; cosines of different tokens differ by a few tenths
 _LEAST_LENGTH = 1e-6  # tokens that were never trained may have an embedding of zeros
-_CHUNK = 512  # vectors compared with the vocabulary at once; of SmolLM2's 49 thousand tokens, 100 MB
+_CHUNK = 512  # vectors compared with the vocabulary at once; of SmolLM2's 49 thousand tokens, 50 MB
+_BLOCK = 128  # neighbouring tokens of which at first only the best likeness counts
+_SHORTLIST = 24  # tokens whose likeness is computed again in float32
 
 
 class Vocabulary:
-    """An LLM's token embeddings [V, H], which stay, with their lengths [V]: what vectors are compared with."""
+    """An LLM's token embeddings [V, H], which stay: what vectors are compared with."""
 
     def __init__(self, embeddings: torch.Tensor):
         self.embeddings = embeddings
         self.lengths = embeddings.float().norm(dim=-1).clamp(min=_LEAST_LENGTH)
+        self._units = (embeddings.float() / self.lengths[:, None]).to(embeddings.dtype)
+
+    def nearest(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `_NEAREST` best dot products of vectors [P, H] with the unit embeddings, [P, k], and their tokens [P, k].
+
+        Selecting among the blocks' maxima is exact: the blocks of the k best maxima hold the k best tokens.
+        """
+        likeness = vectors @ self._units.T  # [P, V]
+        if extra := -likeness.shape[1] % _BLOCK:
+            likeness = F.pad(likeness, (0, extra), value=-torch.inf)
+        blocks = likeness.unflatten(1, (-1, _BLOCK))  # [P, V / block, block]
+        n = min(_SHORTLIST, blocks.shape[1])
+        best = blocks.amax(-1).topk(n, -1).indices  # [P, n]
+        among = blocks.gather(1, best[..., None].expand(-1, -1, _BLOCK)).flatten(1)
+        places = among.topk(min(_SHORTLIST, self._units.shape[0]), -1).indices
+        tokens = best.gather(1, places // _BLOCK) * _BLOCK + places % _BLOCK  # [P, s]
+        exact = torch.einsum("ph,psh->ps", vectors.float(), self.embeddings[tokens].float()) / self.lengths[tokens]
+        values, order = exact.topk(min(_NEAREST, exact.shape[1]), -1)
+        return values, tokens.gather(1, order)
 
 
 class TokenCodec(nn.Module):
@@ -81,11 +102,10 @@ class TokenCodec(nn.Module):
         flat = vectors.reshape(-1, self.hidden_size).to(embeddings.dtype)
         mixed, nearest = [], []
         for part in flat.split(_CHUNK):
-            likeness = (part @ embeddings.T).float() / vocabulary.lengths  # [P, V]
-            best = likeness.topk(_NEAREST, -1)
-            weights = torch.softmax(best.values * self.log_sharpness.exp(), -1)
-            mixed.append(torch.einsum("pk,pkh->ph", weights.to(embeddings.dtype), embeddings[best.indices]))
-            nearest.append(best.indices[:, 0])
+            likeness, tokens = vocabulary.nearest(part)
+            weights = torch.softmax(likeness * self.log_sharpness.exp(), -1)
+            mixed.append(torch.einsum("pk,pkh->ph", weights.to(embeddings.dtype), embeddings[tokens]))
+            nearest.append(tokens[:, 0])
         shape = vectors.shape[:-1]
         return torch.cat(mixed).view(*shape, -1), torch.cat(nearest).view(shape)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
@@ -24,16 +25,19 @@ from zrag_core.model.architecture.sentence_features import (
     language_question_features,
     word_overlap,
 )
-from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import Queries
 from zrag_core.model.inference.routing import Routed
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
+from zrag_core.model.inference.sentence_vectors import TITLE, SentenceVectors
 from zrag_core.model.inference.separated_system import SeparatedSystem
+from zrag_core.model.inference.speculative import follow_drafts
 
 _TENS = 10.0
 _READ = 64  # sentences read at once
-_LIKELIHOOD, _PRIOR = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior"))
+_JUDGED = 16  # questions judged at once
+_LINES = 4  # sentences that a question is judged by
+_LIKELIHOOD, _PRIOR, _ANSWERS = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers"))
 
 
 class LanguageSystem(SeparatedSystem):
@@ -51,6 +55,10 @@ class LanguageSystem(SeparatedSystem):
 
     # Whether a sentence answers is judged by the likelihood of the question; written out, a refusal loses answers.
     least_tokens = 1
+
+    @cached_property
+    def _vectors(self) -> SentenceVectors:
+        return SentenceVectors(self._model)
 
     def ranking_weights(self) -> torch.Tensor:
         """Weights [F] of the sentence features."""
@@ -73,7 +81,9 @@ class LanguageSystem(SeparatedSystem):
         found = [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
         self._read_sentences(queries, routed, found)
         weights = self._stage(RANKING)
-        return [self._ranked(own, own.features @ weights) for own in found]
+        ranked = [self._ranked(own, own.features @ weights) for own in found]
+        self._judge(queries, routed, ranked)
+        return ranked
 
     def _first_choice(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
         """The sentences of one question that are worth reading, by words and meaning."""
@@ -97,17 +107,35 @@ class LanguageSystem(SeparatedSystem):
         flat.sort(key=lambda item: len(self._sentences.ids[int(routed.rows[item[0], item[2].place])][item[2].span]))
         for start in range(0, len(flat), _READ):
             part = flat[start : start + _READ]
-            rows = [int(routed.rows[i, span.place]) for i, _, span in part]
-            chosen = torch.tensor(rows, device=model.device)
-            slots = span_slots(model.z[chosen], model.spans[chosen], [span.span for *_, span in part])
+            places = [(int(routed.rows[i, span.place]), span.span) for i, _, span in part]
+            titles = self._vectors.vectors([(row, TITLE) for row, _ in places])
             asked = [queries[i][span.place] for i, _, span in part]
-            for (i, j, _), value in zip(part, model.question_likelihood(rows, *slots, asked).tolist(), strict=True):
+            likelihoods = model.question_likelihood(titles, self._vectors.vectors(places), asked)
+            for (i, j, _), value in zip(part, likelihoods.tolist(), strict=True):
                 found[i].features[j, _LIKELIHOOD] = value / _TENS
         usable = [i for i, own in enumerate(found) if own.spans]
         if usable:
             priors = model.question_prior([queries[i][0] for i in usable]).tolist()
             for i, prior in zip(usable, priors, strict=True):
                 found[i].features[:, _PRIOR] = prior / _TENS
+
+    @torch.no_grad()
+    def _judge(self, queries: Queries, routed: Routed, ranked: Sequence[Candidates]) -> None:
+        """Fill in whether the LLM, after the best sentences of each question, would quote one of them."""
+        usable = [i for i, own in enumerate(ranked) if own.spans]
+        for start in range(0, len(usable), _JUDGED):
+            part = usable[start : start + _JUDGED]
+            places = [[(int(routed.rows[i, s.place]), s.span) for s in ranked[i].spans[:_LINES]] for i in part]
+            sentences = [self._vectors.vectors(own) for own in places]
+            found = self._model.answer_probability(sentences, [queries[i][0] for i in part])
+            for i, value in zip(part, floor_log(found).tolist(), strict=True):
+                ranked[i].features[:, _ANSWERS] = value
+
+    def _generated(self, places: Sequence[tuple[int, int]], queries: Sequence[Sequence[int]]) -> list[str]:
+        model, read = self._model, self._vectors.read(places)
+        prompt = model.quote_prompt([[own.vectors] for own in read], queries)
+        drafts = [[*own.tokens, model.backbone.eos_id] for own in read]
+        return follow_drafts(model, prompt, drafts, self.settings.max_new_tokens, self.least_tokens)
 
     def _ranked(self, own: Candidates, scores: torch.Tensor) -> Candidates:
         spans = [span._replace(log_p=score) for span, score in zip(own.spans, scores.tolist(), strict=True)]

@@ -166,24 +166,20 @@ class MemorySystem(ABC):
         texts: list[str] = []
         for start in range(0, len(flat), _GENERATED):
             part = flat[start : start + _GENERATED]
-            rows = [int(routed.rows[i, span.place]) for i, span in part]
-            z, used = self._slots(rows, [span.span for _, span in part])
-            asked = [queries[i][span.place] for i, span in part]
-            made = generate(
-                self.checkpoint.model,
-                z,
-                used,
-                asked,
-                self.settings.max_new_tokens,
-                min_new_tokens=self.least_tokens,
-            )
-            texts.extend(made)
+            places = [(int(routed.rows[i, span.place]), span.span) for i, span in part]
+            texts.extend(self._generated(places, [queries[i][span.place] for i, span in part]))
         written, position = [], 0
         for spans in chosen:
             distinct = dict.fromkeys(texts[position : position + len(spans)])
             written.append("\n".join(text for text in distinct if text))
             position += len(spans)
         return written
+
+    def _generated(self, places: Sequence[tuple[int, int]], queries: Sequence[Sequence[int]]) -> list[str]:
+        """Greedy evidence for B queries from one span each, given as row and span."""
+        z, used = self._slots([row for row, _ in places], [span for _, span in places])
+        model, most = self.checkpoint.model, self.settings.max_new_tokens
+        return generate(model, z, used, queries, most, min_new_tokens=self.least_tokens)
 
     def _first_routing(self, texts: Sequence[str], queries: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """log P(document | query) [B, N], fused with another ranking where there is one, and P(null) [B]."""

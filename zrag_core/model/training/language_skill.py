@@ -134,7 +134,8 @@ def _train_reading(
         generated += [AskedPiece(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
         pieces.append((made.document.title, sentences))
     questions = list(zip(_SHARES, [*groups, generated], strict=True))
-    fingerprint = f"reading {settings.skill.model_dump_json()} {settings.codec.model_dump_json()} {prose_name()} {written_version()}"
+    own = f"{settings.skill.model_dump_json()} {settings.codec.model_dump_json()}"
+    fingerprint = f"reading {own} {prose_name()} {written_version()}"
     found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
     return {f"reading_{name}": value for name, value in found.items()}
 

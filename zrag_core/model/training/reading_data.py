@@ -97,7 +97,9 @@ class ReadingSource:
             question, (title, sentences) = asked.question, self.pieces[asked.piece]
             if asked.sentence is None:
                 shown = [sentence for sentence in sentences if len(sentence) <= _LONGEST]
-                return ReadingExample("quote", title, tuple(rng.sample(shown, min(len(shown), n_others + 1))), question, "")
+                return ReadingExample(
+                    "quote", title, tuple(rng.sample(shown, min(len(shown), n_others + 1))), question, ""
+                )
             gold = sentences[asked.sentence]
         else:
             title, gold = self._sentence(rng)
