@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
@@ -227,6 +228,26 @@ def test_only_the_last_layers_are_adapted(qwen3_folder):
         lm = create_backbone(settings, (), seed=0).lm
         adapted = {name.split(".layers.")[1].split(".")[0] for name, _ in lm.named_parameters() if "lora_A" in name}
         assert adapted == {str(layer) for layer in layers}
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_an_adapter_is_stored_in_the_cheapest_numbers_that_lose_nothing(qwen3_folder, tmp_path, rounded):
+    settings = settings_of(qwen3_folder).backbone
+    backbone = create_backbone(settings, (), seed=0)
+    with torch.no_grad():
+        for parameter in backbone.trainable():
+            parameter.normal_(std=0.05)
+            if rounded:
+                parameter.copy_(parameter.half())
+    own = {name: p.clone() for name, p in backbone.lm.named_parameters() if p.requires_grad}
+    backbone.merge()  # what is stored is the adapter, wherever it is
+    backbone.save(tmp_path)
+    stored = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16 if rounded else torch.float32}
+    again = dict(load_backbone(settings, tmp_path).lm.named_parameters())
+    assert own
+    for name, value in own.items():
+        assert torch.equal(again[name], value), name
 
 
 def test_keys_are_those_of_the_layers_however_often_they_are_made(checkpoint):

@@ -126,11 +126,19 @@ class Backbone:
             self.peft.merge_adapter()
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer and weights (adapter/ or backbone/) below `folder`, as safetensors."""
+        """Write tokenizer and weights (adapter/ or backbone/) below `folder`, as safetensors.
+
+        An adapter that was rounded to half precision takes half the space.
+        """
         if self.source != SMOLLM2:  # its tokenizer stands beside its weights
             self.tokenizer.save_pretrained(folder / "tokenizer")
         if self.peft is not None:
-            self.peft.save_pretrained(folder / "adapter", safe_serialization=True)
+            from peft import get_peft_model_state_dict
+
+            adapter = get_peft_model_state_dict(self.peft)
+            if all(torch.equal(value.half().to(value.dtype), value) for value in adapter.values()):
+                adapter = {name: value.half() for name, value in adapter.items()}
+            self.peft.save_pretrained(folder / "adapter", safe_serialization=True, state_dict=adapter)
         else:
             _hide_progress_bars()
             self.lm.save_pretrained(folder / "backbone", safe_serialization=True)

@@ -6,7 +6,7 @@ Each stage keeps a resumable state of its own, and a stage that was finished is 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,10 +62,11 @@ def train_language_skill(
     own = write_questions(model.backbone, documents, _OWN, folder / "questions.jsonl", log=log)
     if settings.skill.steps:
         metrics |= _train_reading(model, documents, (written.trained, own), settings, hooks("reading"))
+    _round(model.backbone.trainable())
     model.backbone.merge()
     questions = [item.question for item in (*written.trained, *own)]
     metrics["key_cosine"] = _distil_keys(model, documents, questions, log)
-    _round(model)
+    _round(model.head_parameters())
     metrics |= calibrate_on_prose(model, (*written.documents, *prose), written.calibrated, settings, log)
     return metrics
 
@@ -159,7 +160,7 @@ def _distil_keys(
 
 
 @torch.no_grad()
-def _round(model: LanguageMemory) -> None:
-    """Make the heads what they will be after they were stored in half precision."""
-    for parameter in model.head_parameters():
+def _round(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Make parameters what they will be after they were stored in half precision."""
+    for parameter in parameters:
         parameter.copy_(parameter.half())
