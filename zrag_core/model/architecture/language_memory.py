@@ -53,8 +53,6 @@ class LanguageMemory(SlotReader):
     )
     confidence_features = LANGUAGE_FEATURES
     fits_fewer_slots = False  # the codec's stride is fixed
-    opening_tokens = 48  # a pretrained LLM reads a hundred times as slowly on a CPU as `zrag-tiny`
-    checked_questions = 32
 
     title_words: torch.Tensor  # [N, L'], as `word_lists` says; so are the three below
     title_weights: torch.Tensor

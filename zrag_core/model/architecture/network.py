@@ -14,6 +14,7 @@ from torch import nn
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
+from zrag_core.settings.backbone import TINY
 from zrag_core.systems import Policy
 
 WRITE, ROUTE, EVIDENCE = 0, 1, 2
@@ -44,16 +45,15 @@ class MemoryModel(nn.Module, ABC):
     Args:
         backbone: the LLM.
         shape: rows N, slots m and width d of Z.
+
+    Attributes:
+        opening_tokens: memory checks judge longer documents by their beginning.
+        checked_questions: the most questions that memory checks ask.
     """
 
     policy: ClassVar[Policy]
     memory_names: ClassVar[tuple[str, ...]] = ("z", "spans")
     """Tensors of the memory itself; everything else is theta."""
-    opening_tokens: ClassVar[int] = 256
-    """Memory checks judge longer documents by their beginning."""
-    checked_questions: ClassVar[int] = 128
-    """Most questions that memory checks ask."""
-
     spans: torch.Tensor  # [N, m], span of each slot
 
     def __init__(self, backbone: Backbone, shape: tuple[int, int, int]):
@@ -68,6 +68,8 @@ class MemoryModel(nn.Module, ABC):
         self.register_buffer("spans", torch.zeros(n_documents, m, dtype=torch.int16, device=device))
         self._make_reading_heads(m, d, hidden)
         self.alpha = 1.0
+        # A pretrained LLM reads a hundred times as slowly on a CPU as `zrag-tiny`.
+        self.opening_tokens, self.checked_questions = (256, 128) if backbone.source == TINY else (48, 32)
 
     def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
         """What turns slots into input vectors, and the markers that tell the LLM what to do with them."""
