@@ -23,6 +23,7 @@ JOB_OF = {
     "pretrain_smollm2.yaml": "pretrain_smollm2",
     "benchmark_memory.yaml": "benchmark_memory",
     "benchmark_update.yaml": "benchmark_update",
+    "benchmark_codec.yaml": "benchmark_codec",
 }
 READ_BY_THE_SKILL = {"corpus", "backbone", "memory", "separated", "skill"}
 READ_BY_THE_BENCHMARK = {"corpus", "targets", "backbone", "memory", "separated", "writing"}
@@ -32,6 +33,7 @@ READ_BY = {
     "pretrain_smollm2": READ_BY_THE_SKILL - {"separated"} | {"codec"},
     "benchmark_memory": READ_BY_THE_BENCHMARK,
     "benchmark_update": READ_BY_THE_BENCHMARK - {"evaluation"},
+    "benchmark_codec": READ_BY_THE_BENCHMARK - {"targets", "separated", "evaluation"} | {"codec"},
 }
 
 

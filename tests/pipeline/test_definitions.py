@@ -16,7 +16,13 @@ ASSETS = {
     "baselines": {"bm25_index", "dense_index"},
     "evaluation": {"system_evidence", "evidence_scores", "leaderboard"},
     "answers": {"answer_runs", "answer_scores"},
-    "benchmarks": {"routing_benchmark", "memory_benchmark", "update_benchmark", "client_benchmark"},
+    "benchmarks": {
+        "routing_benchmark",
+        "memory_benchmark",
+        "update_benchmark",
+        "codec_benchmark",
+        "client_benchmark",
+    },
 }
 BLOCKING = {"evidence_audit: no_leakage", "evidence_audit: training_targets", "system_evidence: complete"}
 WARNING = {
@@ -45,6 +51,7 @@ JOBS = {
     "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
     "benchmark_update": {"preflight", "skill", "update_benchmark"},
+    "benchmark_codec": {"preflight", "skill", "codec_benchmark"},
     "benchmark_client": {"preflight", "client_benchmark"},
 }
 HEAVY = ("torch", "transformers", "mlflow", "sklearn", "pandas", "peft", "datasets", "openai", "matplotlib", "scipy")

@@ -1,12 +1,15 @@
 """The whole lineage with a pretrained LLM as memory; a small Qwen3 of random weights stands for it."""
 
+import copy
 import json
 
 import pytest
 from pipeline_runs import config, execute
 from small_llm import save_small_qwen3
 
+from zrag_core.corpus.types import Document
 from zrag_core.model.store.checkpoint import load_checkpoint
+from zrag_pipeline.defs.benchmarks import codec_price
 from zrag_pipeline.platform.warehouse import Warehouse
 
 WORDS = "mills ponds inns bridges gates towers wells lanes barns kilns docks forges".split()
@@ -78,6 +81,24 @@ def test_the_checkpoint_is_small_and_says_what_it_keeps(language_run):
     shape = checkpoint.model.z.shape
     assert shape[0] == len(WORDS)
     assert shape[2] == 64
+
+
+def test_the_price_of_other_slots_is_measured(language_run, monkeypatch):
+    data, _, run = language_run
+    prose = [Document(f"p{n}", "Isle", f"Isle {n} has {n} old {word} by the river. ") for n, word in enumerate(WORDS)]
+    monkeypatch.setattr(codec_price, "prose_documents", lambda: prose)
+    monkeypatch.setattr(codec_price, "_HELD_OUT", 60)
+    own = copy.deepcopy(run)
+    own["resources"]["settings"]["config"]["benchmark"] = {"codecs": ["1x64", "4x4"], "codec_steps": 3, "questions": 4}
+    result = execute("benchmark_codec", data, run_config=own)
+    rows = Warehouse(data / "warehouse.duckdb").query("SELECT * FROM benchmarks WHERE benchmark = 'codec'")
+    found = rows.set_index(["system", "metric"])["value"]
+    assert set(rows["run_id"]) == {result.run_id}
+    assert found["codec 1x64", "bytes_per_document"] > found["codec 4x4", "bytes_per_document"]
+    assert found["codec 1x64", "token_accuracy"] == 1.0, "wider than the embeddings"
+    assert found["codec 4x4", "token_accuracy"] < 0.5
+    assert found["codec 4x4", "token_accuracy_float32"] >= found["codec 4x4", "token_accuracy"] - 0.1
+    assert found["codec 1x64", "zrag_coverage_at_64"] > 0.5
 
 
 def test_the_memory_is_updated_document_by_document(language_run):

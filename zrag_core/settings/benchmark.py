@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,10 +10,16 @@ from zrag_core.settings.section import Positive, Section
 
 
 class BenchmarkSettings(Section):
-    """The jobs `benchmark_memory` and `benchmark_update`: almanacs that nothing was chosen on."""
+    """The jobs `benchmark_memory` and `benchmark_update`: almanacs that nothing was chosen on; `benchmark_codec`."""
 
     seeds: tuple[int, ...] = Field((311, 312, 313), min_length=1, description="almanac seeds")
     languages: tuple[Literal["en", "ko"], ...] = Field(("en", "ko"), min_length=1, description="almanac languages")
     documents: tuple[Positive, ...] = Field((64, 200), min_length=1, description="numbers of documents in memory")
     questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
     updated: Positive = Field(50, description="documents that are added to the memory, and others removed from it")
+    codecs: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = Field(
+        ("1x576", "1x128", "2x128", "2x64", "3x64", "4x64"),
+        min_length=1,
+        description="stride x width of each codec (`benchmark_codec`)",
+    )
+    codec_steps: Positive = Field(1500, description="optimiser steps of each of them")

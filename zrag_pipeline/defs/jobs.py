@@ -81,6 +81,12 @@ benchmark_update = dg.define_asset_job(
     description="Adding to and removing from a memory, beside writing it afresh: table `benchmarks`.",
 )
 
+benchmark_codec = dg.define_asset_job(
+    "benchmark_codec",
+    dg.AssetSelection.assets("preflight", "skill", "codec_benchmark"),
+    description="Coverage by bytes per document, for slots of other strides and widths: table `benchmarks`.",
+)
+
 benchmark_client = dg.define_asset_job(
     "benchmark_client",
     dg.AssetSelection.assets("preflight", "client_benchmark"),
@@ -99,5 +105,6 @@ JOBS = [
     benchmark,
     benchmark_memory,
     benchmark_update,
+    benchmark_codec,
     benchmark_client,
 ]

@@ -82,8 +82,13 @@ class TokenCodec(nn.Module):
 
     def write(self, units: torch.Tensor) -> torch.Tensor:
         """Slots [..., d] of unit embeddings [..., s, H], on the grid of `quantise`."""
+        return quantise(self.project(units))
+
+    def project(self, units: torch.Tensor) -> torch.Tensor:
+        """Slots [..., d] before they are rounded."""
         x = units.flatten(-2)  # [..., s H]
-        return quantise(self.down(x) + self.down_more(F.gelu(self.down_hidden(x))))
+        slots: torch.Tensor = self.down(x) + self.down_more(F.gelu(self.down_hidden(x)))
+        return slots
 
     def vectors(self, slots: torch.Tensor) -> torch.Tensor:
         """What slots [..., d] say of their tokens: [..., s, H], near the tokens' unit embeddings."""

@@ -34,7 +34,7 @@ from zrag_core.model.inference.separated_system import SeparatedSystem
 from zrag_core.model.inference.speculative import follow_drafts
 
 _TENS = 10.0
-_READ = 64  # sentences read at once
+_READ = 8  # sentences read at once; more are slower, since all are as wide as the longest
 _JUDGED = 16  # questions judged at once
 _LINES = 4  # sentences that a question is judged by
 _LIKELIHOOD, _PRIOR, _ANSWERS = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers"))

@@ -83,11 +83,11 @@ def train_codec(
 
 
 @torch.no_grad()
-def codec_accuracy(codec: TokenCodec, vocabulary: Vocabulary, slots: torch.Tensor) -> float:
-    """Share of the tokens of slots [B, s] that are the nearest ones when read back."""
+def codec_accuracy(codec: TokenCodec, vocabulary: Vocabulary, slots: torch.Tensor, *, quantised: bool = True) -> float:
+    """Share of the tokens of slots [B, s] that are the nearest ones when read back, from bytes or from float32."""
     own = slots.to(vocabulary.embeddings.device)
     units = F.normalize(vocabulary.embeddings[own].float(), dim=-1)
-    _, nearest = codec.read(codec.write(units), vocabulary)
+    _, nearest = codec.read(codec.write(units) if quantised else codec.project(units), vocabulary)
     return float((nearest == own).float().mean())
 
 

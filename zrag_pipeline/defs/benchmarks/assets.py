@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from zrag_pipeline.platform.asset_helpers import PlatformParam, lineage_asset, link, table_metadata
+from zrag_pipeline.platform.asset_helpers import PlatformParam, image, lineage_asset, link, table_metadata
 from zrag_pipeline.platform.handles import CorpusHandle, SkillHandle
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ def _record(
         run.log_metrics(dict(found.metrics))
         for name, table in found.tables.items():
             run.log_table(table, name)
+        for name, plot in found.plots.items():
+            run.log_figure(plot, name)
     context.log.info("\n" + found.shown.to_string(index=False, float_format="{:.3f}".format))
     rows = found.rows.assign(run_id=run_id, benchmark=benchmark)
     platform.warehouse.replace_rows("benchmarks", rows, {"run_id": run_id, "benchmark": benchmark})
-    return dg.MaterializeResult(metadata={**table_metadata(found.shown), **link(run)})
+    plots = {name: image(plot, name) for name, plot in found.plots.items()}
+    return dg.MaterializeResult(metadata={**table_metadata(found.shown), **plots, **link(run)})
 
 
 @lineage_asset(
@@ -106,6 +109,27 @@ def update_benchmark(
 
 @lineage_asset(
     GROUP,
+    "pytorch",
+    "duckdb",
+    description="What slots of other strides and widths (`benchmark.codecs`) cost on disk, and what they are worth: "
+    "tokens that come back, coverage of dev questions of the corpus, verbatim and free: table `benchmarks`.",
+)
+def codec_benchmark(
+    context: dg.AssetExecutionContext,
+    skill: SkillHandle,
+    platform: PlatformParam,
+):
+    """Train each codec on prose, write the corpus with it and ask."""
+    from zrag_pipeline.defs.benchmarks.codec_price import measure_codecs
+
+    def measure() -> "Measurement":
+        return measure_codecs(platform.settings, skill.required().folder, context.log.info)
+
+    return _record(context, platform, measure, "corpus", "codec", "benchmark")
+
+
+@lineage_asset(
+    GROUP,
     "openai",
     "duckdb",
     deps=["preflight"],
@@ -122,4 +146,4 @@ def client_benchmark(
     return _record(context, platform, lambda: measure_client(REQUESTS))
 
 
-ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, client_benchmark]
+ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, codec_benchmark, client_benchmark]

@@ -23,7 +23,7 @@ class Measurement:
         rows: of the table `benchmarks` (system, metric, value, unit and, where there are any, n_documents).
         shown: a table for the asset's page.
         metrics, params: for the MLflow run.
-        tables: artifacts of it, by name.
+        tables, plots: artifacts of it, by name; plots as PNG.
     """
 
     rows: pd.DataFrame
@@ -31,6 +31,7 @@ class Measurement:
     metrics: Mapping[str, float]
     params: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    plots: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def measure_almanacs(
