@@ -1,0 +1,112 @@
+"""What the shipped skills make of everyday documents: `python tests/own_documents/measure.py [--held-out]`.
+
+For each folder: in how many of the 15 questions the first piece of evidence holds the answer and is from the right file
+(`first`; beside it BM25 over sentences), how many of these questions are refused although they are answered, and how
+many of the 8 others are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from zrag_core.answer_matching import answer_coverage
+from zrag_core.baselines.bm25 import Bm25Index, Bm25System
+from zrag_core.corpus.read import read_documents
+from zrag_core.corpus.types import Document, Question
+from zrag_core.errors import ZragError
+from zrag_core.evidence import Retrieved
+from zrag_core.memory import LEAST_CONFIDENCE
+from zrag_core.model.inference.create_system import create_system
+from zrag_core.model.store.checkpoint import Checkpoint
+from zrag_core.model.store.skill_folder import load_skill, shipped_skill
+from zrag_core.model.store.write import write_documents
+from zrag_core.settings import BaselineSettings, DecodingSettings, WritingSettings
+from zrag_core.settings.backbone import SMOLLM2, TINY
+
+HERE = Path(__file__).parent
+CHOSEN_BY, HELD_OUT = ("handbook", "products", "notices_ko"), ("project", "club", "rules_ko")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--held-out", action="store_true", help="the folders that nothing is chosen by")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--skill", type=Path, help="folder of an English skill instead of the shipped one")
+    parser.add_argument("--each", action="store_true", help="a line for every question too")
+    given = parser.parse_args()
+    print(f"{'corpus':<12} {'backbone':<10} {'first':>8} {'bm25':>6} {'wrongly refused':>16} {'refused':>8}")
+    for name in HELD_OUT if given.held_out else CHOSEN_BY:
+        documents, questions = read(HERE / name)
+        backbone = TINY if name.endswith("_ko") else SMOLLM2
+        memory = write(documents, given.skill if given.skill and backbone == SMOLLM2 else shipped_skill(backbone))
+        found = create_system("zrag", memory, memory.settings.decoding, threads=given.threads).retrieve(questions)
+        words = Bm25System(Bm25Index.build(documents, BaselineSettings(), unit="sentence"), documents).retrieve(
+            questions
+        )
+        answered = [i for i, question in enumerate(questions) if question.golden_answers]
+        first, bm25 = (sum(is_first(questions[i], items[i]) for i in answered) for items in (found, words))
+        refused = [not item.answerable for item in found]
+        wrongly = sum(refused[i] for i in answered)
+        others = len(questions) - len(answered)
+        rightly = sum(refused) - wrongly
+        print(
+            f"{name:<12} {backbone:<10} {first:>5}/{len(answered)} {bm25:>3}/{len(answered)} "
+            f"{wrongly:>13}/{len(answered)} {rightly:>6}/{others}",
+            flush=True,
+        )
+        if given.each:
+            for question, item in zip(questions, found, strict=True):
+                text = item.segments[0].text if item.segments else ""
+                mark = ("+" if is_first(question, item) else "-") if question.golden_answers else "?"
+                print(f"  {mark} {item.confidence or 0:.2f}  {question.question}\n         {text[:110]!r}")
+
+
+def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
+    """Documents and questions of one folder; files of kinds that are not read yet are taken as plain text."""
+    root = folder / "documents"
+    documents: list[Document] = []
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = file.relative_to(root).as_posix()
+        try:
+            own: Sequence[Document] = read_documents(file)
+        except ZragError:
+            own = (Document(name, file.stem, file.read_text("utf-8")),)
+        documents += [replace(document, id=f"{name}#{document.id}") for document in own]
+    questions = []
+    for number, line in enumerate((folder / "questions.jsonl").read_text("utf-8").splitlines()):
+        row = json.loads(line)
+        gold = tuple(document.id for document in documents if document.id.startswith(f"{row.get('file')}#"))
+        questions.append(
+            Question(f"q{number}", row["question"], tuple(row["answers"]), gold, row.get("evidence"), "test")
+        )
+    return tuple(documents), questions
+
+
+def write(documents: tuple[Document, ...], skill_folder: Path) -> Checkpoint:
+    """A memory of the documents, theta frozen."""
+    skill = load_skill(skill_folder, device="cpu")
+    torch.set_num_threads(2)
+    written = write_documents(skill.model, documents, (), WritingSettings(steps=0))
+    skill.model.remember(documents, written.z, written.spans)
+    decoding = DecodingSettings(routed_documents=10, steps=1, least_confidence=LEAST_CONFIDENCE)
+    return Checkpoint(
+        "own", Path(), skill.model, documents, skill.settings.model_copy(update={"decoding": decoding}), {}
+    )
+
+
+def is_first(question: Question, found: Retrieved) -> bool:
+    """Whether the first piece of evidence is from the right file and holds an answer."""
+    if not found.segments or not found.segments[0].document_id.startswith(question.document_ids[0].split("#")[0] + "#"):
+        return False
+    return bool(answer_coverage(found.segments[0].text, question.golden_answers, question.language))
+
+
+if __name__ == "__main__":
+    main()
