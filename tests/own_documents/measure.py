@@ -38,14 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--held-out", action="store_true", help="the folders that nothing is chosen by")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--skill", type=Path, help="folder of an English skill instead of the shipped one")
+    parser.add_argument("--skill", type=Path, help="folder of a skill instead of the shipped ones")
     parser.add_argument("--each", action="store_true", help="a line for every question too")
     given = parser.parse_args()
-    print(f"{'corpus':<12} {'backbone':<10} {'first':>8} {'bm25':>6} {'wrongly refused':>16} {'refused':>8}")
+    print(f"{'corpus':<12} {'skill':<24} {'first':>8} {'bm25':>6} {'wrongly refused':>16} {'refused':>8}")
     for name in HELD_OUT if given.held_out else CHOSEN_BY:
         documents, questions = read(HERE / name)
-        backbone = TINY if name.endswith("_ko") else SMOLLM2
-        memory = write(documents, given.skill if given.skill and backbone == SMOLLM2 else shipped_skill(backbone))
+        backbone = given.skill.name if given.skill else TINY if name.endswith("_ko") else SMOLLM2
+        memory = write(documents, given.skill or shipped_skill(backbone))
         found = create_system("zrag", memory, memory.settings.decoding, threads=given.threads).retrieve(questions)
         words = Bm25System(Bm25Index.build(documents, BaselineSettings(), unit="sentence"), documents).retrieve(
             questions
@@ -57,7 +57,7 @@ def main() -> None:
         others = len(questions) - len(answered)
         rightly = sum(refused) - wrongly
         print(
-            f"{name:<12} {backbone:<10} {first:>5}/{len(answered)} {bm25:>3}/{len(answered)} "
+            f"{name:<12} {backbone:<24} {first:>5}/{len(answered)} {bm25:>3}/{len(answered)} "
             f"{wrongly:>13}/{len(answered)} {rightly:>6}/{others}",
             flush=True,
         )
