@@ -108,10 +108,21 @@ def _train_codec(
         fingerprint=fingerprint,
         hooks=hooks,
     )
-    if hooks.state_folder is not None:
-        trained = Trained(dict(model.codec.named_parameters()), [], fingerprint)
-        save_state(hooks.state_folder, trained, SavedProgress(settings.codec.steps, {}, result.seconds))
+    _keep(
+        hooks,
+        dict(model.codec.named_parameters()),
+        fingerprint,
+        SavedProgress(settings.codec.steps, {}, result.seconds),
+    )
     return {f"codec_{name}": value for name, value in asdict(result).items()}
+
+
+def _keep(
+    hooks: TrainingHooks, parameters: dict[str, torch.nn.Parameter], fingerprint: str, done: SavedProgress
+) -> None:
+    """Save the state of a stage that is finished; training itself saves those before."""
+    if hooks.state_folder is not None:
+        save_state(hooks.state_folder, Trained(parameters, [], fingerprint), done)
 
 
 def _train_reading(
@@ -138,6 +149,9 @@ def _train_reading(
     own = f"{settings.skill.model_dump_json()} {settings.codec.model_dump_json()}"
     fingerprint = f"reading {own} {prose_name()} {written_version()}"
     found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
+    adapter = {name: value for name, value in model.lm.named_parameters() if value.requires_grad}
+    losses = {name: value for name, value in found.items() if name != "seconds"}
+    _keep(hooks, adapter, fingerprint, SavedProgress(settings.skill.steps, losses, found["seconds"]))
     return {f"reading_{name}": value for name, value in found.items()}
 
 
