@@ -129,6 +129,24 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
 
 
+@torch.no_grad()
+def test_checks_read_the_spans_that_make_the_question_likely(checkpoint):
+    """Best first, by the likelihood of each alone; what is not there is left out."""
+    model = checkpoint.model
+    query = model.backbone.encode(QUESTIONS[1].question)
+    found = model.best_spans([query] * 3, model.z, model.spans)
+    for row, own in enumerate(found.tolist()):
+        n = int(model.spans[row].max()) + 1
+        alone = [
+            model.question_likelihood(
+                [torch.zeros(0)], model.vectors(*span_slots(model.z[[row]], model.spans[[row]], [s])), [query]
+            )
+            for s in range(n)
+        ]
+        order = sorted(range(n), key=lambda s: -float(alone[s]))
+        assert own == order[:4] + [-1] * (len(own) - n)
+
+
 def test_what_was_read_is_kept_and_stays_the_same(checkpoint, monkeypatch):
     monkeypatch.setattr(sentence_vectors, "_KEPT", 3)
     places = [(0, 0), (2, 1), (0, TITLE), (0, 0), (1, 0), (2, 0)]

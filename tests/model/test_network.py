@@ -314,7 +314,7 @@ def test_nothing_is_found_in_a_document_without_text(remembering):
 
 @torch.no_grad()
 def test_joint_models_read_the_whole_document(model):
-    assert model.best_spans(_queries(model)[1], model.z[:3], model.spans[:3]).tolist() == [0] * 3
+    assert model.best_spans(_queries(model)[1], model.z[:3], model.spans[:3]).tolist() == [[0]] * 3
     assert model.sentences_per_span(7) == 7
     assert model.text_units("One is red. Two is blue.") == [model.backbone.encode("One is red. Two is blue.")]
 
@@ -324,7 +324,7 @@ def test_the_best_span_is_the_most_probable_one_that_is_there(remembering):
     queries = _queries(remembering)[1]
     best = remembering.best_spans(queries, remembering.z[:3], remembering.spans[:3])
     found = span_probabilities(remembering, queries, remembering.z[:3], remembering.spans[:3])
-    assert best.tolist() == found.log_p.argmax(1).tolist()
+    assert best.tolist() == found.log_p.argmax(1, keepdim=True).tolist()
 
 
 @torch.no_grad()

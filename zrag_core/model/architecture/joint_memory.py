@@ -115,8 +115,8 @@ class JointMemory(MemoryModel):
         return torch.log_softmax(scores, dim=-1), scores.new_zeros(len(scores))
 
     def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-        """Zeros [B]: a document has one span."""
-        return torch.zeros(len(z), dtype=torch.long, device=z.device)
+        """Zeros [B, 1]: a document has one span."""
+        return torch.zeros(len(z), 1, dtype=torch.long, device=z.device)
 
     def position_ids(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None = None) -> torch.Tensor:
         """Position ids [B, p + T]: one behind the other; padding is not counted."""

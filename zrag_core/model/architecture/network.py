@@ -111,7 +111,10 @@ class MemoryModel(nn.Module, ABC):
 
     @abstractmethod
     def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-        """The span [B] of its document, z [B, m, d] and spans [B, m], that each of B queries would read first."""
+        """The spans [B, k] of its document, z [B, m, d] and spans [B, m], that each of B queries reads, best first.
+
+        A document with fewer spans has -1 behind them.
+        """
 
     @abstractmethod
     def position_ids(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None = None) -> torch.Tensor:

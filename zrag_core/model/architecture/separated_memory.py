@@ -218,8 +218,8 @@ class SeparatedMemory(MemoryModel):
         return logits
 
     def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-        """The most probable span [B] of each document, null spans aside."""
-        return self.span_logits(queries, z, spans)[:, :-1].argmax(1)
+        """The most probable span [B, 1] of each document, null spans aside."""
+        return self.span_logits(queries, z, spans)[:, :-1].argmax(1, keepdim=True)
 
     def position_ids(self, used: torch.Tensor, mask: torch.Tensor, distance: int | None = None) -> torch.Tensor:
         """Position ids [B, p + T]: evidence token t stands at ORIGIN + t, beside the slot that keeps it.

@@ -29,6 +29,7 @@ REPEAT = "\nRepeat the passage.\nPassage: "
 QUOTE = ("\nQuestion: ", "\nQuote the sentence of the passage that answers.\nPassage: ")
 
 _BATCH = 64  # spans read at once
+_CHECKED = 4  # spans of a document that memory checks read, as many as the memory's own words come from by default
 
 
 class SlotTokens(NamedTuple):
@@ -135,20 +136,19 @@ class SlotReader(SeparatedMemory):
         return -torch.zeros(len(targets), device=nll.device).index_add(0, owner, nll)
 
     def best_spans(self, queries: Sequence[Sequence[int]], z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-        """The span [B] of each document that makes its query most likely, read from slots alone."""
-        pairs = [(row, span) for row, own in enumerate(spans.amax(1).tolist()) for span in range(int(own) + 1)]
-        best = torch.zeros(len(z), dtype=torch.long, device=self.device)
-        found = torch.full((len(z),), -torch.inf, device=self.device)
+        """The spans [B, k] of each document that make its query most likely, read from slots alone."""
+        counts = [int(own) + 1 for own in spans.amax(1).tolist()]
+        pairs = [(row, span) for row, count in enumerate(counts) for span in range(count)]
+        found = torch.full((len(z), max(counts, default=0)), -torch.inf, device=self.device)
         before, after = self.words(PASSAGE), self.words(ASK)
         for start in range(0, len(pairs), _BATCH):
             part = pairs[start : start + _BATCH]
             rows = [row for row, _ in part]
             own = self.vectors(*span_slots(z[rows], spans[rows], [span for _, span in part]))
             prompt = self.assemble([[before, vectors, after] for vectors in own])
-            for (row, span), value in zip(part, self._log_likelihood(prompt, [queries[r] for r in rows]), strict=True):
-                if value > found[row]:
-                    found[row], best[row] = value, span
-        return best
+            found[rows, [span for _, span in part]] = self._log_likelihood(prompt, [queries[row] for row in rows])
+        best = found.topk(min(_CHECKED, found.shape[1]))
+        return best.indices.masked_fill(best.values.isinf(), -1)
 
     @torch.no_grad()
     def slot_vectors(self, ids: Sequence[int]) -> torch.Tensor:

@@ -127,7 +127,7 @@ class Probe:
         return [self._texts[(*pair, alpha)] for pair in pairs]
 
     def read(self, numbers: Sequence[int], z: torch.Tensor, spans: torch.Tensor) -> list[str]:
-        """Free evidence of questions, each from the most probable span of a document z [questions, m, d]."""
+        """Free evidence of questions, each from the most probable spans of a document z [questions, m, d]."""
         texts: list[str] = []
         for start in range(0, len(numbers), self.batch_size):
             rows = slice(start, start + self.batch_size)
@@ -183,6 +183,13 @@ def never_empty_evidence(
     queries: Sequence[Sequence[int]],
     max_new_tokens: int,
 ) -> list[str]:
-    """Greedy evidence for B queries, each from the most probable span of a document z [B, m, d]."""
-    best = model.best_spans(queries, z, spans)
-    return generate(model, *span_slots(z, spans, best), queries, max_new_tokens, min_new_tokens=1)
+    """Greedy evidence for B queries, each from the most probable spans of a document z [B, m, d]."""
+    best = model.best_spans(queries, z, spans).tolist()
+    pairs = [(row, span) for row, own in enumerate(best) for span in own if span >= 0]
+    rows = [row for row, _ in pairs]
+    slots = span_slots(z[rows], spans[rows], [span for _, span in pairs])
+    made = generate(model, *slots, [queries[row] for row in rows], max_new_tokens, min_new_tokens=1)
+    texts: list[dict[str, None]] = [{} for _ in queries]
+    for row, text in zip(rows, made, strict=True):
+        texts[row][text] = None
+    return ["\n".join(own) for own in texts]
