@@ -262,6 +262,10 @@ def test_an_adapter_is_stored_in_the_cheapest_numbers_that_lose_nothing(qwen3_fo
     backbone.save(tmp_path)
     stored = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.float16 if rounded else torch.float32}
+    assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     again = dict(load_backbone(settings, tmp_path).lm.named_parameters())
     assert own
     for name, value in own.items():

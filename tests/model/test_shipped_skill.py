@@ -1,9 +1,13 @@
 """The skill in the package: it fits the default settings, holds no document, and works on documents it never saw."""
 
+import re
+
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.prose.sources import SOURCES
 from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
@@ -12,6 +16,7 @@ from zrag_core.model.store.skill_folder import load_skill, read_skill_config, sh
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.model.store.write import write_documents
 from zrag_core.settings import SeparatedSettings, WritingSettings
+from zrag_core.settings.backbone import SMOLLM2
 
 
 def test_it_is_small_and_made_for_the_default_memory():
@@ -19,6 +24,22 @@ def test_it_is_small_and_made_for_the_default_memory():
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8 * 1024**2
     config = read_skill_config(folder)
     assert read_settings(config["settings"]).separated == SeparatedSettings()
+
+
+def test_that_of_smollm2_is_small_and_says_what_it_was_made_from():
+    folder = shipped_skill(SMOLLM2)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12 * 1024**2
+    assert {value.dtype for value in load_file(folder / "adapter" / "adapter_model.safetensors").values()} == {
+        torch.float16
+    }
+    heads = load_file(folder / "heads.safetensors")
+    assert not set(heads) & {"z", "spans", "keys", "title_slots", "title_words", "text_words"}
+    card = (folder / "README.md").read_text("utf-8")
+    for source in SOURCES:
+        assert source.package in card
+        assert f"{source.package}: {source.licence}" in card
+    for file in folder.rglob("*.json"):
+        assert not re.search(r'"/|[A-Z]:\\\\', file.read_text("utf-8")), "no path of the machine it was trained on"
 
 
 def test_no_document_is_in_it():

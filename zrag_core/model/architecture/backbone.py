@@ -138,7 +138,10 @@ class Backbone:
             adapter = get_peft_model_state_dict(self.peft)
             if all(torch.equal(value.half().to(value.dtype), value) for value in adapter.values()):
                 adapter = {name: value.half() for name, value in adapter.items()}
+            for config in self.peft.peft_config.values():  # by its name, and not by where it lies on this machine
+                config.base_model_name_or_path = self.source
             self.peft.save_pretrained(folder / "adapter", safe_serialization=True, state_dict=adapter)
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an unfilled form
         else:
             _hide_progress_bars()
             self.lm.save_pretrained(folder / "backbone", safe_serialization=True)
