@@ -9,7 +9,7 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.memorag.clue_memory import Draft
 from zrag_core.memorag.z_memory import ZMemory
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.joint_training import initialise

@@ -8,7 +8,7 @@ from small_llm import save_small_qwen3
 
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.training.joint_training import initialise

@@ -3,7 +3,7 @@
 import torch
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.create_memory import create_memory
 from zrag_core.model.architecture.encoder import UNUSED, lay_out
 from zrag_core.model.architecture.spans import sentence_ids

@@ -6,7 +6,7 @@ import torch
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.evidence import fill_budget
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import reconstruct
 from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint

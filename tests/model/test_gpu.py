@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
 from zrag_core.model.store.write import write_documents

@@ -6,7 +6,7 @@ import torch
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CorpusError
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.spans import whole_document
 from zrag_core.model.training.examples import (
     build_training_set,

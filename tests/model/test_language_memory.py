@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.model.architecture.backbone import create_backbone, load_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES

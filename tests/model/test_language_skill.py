@@ -6,7 +6,7 @@ from small_llm import save_small_qwen3
 
 from zrag_core.corpus.prose.asked import AskedSentence, WrittenQuestions
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.training import language_skill
 from zrag_core.model.training.progress import TrainingHooks

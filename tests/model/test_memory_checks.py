@@ -25,7 +25,7 @@ from memory_fixtures import (
 
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.checks import reconstruction, sweeps

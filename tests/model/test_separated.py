@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zrag_core.corpus.types import Question
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.sentence_features import (

@@ -19,7 +19,7 @@ class Reader:
 
 @pytest.fixture
 def reader(qwen3_folder):
-    from zrag_core.model.architecture.backbone import create_backbone
+    from zrag_core.model.architecture.create_backbone import create_backbone
 
     settings = BackboneSettings(name=str(qwen3_folder), dtype="float32", lora=LoraSettings(rank=2, alpha=2))
     backbone = create_backbone(settings, (), seed=0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
-from zrag_core.model.architecture.backbone import create_backbone, load_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.tiny_decoder import TinyDecoder, can_read
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint

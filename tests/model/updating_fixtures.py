@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from zrag_core.corpus.types import Document
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, save_checkpoint
 from zrag_core.model.store.update import update_memory

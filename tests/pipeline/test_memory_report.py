@@ -11,7 +11,7 @@ from pipeline_runs import SETTINGS
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.version import corpus_version, questions_version
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
 from zrag_core.model.store.checkpoint import save_checkpoint
 from zrag_core.model.training.joint_training import initialise

@@ -16,7 +16,7 @@ from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.kv_cache import KvCache
 from zrag_core.memorag.prompts import LANGUAGES, load_template
 from zrag_core.model.architecture import smollm2
-from zrag_core.model.architecture.backbone import resolve_device
+from zrag_core.model.architecture.create_backbone import resolve_device
 
 _QUESTION_TOKENS = 256  # longer questions are cut
 _MARK = "\u241f"  # a character that no chat template writes

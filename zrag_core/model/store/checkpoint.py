@@ -15,7 +15,7 @@ from zrag_core.corpus.types import Corpus, Document, EvidenceTarget
 from zrag_core.corpus.version import corpus_version, questions_version
 from zrag_core.errors import CheckpointError
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import load_backbone
+from zrag_core.model.architecture.create_backbone import load_backbone
 from zrag_core.model.architecture.create_memory import create_memory
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory

@@ -13,7 +13,7 @@ import torch
 
 from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import load_backbone
+from zrag_core.model.architecture.create_backbone import load_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from zrag_core.model.architecture.backbone import multiplies_bfloat16
+from zrag_core.model.architecture.create_backbone import multiplies_bfloat16
 from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.state import Trained

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from zrag_core.model.architecture.attention import float32_attention
-from zrag_core.model.architecture.backbone import Backbone, create_backbone
+from zrag_core.model.architecture.backbone import Backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency

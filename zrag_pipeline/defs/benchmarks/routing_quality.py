@@ -11,7 +11,7 @@ from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evaluation.bootstrap import bootstrap_interval
 from zrag_core.evaluation.metrics.retrieval import recall_at, reciprocal_rank
-from zrag_core.model.architecture.backbone import create_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.inference.routing import route
 from zrag_core.model.training.joint_training import initialise, train_joint

@@ -58,7 +58,7 @@ def make_language_skill(
     """Train the skill from the pretrained LLM, or go on from a shipped one, and write it to `folder`."""
     import torch
 
-    from zrag_core.model.architecture.backbone import create_backbone
+    from zrag_core.model.architecture.create_backbone import create_backbone
     from zrag_core.model.architecture.create_memory import create_separated
     from zrag_core.model.training.language_skill import calibrate_on_prose, train_language_skill
 
