@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from zrag_core.corpus.types import Document, Question
+from zrag_core.model.architecture import slot_cache
 from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
+from zrag_core.model.architecture.token_codec import TokenCodec
 from zrag_core.model.checks.probe import Probe
-from zrag_core.model.inference import sentence_vectors
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import rebuild
-from zrag_core.model.inference.sentence_vectors import TITLE, SentenceVectors
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
@@ -124,8 +124,7 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         row = [d.id for d in DOCUMENTS].index(best.document_id)
         texts = [s.strip() + "." for s in DOCUMENTS[row].text.rstrip(".").split(". ")]
         slots = span_slots(model.z[[row]], model.spans[[row]], [texts.index(best.text)])
-        titles, vectors = SentenceVectors(model).vectors([(row, TITLE)]), model.vectors(*slots)
-        expected = model.question_likelihood(titles, vectors, [query])
+        expected = model.question_likelihood(model.titles([row]), model.vectors(*slots), [query])
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
 
 
@@ -147,17 +146,28 @@ def test_checks_read_the_spans_that_make_the_question_likely(checkpoint):
         assert own == order[:4] + [-1] * (len(own) - n)
 
 
-def test_what_was_read_is_kept_and_stays_the_same(checkpoint, monkeypatch):
-    monkeypatch.setattr(sentence_vectors, "_KEPT", 3)
-    places = [(0, 0), (2, 1), (0, TITLE), (0, 0), (1, 0), (2, 0)]
-    kept = SentenceVectors(checkpoint.model)
-    for asked in (places, places[::-1], places[:2]):
-        for place, own in zip(asked, kept.read(asked), strict=True):
-            (fresh,) = SentenceVectors(checkpoint.model).read([place])
-            assert own.tokens == fresh.tokens
-            assert torch.equal(own.vectors, fresh.vectors)
-        assert len(kept._kept) <= 3
-    assert checkpoint.model.backbone.decode(kept.read([(0, TITLE)])[0].tokens) == "Town 0"
+@torch.no_grad()
+def test_what_was_read_is_kept_while_the_codec_stays(checkpoint, monkeypatch):
+    """Whatever is asked for in which order, it is what the codec says; other weights say something else at once."""
+    monkeypatch.setattr(slot_cache, "_KEPT", 5)
+    model = checkpoint.model
+    calls = []
+    monkeypatch.setattr(model.codec, "read", lambda z, v: calls.append(len(z)) or TokenCodec.read(model.codec, z, v))
+
+    def same(z):
+        for own, fresh in zip(model._read(z), TokenCodec.read(model.codec, z, model.vocabulary), strict=True):
+            assert torch.equal(own, fresh)
+
+    for z in (model.z[:1, :4], model.z[:1, :4].flip(1), model.z[:2, :2], model.z, model.z[:, :1]):
+        same(z)
+    assert len(model._kept_slots._kept) == 5
+    calls.clear()
+    for _ in range(3):
+        same(model.z[:1, :3])
+    assert sum(calls) <= 3
+    model.codec.up.weight.mul_(-1.0)
+    same(model.z[:1, :3])
+    assert sum(calls) > 3
 
 
 @torch.no_grad()
@@ -167,9 +177,9 @@ def test_whether_something_answers_is_what_the_llm_does_not_refuse(checkpoint):
     system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
     ((_, features, _),) = system.candidates([QUESTIONS[0].question])
     judged = features[:, SENTENCE_FEATURES.index("answers")]
-    vectors = SentenceVectors(model)
     found, routed, queries = system._route_and_read([QUESTIONS[0].question])
-    lines = [vectors.vectors([(int(routed.rows[0, s.place]), s.span)])[0] for s in found[0].spans[:4]]
+    places = [(int(routed.rows[0, s.place]), s.span) for s in found[0].spans[:4]]
+    lines = [model.vectors(*span_slots(model.z[[row]], model.spans[[row]], [span]))[0] for row, span in places]
     prompt = model.quote_prompt([lines], [queries[0][0]])
     logits = model.backbone.lm(
         inputs_embeds=prompt.embeds, attention_mask=prompt.mask, position_ids=prompt.position_ids

@@ -16,6 +16,7 @@ from zrag_core.model.architecture.backbone import positions
 from zrag_core.model.architecture.network import Prompt
 from zrag_core.model.architecture.padding import pad_vectors
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
+from zrag_core.model.architecture.slot_cache import SlotCache
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.settings import CodecSettings
@@ -70,13 +71,22 @@ class SlotReader(SeparatedMemory):
 
     def read_slots(self, z: torch.Tensor, used: torch.Tensor) -> list[SlotTokens]:
         """What slots z [B, p, d] that are there [B, p] say, without what filled up the last one."""
-        vectors, tokens = self.codec.read(z.float(), self.vocabulary)  # [B, p, s, H], [B, p, s]
+        vectors, tokens = self._read(z.float())  # [B, p, s, H], [B, p, s]
         filled = tokens != self.backbone.eos_id
         # `alpha` scales what the LLM reads.
         return [
             SlotTokens(self.alpha * own[there][kept[there]].to(self.lm.dtype), ids[there][kept[there]].tolist())
             for own, ids, kept, there in zip(vectors, tokens, filled, used, strict=True)
         ]
+
+    def _read(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if torch.is_grad_enabled() or z.device.type != "cpu" or not z.numel():
+            return self.codec.read(z, self.vocabulary)
+        return self._kept_slots.read(z)
+
+    @cached_property
+    def _kept_slots(self) -> SlotCache:
+        return SlotCache(self.codec, self.vocabulary)
 
     def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]]:
         """The nearest tokens of slots z [B, p, d], and EOS."""
@@ -114,6 +124,11 @@ class SlotReader(SeparatedMemory):
         """Prompts that ask for the text behind slots z [B, p, d]."""
         before, after = self.words(PASSAGE), self.words(REPEAT)
         return self.assemble([[before, own, after] for own in self.vectors(z, used)])
+
+    def titles(self, rows: Sequence[int]) -> list[torch.Tensor]:
+        """Input vectors [T, H] of the titles of these rows; empty where there is none."""
+        slots = self.title_slots[list(rows)]
+        return self.vectors(slots, (slots != 0).any(-1))
 
     def question_likelihood(
         self, titles: Sequence[torch.Tensor], sentences: Sequence[torch.Tensor], queries: Sequence[Sequence[int]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import torch
 
@@ -29,9 +28,7 @@ from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import Queries
 from zrag_core.model.inference.routing import Routed
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
-from zrag_core.model.inference.sentence_vectors import TITLE, SentenceVectors
 from zrag_core.model.inference.separated_system import SeparatedSystem
-from zrag_core.model.inference.speculative import follow_drafts
 
 _TENS = 10.0
 _READ = 8  # sentences read at once; more are slower, since all are as wide as the longest
@@ -55,10 +52,6 @@ class LanguageSystem(SeparatedSystem):
 
     # Whether a sentence answers is judged by the likelihood of the question; written out, a refusal loses answers.
     least_tokens = 1
-
-    @cached_property
-    def _vectors(self) -> SentenceVectors:
-        return SentenceVectors(self._model)
 
     def ranking_weights(self) -> torch.Tensor:
         """Weights [F] of the sentence features."""
@@ -108,9 +101,9 @@ class LanguageSystem(SeparatedSystem):
         for start in range(0, len(flat), _READ):
             part = flat[start : start + _READ]
             places = [(int(routed.rows[i, span.place]), span.span) for i, _, span in part]
-            titles = self._vectors.vectors([(row, TITLE) for row, _ in places])
+            titles = model.titles([row for row, _ in places])
             asked = [queries[i][span.place] for i, _, span in part]
-            likelihoods = model.question_likelihood(titles, self._vectors.vectors(places), asked)
+            likelihoods = model.question_likelihood(titles, self._vectors(places), asked)
             for (i, j, _), value in zip(part, likelihoods.tolist(), strict=True):
                 found[i].features[j, _LIKELIHOOD] = value / _TENS
         usable = [i for i, own in enumerate(found) if own.spans]
@@ -126,16 +119,14 @@ class LanguageSystem(SeparatedSystem):
         for start in range(0, len(usable), _JUDGED):
             part = usable[start : start + _JUDGED]
             places = [[(int(routed.rows[i, s.place]), s.span) for s in ranked[i].spans[:_LINES]] for i in part]
-            sentences = [self._vectors.vectors(own) for own in places]
+            sentences = [self._vectors(own) for own in places]
             found = self._model.answer_probability(sentences, [queries[i][0] for i in part])
             for i, value in zip(part, floor_log(found).tolist(), strict=True):
                 ranked[i].features[:, _ANSWERS] = value
 
-    def _generated(self, places: Sequence[tuple[int, int]], queries: Sequence[Sequence[int]]) -> list[str]:
-        model, read = self._model, self._vectors.read(places)
-        prompt = model.quote_prompt([[own.vectors] for own in read], queries)
-        drafts = [[*own.tokens, model.backbone.eos_id] for own in read]
-        return follow_drafts(model, prompt, drafts, self.settings.max_new_tokens, self.least_tokens)
+    def _vectors(self, places: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """What the LLM reads of sentences, given as row and span."""
+        return self._model.vectors(*self._slots([row for row, _ in places], [span for _, span in places]))
 
     def _ranked(self, own: Candidates, scores: torch.Tensor) -> Candidates:
         spans = [span._replace(log_p=score) for span, score in zip(own.spans, scores.tolist(), strict=True)]

@@ -121,5 +121,5 @@ pretrain_smollm2.yaml`
 |---|---|
 {figures}
 
-Limits: it reads the languages of its LLM (SmolLM2: English). Figures on evaluated corpora are in docs/experiments.md.
+Limits: it reads the languages of its LLM (SmolLM2: English). Figures on evaluated corpora are in docs/results.md.
 """
