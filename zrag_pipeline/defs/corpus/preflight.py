@@ -89,7 +89,7 @@ def _memory_problems(settings: Settings) -> Iterator[str]:
     if settings.memory.policy == "separated" and settings.skill.steps == 0 and not is_shipped(settings.backbone.name):
         yield (
             f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
-            f"the backbone {_TINY}"
+            f"the backbone {_TINY} or {SMOLLM2}"
         )
 
 

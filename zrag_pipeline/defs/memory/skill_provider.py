@@ -19,7 +19,7 @@ from zrag_core.model.store.skill_folder import (
 )
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.settings import Settings
-from zrag_core.settings.backbone import TINY
+from zrag_core.settings.backbone import SMOLLM2, TINY
 from zrag_pipeline.defs.memory.language_skill import TrainedSkill, language_source, make_language_skill
 from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
 from zrag_pipeline.platform import paths
@@ -81,7 +81,7 @@ def _start(settings: Settings) -> Path | None:
         raise SettingsError(
             "random weights are no skill" if is_shipped(backbone) else f"no skill is shipped for '{backbone}'",
             where="skill.steps",
-            remedy=f"set it above 0 to train one, or use the backbone {TINY} with skill.start auto",
+            remedy=f"set it above 0 to train one, or use the backbone {TINY} or {SMOLLM2} with skill.start auto",
         )
     if not shipped:
         return None
