@@ -120,9 +120,12 @@ def test_it_is_killed_when_the_context_is_left_by_an_error(folder):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_with_the_process_that_started_it_even_if_that_is_killed(folder, number):
     program = textwrap.dedent("""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from zrag_core.answering.local_process import serving
+        # A library of an earlier test may have left SIGTERM blocked or ignored, and programs inherit that.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with serving(Path(sys.argv[1]), "m", threads=1) as up:
             print(up.process.pid, flush=True)
             time.sleep(100)
