@@ -15,7 +15,7 @@ from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.model.architecture.token_codec import TokenCodec
-from zrag_core.model.checks.probe import Probe
+from zrag_core.model.checks.probe import Probe, never_empty_evidence
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import rebuild
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
@@ -126,6 +126,16 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         slots = span_slots(model.z[[row]], model.spans[[row]], [texts.index(best.text)])
         expected = model.question_likelihood(model.titles([row]), model.vectors(*slots), [query])
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
+
+
+@torch.no_grad()
+def test_checks_read_nothing_from_a_document_without_text(qwen3_folder):
+    model = written(qwen3_folder, (Document("e", "Empty", ""), *DOCUMENTS)).model
+    query = model.backbone.encode(QUESTIONS[0].question)
+    assert never_empty_evidence(model, model.z[:1], model.spans[:1], [query], 8) == [""]
+    empty, full = never_empty_evidence(model, model.z[:2], model.spans[:2], [query] * 2, 8)
+    assert empty == ""
+    assert full
 
 
 @torch.no_grad()

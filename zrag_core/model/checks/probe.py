@@ -186,6 +186,8 @@ def never_empty_evidence(
     """Greedy evidence for B queries, each from the most probable spans of a document z [B, m, d]."""
     best = model.best_spans(queries, z, spans).tolist()
     pairs = [(row, span) for row, own in enumerate(best) for span in own if span >= 0]
+    if not pairs:  # documents without text
+        return [""] * len(queries)
     rows = [row for row, _ in pairs]
     slots = span_slots(z[rows], spans[rows], [span for _, span in pairs])
     made = generate(model, *slots, [queries[row] for row in rows], max_new_tokens, min_new_tokens=1)

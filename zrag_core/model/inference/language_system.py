@@ -67,6 +67,11 @@ class LanguageSystem(SeparatedSystem):
             return None
         return float(confidence(language_question_features(known, candidates.features, candidates.scores), weights))
 
+    def _route_and_read(self, texts: Sequence[str]) -> tuple[list[Candidates], Routed, Queries]:
+        found, routed, queries = super()._route_and_read(texts)
+        self._judge(queries, routed, found)  # once, also where reading takes two steps
+        return found, routed, queries
+
     def _read(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
         pairs = [[ReadPair(i, p, int(routed.rows[i, p])) for p in range(len(own))] for i, own in enumerate(queries)]
         flat = [pair for own in pairs for pair in own]
@@ -74,9 +79,7 @@ class LanguageSystem(SeparatedSystem):
         found = [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
         self._read_sentences(queries, routed, found)
         weights = self._stage(RANKING)
-        ranked = [self._ranked(own, own.features @ weights) for own in found]
-        self._judge(queries, routed, ranked)
-        return ranked
+        return [self._ranked(own, own.features @ weights) for own in found]
 
     def _first_choice(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
         """The sentences of one question that are worth reading, by words and meaning."""

@@ -110,7 +110,7 @@ keys of meaning of {codec.key_width} bytes a sentence. It holds no corpus.
 {licences}
 - **Questions** come with documents that a larger LLM wrote for this project (`zrag_core/corpus/prose/written`), are
   about the prose and from the same source, are written by the LLM itself, belong to generated documents, or are words
-  of the sentence (self-study); calibration asks only the first two kinds, about texts that nothing was trained on
+  of the sentence (self-study); calibration asks only the first two kinds, about texts that adapter and keys did not see
 - **Keys** are distilled from all-MiniLM-L6-v2 (Apache-2.0), which is not needed afterwards
 - **Recipe**: codec {codec.steps:,} steps of {codec.batch_size} slots, AdamW {codec.lr}; reading {skill.steps:,} steps
   of {skill.documents} examples, AdamW {skill.lr}; seeds {codec.seed} and {skill.seed}
