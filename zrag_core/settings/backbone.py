@@ -8,6 +8,8 @@ from pydantic import Field
 
 from zrag_core.settings.section import Positive, Section, Share
 
+AUTO = "auto"
+"""The corpus' language decides."""
 TINY = "zrag-tiny"
 """The embedded backbone."""
 SMOLLM2 = "smollm2"
@@ -37,7 +39,9 @@ class BackboneSettings(Section):
     """The local causal LLM."""
 
     name: str = Field(
-        "zrag-tiny", description="`zrag-tiny`, `smollm2`, or a Hugging Face name or local path of a causal LM"
+        "zrag-tiny",
+        description="`auto` (smollm2 for English text where it is installed, else zrag-tiny), `zrag-tiny`, `smollm2`, "
+        "or a Hugging Face name or local path of a causal LM",
     )
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

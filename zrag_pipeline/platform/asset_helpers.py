@@ -39,12 +39,14 @@ class Platform:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, checked.
+        """The settings, checked, with a backbone chosen where none is named.
 
         Raises:
             SettingsError: one problem; ProblemList: several, all of them at once.
         """
-        return self.given.load()
+        from zrag_core.model.architecture.backbone_choice import choose_backbone
+
+        return choose_backbone(self.given.load())[0]
 
     @contextlib.contextmanager
     def tracked(

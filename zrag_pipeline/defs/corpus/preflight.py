@@ -15,14 +15,14 @@ from zrag_core.corpus.prose.sources import absence
 from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
 from zrag_core.model.architecture import smollm2
+from zrag_core.model.architecture.backbone_choice import choose_backbone
 from zrag_core.settings import CorpusSettings, Settings, TinySettings
-from zrag_core.settings.backbone import SMOLLM2
+from zrag_core.settings.backbone import SMOLLM2, TINY
 from zrag_core.systems import system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 _GB = 1024**3
-_TINY = "zrag-tiny"
 _PATHS = ("/", "./", "../", "~")
 # Weights above this many billion parameters are hopeless on a CPU, quantised or not.
 _CPU_LIMIT_B = 2.0
@@ -48,11 +48,11 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
     else:
         problems.extend(_disk_problems(folder))
     try:
-        settings = given.load()
+        settings, _ = choose_backbone(given.load())
     except ZragError as error:
         wrong = error.problems if isinstance(error, ProblemList) else [str(error)]
         problems = [*wrong, *problems]
-        settings = given.sound_part()
+        settings, _ = choose_backbone(given.sound_part())
     for check in (_corpus_problems, _backbone_problems, _memory_problems, _skill_corpus_problems):
         problems.extend(check(settings))
     problems.extend(_encoder_problems(settings, environ))
@@ -89,7 +89,7 @@ def _memory_problems(settings: Settings) -> Iterator[str]:
     if settings.memory.policy == "separated" and settings.skill.steps == 0 and not is_shipped(settings.backbone.name):
         yield (
             f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
-            f"the backbone {_TINY} or {SMOLLM2}"
+            f"the backbone {TINY} or {SMOLLM2}"
         )
 
 
@@ -98,7 +98,7 @@ def _skill_corpus_problems(settings: Settings) -> Iterator[str]:
     if settings.memory.policy == "joint":
         return
     if location is None:
-        if settings.skill.steps and settings.backbone.name != _TINY and (problem := absence()) is not None:
+        if settings.skill.steps and settings.backbone.name != TINY and (problem := absence()) is not None:
             yield str(problem)
         return
     if location == Source(settings.corpus).location:
@@ -114,7 +114,7 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
     has_gpu = torch.cuda.is_available()
     if backbone.device == "cuda" and not has_gpu:
         yield "backbone.device: no CUDA device is available -> set it to cpu, or run on a GPU machine"
-    if backbone.name == _TINY:
+    if backbone.name == TINY:
         if backbone.quantization != "none":
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
         yield from _tiny_problems(backbone.tiny)

