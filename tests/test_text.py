@@ -1,46 +1,10 @@
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.text import (
-    detect_language,
-    evidence_tokens,
-    normalize,
-    search_terms,
-    split_sentences,
-    truncate_to_tokens,
-    words,
-)
+from zrag_core.text import detect_language, evidence_tokens, normalize, search_terms, truncate_to_tokens, words
 
 TEXT = st.text(st.sampled_from(list("ab Z.!? \n\t\"')1,한국어을é漢字。…-*#")), max_size=200)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
-        ("Dr. J. Smith met Mr. Lee at 3.5 km. He left.", ["Dr. J. Smith met Mr. Lee at 3.5 km.", "He left."]),
-        ('"Yes!" he said. Then he left.', ['"Yes!" he said.', "Then he left."]),
-        ("그는 서울에서 태어났다. 1990년에 상을 받았다.", ["그는 서울에서 태어났다.", "1990년에 상을 받았다."]),
-        ("Title\n\nBody goes on", ["Title", "Body goes on"]),
-        ("- one\n- two", ["- one", "- two"]),
-        ("東京は都市です。 人が多い。", ["東京は都市です。", "人が多い。"]),
-        ("no end mark", ["no end mark"]),
-        ("   ", []),
-    ],
-)
-def test_sentences(text, expected):
-    assert [span.text for span in split_sentences(text)] == expected
-
-
-@given(TEXT)
-def test_sentences_are_verbatim_ordered_and_lose_nothing(text):
-    spans = split_sentences(text)
-    assert all(text[span.start : span.end] == span.text for span in spans)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(spans))
-    assert "".join("".join(span.text.split()) for span in spans) == "".join(text.split())
 
 
 def test_search_terms_split_korean_into_bigrams_and_keep_words():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from zrag_core.corpus.types import Question
@@ -12,13 +12,23 @@ from zrag_core.text import evidence_tokens, truncate_to_tokens
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of verbatim corpus text: characters `start` to `end` of a document's text."""
+    """A piece of verbatim corpus text: characters `start` to `end` of a document's text.
+
+    Attributes:
+        reading: what is handed over in the place of `text`, where it says nothing by itself (a row of a table).
+    """
 
     document_id: str
     start: int
     end: int
     text: str
     score: float
+    reading: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What is handed over."""
+        return self.reading or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class EvidenceSystem(Protocol):
 class Evidence:
     """Evidence text within a budget, and the segments it is made of.
 
-    `segments` are cut like the text, so `document.text[s.start:s.end] == s.text` holds for each.
+    Verbatim `segments` are cut like the text, and `document.text[s.start:s.end] == s.text` holds for each.
     """
 
     text: str
@@ -85,13 +95,14 @@ def fill_budget(retrieved: Retrieved, budget: int) -> Evidence:
     text = ""
     for segment in retrieved.segments:
         prefix = f"{text}\n" if text else ""
-        candidate = truncate_to_tokens(prefix + segment.text, budget)
+        candidate = truncate_to_tokens(prefix + segment.shown, budget)
         piece = candidate[len(prefix) :]
         if not piece:
             break
-        used.append(Segment(segment.document_id, segment.start, segment.start + len(piece), piece, segment.score))
+        verbatim = segment.shown == segment.text
+        used.append(replace(segment, end=segment.start + len(piece), text=piece, reading="") if verbatim else segment)
         text = candidate
-        if len(piece) < len(segment.text):
+        if len(piece) < len(segment.shown):
             break
     return Evidence(text, tuple(used))
 

@@ -16,14 +16,6 @@ _CJK = _HANGUL + "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(r"\w+", re.UNICODE)
 _CJK_RUN = re.compile(f"[{_CJK}]+")
 _HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
-_VISIBLE = re.compile(r"\S")
-
-# Abbreviations after which a full stop rarely ends an English sentence.
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st jr sr vs etc e.g i.e fig no vol approx dept gen col lt sgt capt rev hon u.s u.k inc ltd co "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
-_END = re.compile(r"[.!?\u3002\uff01\uff1f\u2026]+[\"'\u2019\u201d)\]\u300d\u300f]*(?=\s|$)|\n\s*\n|\n(?=\s*[-*#])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,43 +84,3 @@ def truncate_to_tokens(text: str, budget: int) -> str:
     if not text[len(cut)].isspace() and (boundary := max(cut.rfind(" "), cut.rfind("\n"))) > 0:
         cut = cut[:boundary]
     return cut.rstrip()
-
-
-def split_sentences(text: str) -> list[TextSlice]:
-    """Split `text` into sentences with their character offsets.
-
-    Ends are `. ! ?` and their full-width forms followed by white space, blank lines, and line
-    ends before a list item. Abbreviations, initials ("J. Smith") and decimals do not end a sentence.
-    Every non-space character belongs to exactly one sentence.
-    """
-    spans: list[TextSlice] = []
-    start = 0
-    for match in _END.finditer(text):
-        end = match.end()
-        if match.group()[0] in ".!?" and _continues(text, match.start(), end):
-            continue
-        _append_stripped(spans, text, start, end)
-        start = end
-    _append_stripped(spans, text, start, len(text))
-    return spans
-
-
-def _continues(text: str, mark: int, end: int) -> bool:
-    """Whether the sentence goes on after the end mark at `mark`."""
-    following = _VISIBLE.search(text, end)  # no copy of the rest of the text: linear in a whole book
-    if following is None or following.group().islower():
-        return following is not None
-    if text[mark] != ".":
-        return False
-    token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
-    word = token.group(1).lstrip("(\"'").casefold() if token else ""
-    initial = len(word) == 1 and word.isascii() and word.isalpha() and text[mark - 1].isupper()
-    return initial or word in _ABBREVIATIONS
-
-
-def _append_stripped(spans: list[TextSlice], text: str, start: int, end: int) -> None:
-    piece = text[start:end]
-    stripped = piece.strip()
-    if stripped:
-        offset = start + len(piece) - len(piece.lstrip())
-        spans.append(TextSlice(offset, offset + len(stripped), stripped))

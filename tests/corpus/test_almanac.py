@@ -15,7 +15,8 @@ from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.almanac.documents import gives_away
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS
 from zrag_core.errors import CorpusError
-from zrag_core.text import split_sentences, words
+from zrag_core.sentences import split_sentences
+from zrag_core.text import words
 
 LANGUAGES = ("en", "ko")
 languages = st.sampled_from(LANGUAGES)

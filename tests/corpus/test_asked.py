@@ -2,7 +2,7 @@
 
 from zrag_core.corpus.prose.asked import written_questions
 from zrag_core.corpus.types import Document
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 
 def test_every_question_is_answered_by_a_sentence_of_its_document_or_by_none():

@@ -8,7 +8,8 @@ from zrag_core.corpus.offsets import evidence_offsets, unsupported_text
 from zrag_core.corpus.passages import split_long_documents, split_text
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
-from zrag_core.text import evidence_tokens, split_sentences
+from zrag_core.sentences import split_sentences
+from zrag_core.text import evidence_tokens
 
 WORDS = st.sampled_from(
     ["mill", "Ostel", "사과나무는", "1904.", "Why?", "rye,", "\n\n", "!", "x" * 90, "가" * 40, "😀"]

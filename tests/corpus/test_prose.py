@@ -9,7 +9,7 @@ from zrag_core.corpus.prose.docstrings import docstring_pieces
 from zrag_core.corpus.prose.factbook import factbook_pieces
 from zrag_core.corpus.prose.piece import Prose
 from zrag_core.errors import SettingsError
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 LONG = "The island was settled in 1603 by sailors from the north. " * 8
 

@@ -19,8 +19,8 @@ from zrag_core.memorag.clue_memory import Clues, Draft, Usage
 from zrag_core.memorag.corpus_summaries import build_summaries
 from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.memorag.summary_memory import SummaryMemory, light_settings
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import AnswerSettings, BaselineSettings, MemoragSettings
-from zrag_core.text import split_sentences
 
 ENGLISH = Question("q0", "Which town honoured a painter?", ("Tessamor",), ("d1",), evidence="secret")
 KOREAN = Question("q1", "시인은 무엇을 받았나?", language="ko")

@@ -13,6 +13,7 @@ from zrag_core.model.architecture.create_backbone import create_backbone, load_b
 from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.sentence_features import FIRST_CHOICE, RANKING, SENTENCE_FEATURES
+from zrag_core.model.architecture.slot_reader import Line
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
 from zrag_core.model.architecture.token_codec import TokenCodec
 from zrag_core.model.checks.probe import Probe, never_empty_evidence
@@ -21,6 +22,7 @@ from zrag_core.model.inference.decoder import rebuild
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import (
     BackboneSettings,
     CodecSettings,
@@ -58,6 +60,12 @@ def written(folder, documents=DOCUMENTS, **backbone):
     model.remember(documents, made.z, made.spans)
     origin = Origin("s", "d", settings.writing, hash_rows(made.studied))
     return Checkpoint("c", folder, model, tuple(documents), settings, {}, origin)
+
+
+def line_of(model, row, span):
+    """A sentence as the LLM reads it."""
+    (vectors,) = model.vectors(*span_slots(model.z[[row]], model.spans[[row]], [span]))
+    return Line(model.titles([row])[0], vectors)
 
 
 @pytest.fixture
@@ -123,9 +131,31 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         best = found.segments[0]
         row = [d.id for d in DOCUMENTS].index(best.document_id)
         texts = [s.strip() + "." for s in DOCUMENTS[row].text.rstrip(".").split(". ")]
-        slots = span_slots(model.z[[row]], model.spans[[row]], [texts.index(best.text)])
-        expected = model.question_likelihood(model.titles([row]), model.vectors(*slots), [query])
+        expected = model.question_likelihood([[line_of(model, row, texts.index(best.text))]], [query])
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
+
+
+@torch.no_grad()
+def test_a_second_step_ranks_by_what_is_read_after_the_best_sentence(checkpoint):
+    """The first sentence is that of one step; the others come in the order of the path's likelihood."""
+    model = checkpoint.model
+    model.ranking.zero_()
+    model.ranking[:, FIRST_CHOICE, SENTENCE_FEATURES.index("find")] = 1.0
+    model.ranking[:, RANKING, SENTENCE_FEATURES.index("likelihood")] = 1.0
+    decoding = checkpoint.settings.decoding.model_copy(update={"read_sentences": 20})
+    one = create_system("zrag", checkpoint, decoding, threads=1).retrieve(QUESTIONS)
+    two = create_system("zrag", checkpoint, decoding.model_copy(update={"steps": 2}), threads=1).retrieve(QUESTIONS)
+    for question, first, found in zip(QUESTIONS, one, two, strict=True):
+        assert found.segments[0] == first.segments[0]
+        assert found.document_ids[0] == first.document_ids[0]
+        places = {s.text: (row, n) for row, d in enumerate(DOCUMENTS) for n, s in enumerate(split_sentences(d.text))}
+        assert {s.text for s in found.segments} == set(places), "every sentence is ranked once"
+        assert len(found.segments) == len(places)
+        query = model.backbone.encode(question.question)
+        lead = line_of(model, *places[found.segments[0].text])
+        paths = [[lead, line_of(model, *places[s.text])] for s in found.segments[1:]]
+        likelihoods = [float(model.question_likelihood([path], [query])) for path in paths]
+        assert likelihoods == pytest.approx(sorted(likelihoods, reverse=True), abs=1e-3)
 
 
 @torch.no_grad()
@@ -147,9 +177,7 @@ def test_checks_read_the_spans_that_make_the_question_likely(checkpoint):
     for row, own in enumerate(found.tolist()):
         n = int(model.spans[row].max()) + 1
         alone = [
-            model.question_likelihood(
-                [torch.zeros(0)], model.vectors(*span_slots(model.z[[row]], model.spans[[row]], [s])), [query]
-            )
+            model.question_likelihood([[line_of(model, row, s)._replace(title=torch.zeros(0))]], [query])
             for s in range(n)
         ]
         order = sorted(range(n), key=lambda s: -float(alone[s]))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zrag_core.model.inference.routing import route_again
+from zrag_core.model.inference.routing import Routed, keep_rows, route_again
 
 N, K = 14, 10
 
@@ -52,3 +52,12 @@ def test_the_document_that_the_evidence_came_from_is_not_the_one_it_leads_to(wri
     parts[0, :, 0] = 50.0  # the best title by far
     assert (again(writer, first, [1] * 6).rows == 0).any(1).all()
     assert not (again(writer, first, [0] * 6).rows == 0).any()
+
+
+def test_the_document_that_is_led_on_from_is_always_read():
+    rows = torch.tensor([[3, 1, 2, 0], [3, 1, 2, 0]])
+    routed = Routed(rows, torch.zeros(2, 4), torch.zeros(2), torch.ones(2, 4, dtype=torch.bool))
+    kept = keep_rows(routed, [1, 0], 3)
+    assert kept.rows.tolist() == [[3, 1, 2, 0], [3, 0, 2, 0]]
+    assert kept.second.tolist() == [[True] * 4, [True, False, True, True]]
+    assert keep_rows(routed, [2, 2], 1).rows[:, 0].tolist() == [2, 2]

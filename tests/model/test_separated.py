@@ -29,8 +29,8 @@ from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 from zrag_core.model.training.reading_training import train_reading
 from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.skill_training import new_model
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import load_settings
-from zrag_core.text import split_sentences
 
 QUESTIONS = [Question("a", "Where was Elard Treenver born?"), Question("b", "Who built the Iron Bridge?")]
 

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from zrag_core.model.training.skill_data import AlmanacSkill, CorpusSkill
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 
 def _sentences_of(item):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.spans import sentence_ids, span_slots, whole_document
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 WIDTH = 3
 

@@ -18,7 +18,7 @@ from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import generate, reconstruct
 from zrag_core.model.inference.sentence_store import SentenceStore
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 ASKED = ("Where was Orla Venn born?", "How deep is Lake Munar, and what nests there?", "서린도는 어디에 있나?")
 QUESTIONS = [Question(f"q{n}", text) for n, text in enumerate(ASKED)]

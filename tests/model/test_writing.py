@@ -10,7 +10,7 @@ from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.store.write import encode_documents, write_documents
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 
 @pytest.fixture

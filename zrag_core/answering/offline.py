@@ -15,7 +15,8 @@ from zrag_core.answering import answer_spans_en as spans_en
 from zrag_core.answering import answer_spans_ko as spans_ko
 from zrag_core.answering.prompts import REFUSALS, prompt_hash
 from zrag_core.answering.types import Answer, AnswerRequest, CostEstimate, Progress
-from zrag_core.text import has_hangul, split_sentences
+from zrag_core.sentences import split_sentences
+from zrag_core.text import has_hangul
 
 # How many of the best sentences are searched for a span, and what a sentence's share of the
 # question's words counts against the score of a span.

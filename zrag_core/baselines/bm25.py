@@ -24,10 +24,11 @@ from zrag_core.bm25_weights import absence_odds
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.evidence import Retrieved, Segment
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import BaselineSettings
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import SystemSpec
-from zrag_core.text import search_terms, split_sentences
+from zrag_core.text import search_terms
 
 Unit = Literal["passage", "sentence"]
 _NAMES: dict[Unit, str] = {"passage": "bm25", "sentence": "bm25_sentence"}
@@ -108,7 +109,9 @@ class Bm25Index:
             title = tuple(search_terms(document.title))
             for sentence in split_sentences(document.text):
                 pieces.append(
-                    IndexedPiece(document.id, sentence.start, sentence.end, title + tuple(search_terms(sentence.text)))
+                    IndexedPiece(
+                        document.id, sentence.start, sentence.end, title + tuple(search_terms(sentence.reading))
+                    )
                 )
         return cls(
             pieces,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from zrag_core.corpus.types import Document, EvidenceTarget, Question
 from zrag_core.evidence import Retrieved, Segment
+from zrag_core.sentences import split_sentences
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import SystemSpec
-from zrag_core.text import split_sentences
 
 
 class ClosedBookSystem:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from itertools import chain
 
 from zrag_core.answer_matching import answer_coverage
-from zrag_core.text import TextSlice, split_sentences, words
+from zrag_core.sentences import split_sentences
+from zrag_core.text import TextSlice, words
 
 _HAN_KANA_END = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]$")
 _CJK_END = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]$")

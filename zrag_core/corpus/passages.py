@@ -9,7 +9,8 @@ from zrag_core.corpus.loaders.rows import unique
 from zrag_core.corpus.offsets import evidence_offsets, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
-from zrag_core.text import TextSlice, evidence_tokens, split_sentences, truncate_to_tokens
+from zrag_core.sentences import split_sentences
+from zrag_core.text import TextSlice, evidence_tokens, truncate_to_tokens
 
 
 def split_text(text: str, limit: int) -> list[TextSlice]:

@@ -14,8 +14,9 @@ from functools import lru_cache
 
 from zrag_core.corpus.splits import split_by_hash
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import SplitSettings
-from zrag_core.text import comparison_key, detect_language, split_sentences, words
+from zrag_core.text import comparison_key, detect_language, words
 
 # Words stay together across the marks inside them: Jean-Luc, O'Neill, 3.14, U.S.
 _TOKEN = re.compile(r"\w+(?:[-'’.,]\w+)*")

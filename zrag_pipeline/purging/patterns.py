@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zrag_core.corpus.types import Document
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 LEAST_BYTES = 20
 """Sentences of fewer bytes (UTF-8) say too little to be looked for by themselves."""

@@ -22,7 +22,8 @@ from zrag_core.corpus.loaders.rows import (
 )
 from zrag_core.corpus.types import QUESTION_TYPES, SPLITS, Corpus, Document, Question
 from zrag_core.errors import CorpusError
-from zrag_core.text import detect_language, split_sentences
+from zrag_core.sentences import split_sentences
+from zrag_core.text import detect_language
 
 _MULTI_HOP = ("bridge", "comparison")  # HotpotQA's kinds of questions, as FlashRAG keeps them
 

@@ -19,7 +19,8 @@ from zrag_core.corpus.loaders.rows import (
     unique,
 )
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.text import detect_language, split_sentences
+from zrag_core.sentences import split_sentences
+from zrag_core.text import detect_language
 
 
 class SquadLoader(JsonLoader):

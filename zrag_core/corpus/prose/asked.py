@@ -12,7 +12,7 @@ from typing import Any
 
 from zrag_core.corpus.samples import hash_unit
 from zrag_core.corpus.types import Document
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 _FOLDER = "zrag_core.corpus.prose.written"
 _CALIBRATION = 0.5  # of the texts are for calibrating; from their questions nothing is trained

@@ -15,7 +15,7 @@ from zrag_core.corpus.prose.piece import Prose
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Document
 from zrag_core.errors import SettingsError
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 _CHARACTERS = 900  # of a text, at most, unless a sentence alone is longer
 _SHORTEST, _LONGEST = 150, 2000

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from zrag_core.evaluation.metrics.metric import Metric, Outcome
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 
 def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
@@ -29,8 +29,14 @@ def grounded(evidence: str, documents: Mapping[str, str]) -> float | None:
 
 def unsupported_sentences(evidence: str, texts: Iterable[str]) -> tuple[str, ...]:
     """The evidence's sentences that stand in none of some texts; white space does not matter."""
-    normal = [_one_space(text) for text in texts]
+    normal = [form for text in texts for form in _forms(text)]
     return tuple(piece for piece in _pieces(evidence) if not any(piece in text for text in normal))
+
+
+@lru_cache(maxsize=4096)
+def _forms(text: str) -> tuple[str, ...]:
+    """The text, and what those of its sentences say that are not read as they stand there."""
+    return (_one_space(text), *(_one_space(s.reading) for s in split_sentences(text) if s.reading != s.text))
 
 
 def _pieces(evidence: str) -> list[str]:

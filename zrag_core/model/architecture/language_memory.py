@@ -23,8 +23,8 @@ from zrag_core.model.architecture.sentence_features import LANGUAGE_FEATURES, la
 from zrag_core.model.architecture.slot_reader import SlotReader
 from zrag_core.model.architecture.token_codec import quantise
 from zrag_core.model.architecture.word_lists import NO_WORD, text_words, title_words
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import CodecSettings, SeparatedSettings
-from zrag_core.text import split_sentences
 
 _TITLE_TOKENS = 24  # longer titles are cut
 _KEY_TOKENS = 96  # longer sentences are cut for their key
@@ -158,7 +158,7 @@ class LanguageMemory(SlotReader):
         for row, document in enumerate(documents):
             start = f"{document.title}: " if document.title else ""
             for number, sentence in enumerate(split_sentences(document.text)):
-                texts.append(start + sentence.text)
+                texts.append(start + sentence.reading)
                 owners.append((row, number))
         widest = max((number for _, number in owners), default=0) + 1
         keys = torch.zeros(len(documents), widest, self.keys.shape[-1], device=self.device)

@@ -40,6 +40,13 @@ class SlotTokens(NamedTuple):
     tokens: list[int]
 
 
+class Line(NamedTuple):
+    """A sentence as the LLM reads it, with its title: input vectors [T, H]; no title is no vector."""
+
+    title: torch.Tensor
+    sentence: torch.Tensor
+
+
 class SlotReader(SeparatedMemory):
     """The reading half of a pretrained LLM's memory: it repeats slots, quotes what answers a question, or says how
     likely the question is about them."""
@@ -130,15 +137,15 @@ class SlotReader(SeparatedMemory):
         slots = self.title_slots[list(rows)]
         return self.vectors(slots, (slots != 0).any(-1))
 
-    def question_likelihood(
-        self, titles: Sequence[torch.Tensor], sentences: Sequence[torch.Tensor], queries: Sequence[Sequence[int]]
-    ) -> torch.Tensor:
-        """log P(question | title and sentence), [B] nats, of titles and sentences given as vectors [T, H]."""
-        before, colon, after = (self.words(text) for text in (PASSAGE, ": ", ASK))
-        parts = [
-            [before, *([title, colon] if len(title) else []), own, after]
-            for title, own in zip(titles, sentences, strict=True)
-        ]
+    def question_likelihood(self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        """log P(question | passage), [B] nats, of passages given as lines."""
+        before, colon, line, after = (self.words(text) for text in (PASSAGE, ": ", "\n", ASK))
+        parts = []
+        for passage in passages:
+            prompt = [before]
+            for number, (title, sentence) in enumerate(passage):
+                prompt += [*([line] if number else []), *([title, colon] if len(title) else []), sentence]
+            parts.append([*prompt, after])
         return self._log_likelihood(self.assemble(parts), queries)
 
     def question_prior(self, queries: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import torch
 
 from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 
 def sentence_ids(backbone: Backbone, text: str, limit: int | None = None) -> list[list[int]]:
-    """Token ids of a text's sentences, in order; with a `limit` the first ones, up to as many tokens (at least one)."""
+    """Token ids of a text's sentences as they are read, in order; with a `limit` the first ones, up to as many tokens
+    (at least one)."""
     kept: list[list[int]] = []
     for span in split_sentences(text):
-        ids = backbone.encode(span.text)
+        ids = backbone.encode(span.reading)
         if limit is not None and sum(map(len, kept)) + len(ids) > limit:
             return kept or [ids[:limit]]
         kept.append(ids)

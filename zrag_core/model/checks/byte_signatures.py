@@ -12,7 +12,7 @@ from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.lexical_keys import title_ids
 from zrag_core.model.checks.byte_search import LEAST_BYTES, patterns_in_file
 from zrag_core.model.store.checkpoint import Checkpoint
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 _LEAST_TEXT = 20  # bytes of a sentence that cannot stand somewhere by chance
 _TOKENIZER = "tokenizer"  # its vocabulary holds words of the language, and so one-word titles

@@ -7,7 +7,6 @@ The LLM reads a sentence from its slots and says how likely the question is abou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -24,9 +23,10 @@ from zrag_core.model.architecture.sentence_features import (
     language_question_features,
     word_overlap,
 )
+from zrag_core.model.architecture.slot_reader import Line
 from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import Queries
-from zrag_core.model.inference.routing import Routed
+from zrag_core.model.inference.routing import Routed, keep_best, keep_rows, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
 from zrag_core.model.inference.separated_system import SeparatedSystem
 
@@ -68,18 +68,59 @@ class LanguageSystem(SeparatedSystem):
         return float(confidence(language_question_features(known, candidates.features, candidates.scores), weights))
 
     def _route_and_read(self, texts: Sequence[str]) -> tuple[list[Candidates], Routed, Queries]:
-        found, routed, queries = super()._route_and_read(texts)
-        self._judge(queries, routed, found)  # once, also where reading takes two steps
+        model = self._model
+        asked = [model.backbone.encode(text, model.query_tokens) for text in texts]
+        log_p, null_p = self._first_routing(texts, asked)
+        routed = keep_best(log_p, null_p, self._width)
+        queries = self._one_step(asked, routed)
+        found = self._choose(texts, queries, routed)
+        self._read_sentences(asked, routed, found, [()] * len(found))
+        found = [self._ranked(own) for own in found]
+        if self.settings.steps == 2 and len(self.checkpoint.documents) > 1:
+            found, routed = self._second_step(texts, asked, log_p, routed, found)
+            queries = self._one_step(asked, routed)
+        self._judge(asked, routed, found)
         return found, routed, queries
 
-    def _read(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
+    def _second_step(
+        self,
+        texts: Sequence[str],
+        asked: list[list[int]],
+        log_p: torch.Tensor,
+        routed: Routed,
+        found: Sequence[Candidates],
+    ) -> tuple[list[Candidates], Routed]:
+        """Route again with the best sentence behind the question, and rank what else there is by how likely the
+        question is after both (the likelihood of a path of passages: Khalifa et al. 2023, arXiv 2205.12650).
+
+        Args:
+            log_p: [B, N] routing of the first step.
+        """
+        model, k = self._model, self.settings.routed_documents
+        leads = [own.best() for own in found]
+        rows = [int(routed.rows[i, own.places[0] if own.segments else 0]) for i, own in enumerate(leads)]
+        words = [own.segments[0].text if own.segments else "" for own in leads]
+        if self.free:
+            words = self._write(self._one_step(asked, routed), routed, leads, most_spans=1)
+        longer = [f"{text} {own}" for text, own in zip(texts, words, strict=True)]
+        second = [model.backbone.encode(text, 2 * model.query_tokens) for text in longer]
+        again = keep_rows(route_again(model, log_p, routed.null_p, longer, second, rows, self._width), rows, k)
+        queries = [
+            [second[i] if later else own for later in again.second[i, :k].tolist()] for i, own in enumerate(asked)
+        ]
+        leads = [own.moved(int((again.rows[i] == rows[i]).nonzero()[0])) for i, own in enumerate(leads)]
+        others = [own.without(lead) for own, lead in zip(self._choose(texts, queries, again), leads, strict=True)]
+        self._read_sentences(
+            asked, again, others, [self._lines(again.rows[i], own.spans) for i, own in enumerate(leads)]
+        )
+        return [lead.ahead_of(self._ranked(own)) for lead, own in zip(leads, others, strict=True)], again
+
+    def _choose(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
+        """The sentences of each question that are worth reading."""
         pairs = [[ReadPair(i, p, int(routed.rows[i, p])) for p in range(len(own))] for i, own in enumerate(queries)]
         flat = [pair for own in pairs for pair in own]
         features = iter(self._sentence_features(texts, queries, flat, routed) if flat else ())
-        found = [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
-        self._read_sentences(queries, routed, found)
-        weights = self._stage(RANKING)
-        return [self._ranked(own, own.features @ weights) for own in found]
+        return [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
 
     def _first_choice(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
         """The sentences of one question that are worth reading, by words and meaning."""
@@ -96,34 +137,49 @@ class LanguageSystem(SeparatedSystem):
         return Candidates(chosen[0], chosen[1], stacked[best], scores[best], chosen[2])
 
     @torch.no_grad()
-    def _read_sentences(self, queries: Queries, routed: Routed, found: Sequence[Candidates]) -> None:
-        """Fill in what the LLM says of each question, alone and after each of its sentences."""
+    def _read_sentences(
+        self,
+        asked: Sequence[Sequence[int]],
+        routed: Routed,
+        found: Sequence[Candidates],
+        before: Sequence[Sequence[Line]],
+    ) -> None:
+        """Fill in what the LLM says of each question, alone and after each of its sentences.
+
+        Args:
+            before: lines that are read before every sentence of a question.
+        """
         model = self._model
         flat = [(i, j, span) for i, own in enumerate(found) for j, span in enumerate(own.spans)]
         flat.sort(key=lambda item: len(self._sentences.ids[int(routed.rows[item[0], item[2].place])][item[2].span]))
         for start in range(0, len(flat), _READ):
             part = flat[start : start + _READ]
-            places = [(int(routed.rows[i, span.place]), span.span) for i, _, span in part]
-            titles = model.titles([row for row, _ in places])
-            asked = [queries[i][span.place] for i, _, span in part]
-            likelihoods = model.question_likelihood(titles, self._vectors(places), asked)
+            lines = [self._lines(routed.rows[i], [span])[0] for i, _, span in part]
+            passages = [[*before[i], line] for (i, _, _), line in zip(part, lines, strict=True)]
+            likelihoods = model.question_likelihood(passages, [asked[i] for i, _, _ in part])
             for (i, j, _), value in zip(part, likelihoods.tolist(), strict=True):
                 found[i].features[j, _LIKELIHOOD] = value / _TENS
         usable = [i for i, own in enumerate(found) if own.spans]
         if usable:
-            priors = model.question_prior([queries[i][0] for i in usable]).tolist()
+            priors = model.question_prior([asked[i] for i in usable]).tolist()
             for i, prior in zip(usable, priors, strict=True):
                 found[i].features[:, _PRIOR] = prior / _TENS
 
+    def _lines(self, rows: torch.Tensor, spans: Sequence[ReadSpan]) -> list[Line]:
+        """Sentences of a question, given its routing's rows, as the LLM reads them."""
+        places = [(int(rows[span.place]), span.span) for span in spans]
+        titles = self._model.titles([row for row, _ in places]) if places else []
+        return [Line(*own) for own in zip(titles, self._vectors(places) if places else [], strict=True)]
+
     @torch.no_grad()
-    def _judge(self, queries: Queries, routed: Routed, ranked: Sequence[Candidates]) -> None:
+    def _judge(self, asked: Sequence[Sequence[int]], routed: Routed, ranked: Sequence[Candidates]) -> None:
         """Fill in whether the LLM, after the best sentences of each question, would quote one of them."""
         usable = [i for i, own in enumerate(ranked) if own.spans]
         for start in range(0, len(usable), _JUDGED):
             part = usable[start : start + _JUDGED]
             places = [[(int(routed.rows[i, s.place]), s.span) for s in ranked[i].spans[:_LINES]] for i in part]
             sentences = [self._vectors(own) for own in places]
-            found = self._model.answer_probability(sentences, [queries[i][0] for i in part])
+            found = self._model.answer_probability(sentences, [asked[i] for i in part])
             for i, value in zip(part, floor_log(found).tolist(), strict=True):
                 ranked[i].features[:, _ANSWERS] = value
 
@@ -131,10 +187,18 @@ class LanguageSystem(SeparatedSystem):
         """What the LLM reads of sentences, given as row and span."""
         return self._model.vectors(*self._slots([row for row, _ in places], [span for _, span in places]))
 
-    def _ranked(self, own: Candidates, scores: torch.Tensor) -> Candidates:
-        spans = [span._replace(log_p=score) for span, score in zip(own.spans, scores.tolist(), strict=True)]
-        spans.sort(key=lambda span: -span.log_p)
-        return replace(own, scores=scores, spans=spans)
+    def _ranked(self, own: Candidates) -> Candidates:
+        """What was read, best first."""
+        scores = own.features @ self._stage(RANKING)
+        order = torch.argsort(scores, descending=True, stable=True)
+        numbers = order.tolist()
+        return Candidates(
+            [own.segments[j] for j in numbers],
+            [own.places[j] for j in numbers],
+            own.features[order],
+            scores[order],
+            [own.spans[j]._replace(log_p=float(scores[j])) for j in numbers],
+        )
 
     def _sentence_features(
         self, texts: Sequence[str], queries: Queries, pairs: Sequence[ReadPair], routed: Routed

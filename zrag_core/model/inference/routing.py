@@ -80,3 +80,13 @@ def route_again(
     left_out = ~(rows == titled[:, None]).any(1)
     rows[left_out, -1] = titled[left_out]
     return Routed(rows, both.gather(1, rows), null_p, (led_to > named).gather(1, rows))
+
+
+def keep_rows(routed: Routed, rows: Sequence[int], k: int) -> Routed:
+    """The routing with one row of each query among its first k documents: before the last one, if in no other place."""
+    kept = routed.rows.clone()
+    for i, row in enumerate(rows):
+        if row not in kept[i, :k].tolist():
+            kept[i, max(0, k - 2)] = row
+    changed = kept != routed.rows
+    return Routed(kept, routed.log_p, routed.null_p, routed.second & ~changed)

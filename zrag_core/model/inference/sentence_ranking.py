@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -57,6 +57,40 @@ class Candidates:
         """Numbers of the sentences, best first."""
         order: list[int] = torch.argsort(self.scores, descending=True, stable=True).tolist()
         return order
+
+    def best(self) -> Candidates:
+        """The best sentence alone; of candidates whose spans are aligned with them, best first."""
+        return Candidates(self.segments[:1], self.places[:1], self.features[:1], self.scores[:1], self.spans[:1])
+
+    def moved(self, place: int) -> Candidates:
+        """The same sentences of a document that stands elsewhere in a routing."""
+        spans = [span._replace(place=place) for span in self.spans]
+        return replace(self, places=[place] * len(self.places), spans=spans)
+
+    def without(self, others: Candidates) -> Candidates:
+        """Those that are not among others of the same routing."""
+        taken = {(span.place, span.span) for span in others.spans}
+        kept = [j for j, span in enumerate(self.spans) if (span.place, span.span) not in taken]
+        return Candidates(
+            [self.segments[j] for j in kept],
+            [self.places[j] for j in kept],
+            self.features[kept],
+            self.scores[kept],
+            [self.spans[j] for j in kept],
+        )
+
+    def ahead_of(self, others: Candidates) -> Candidates:
+        """These, then the others, whose scores are lowered as a whole where they are higher."""
+        if not (self.segments and others.segments):
+            return self if self.segments else others
+        above = float(others.scores.max() - self.scores.min())
+        return Candidates(
+            self.segments + others.segments,
+            self.places + others.places,
+            torch.cat([self.features, others.features]),
+            torch.cat([self.scores, others.scores - max(0.0, above)]),
+            self.spans + others.spans,
+        )
 
 
 def rank_sentences(

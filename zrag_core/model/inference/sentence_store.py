@@ -10,7 +10,7 @@ from zrag_core.corpus.types import Document
 from zrag_core.evidence import Segment
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.word_features import feature_ids
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class SentenceStore:
     def features(self, row: int) -> list[list[int]]:
         """Word features of each sentence of a document."""
         if row not in self._features:
-            self._features[row] = [feature_ids(segment.text) for segment in self.segments[row]]
+            self._features[row] = [feature_ids(segment.shown) for segment in self.segments[row]]
         return self._features[row]
 
     @classmethod
@@ -68,7 +68,9 @@ class SentenceStore:
 
         def segments_of(row: int) -> list[Segment]:
             document = documents[row]
-            return [Segment(document.id, s.start, s.end, s.text, 0.0) for s in split_sentences(document.text)]
+            return [
+                Segment(document.id, s.start, s.end, s.text, 0.0, s.reading) for s in split_sentences(document.text)
+            ]
 
         segments = _Lazy(n, segments_of)
 
@@ -77,5 +79,5 @@ class SentenceStore:
             run = model.sentences_per_span(length)
             return [number // run for number in range(length)]
 
-        ids = _Lazy(n, lambda row: [model.backbone.encode(segment.text) for segment in segments[row]])
+        ids = _Lazy(n, lambda row: [model.backbone.encode(segment.shown) for segment in segments[row]])
         return cls(segments, ids, _Lazy(n, spans_of))

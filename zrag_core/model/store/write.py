@@ -22,8 +22,8 @@ from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.encoder import Sentences
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.spans import sentence_ids, span_slots
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import WritingSettings
-from zrag_core.text import split_sentences
 
 _BETAS = (0.9, 0.95)
 _PADDING = 1.15  # the longest document of a batch may be so many times as long as the shortest

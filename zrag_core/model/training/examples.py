@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.backbone import Backbone
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import JointSettings
-from zrag_core.text import split_sentences
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 from zrag_core.model.training.reading_training import train_reading
 from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.state import SavedProgress, Trained, save_state
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import Settings
-from zrag_core.text import split_sentences
 
 _HELD_OUT = 20_000  # tokens that measure the codec
 _KEY_TEXTS = 16_000  # sentences that keys are distilled on
@@ -133,7 +133,7 @@ def _train_reading(
     hooks: TrainingHooks,
 ) -> dict[str, float]:
     rows = {document.id: row for row, document in enumerate(documents)}
-    pieces = [(d.title, [span.text for span in split_sentences(d.text)]) for d in documents]
+    pieces = [(d.title, [span.reading for span in split_sentences(d.text)]) for d in documents]
 
     def about(item: AskedSentence) -> AskedPiece:
         row = rows[item.document_id]
@@ -142,7 +142,7 @@ def _train_reading(
     groups = [[about(item) for item in group] for group in asked]
     generated = []
     for made in AlmanacSkill(("en",)).draw(random.Random("reading"), _ALMANAC, 3):
-        sentences = [span.text for span in split_sentences(made.document.text)]
+        sentences = [span.reading for span in split_sentences(made.document.text)]
         generated += [AskedPiece(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
         pieces.append((made.document.title, sentences))
     questions = list(zip(_SHARES, [*groups, generated], strict=True))

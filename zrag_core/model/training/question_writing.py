@@ -15,7 +15,7 @@ from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
 from zrag_core.model.architecture.slot_reader import ASK, PASSAGE
-from zrag_core.text import split_sentences
+from zrag_core.sentences import split_sentences
 
 _BATCH = 32
 _TOKENS = 28

@@ -11,8 +11,8 @@ from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.encoder import sentences_per_span
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.training.skill_data import SkillDocument, SkillSource
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import SkillSettings
-from zrag_core.text import split_sentences
 
 _FINDS_PER_READ = 4  # finding costs a query alone, and is what phrasings differ in
 _LEAST_MASKED = 0.3  # share of the tokens of a sentence that is to be rebuilt

@@ -22,8 +22,8 @@ from zrag_core.corpus.self_study import self_study_query
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.corpus.version import corpus_version
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import TargetSettings
-from zrag_core.text import split_sentences
 
 
 @dataclass(frozen=True, slots=True)

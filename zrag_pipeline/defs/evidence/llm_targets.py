@@ -12,8 +12,9 @@ from pathlib import Path
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.errors import SettingsError
+from zrag_core.sentences import split_sentences
 from zrag_core.settings import Settings, TargetSettings
-from zrag_core.text import comparison_key, split_sentences
+from zrag_core.text import comparison_key
 
 
 def llm_targets(
