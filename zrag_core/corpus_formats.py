@@ -39,5 +39,9 @@ register_format("almanac", "", "zrag_core.corpus.loaders.almanac:AlmanacLoader")
 register_format("native", "a folder with corpus.jsonl", "zrag_core.corpus.loaders.native:NativeLoader")
 register_format("squad", "a SQuAD/KorQuAD .json (.gz) file", "zrag_core.corpus.loaders.squad:SquadLoader")
 register_format("hotpotqa", "a HotpotQA .json (.gz) file", "zrag_core.corpus.loaders.hotpotqa:HotpotQaLoader")
-register_format("texts", "a folder of .md/.txt files", "zrag_core.corpus.loaders.texts:TextsLoader")
+register_format(
+    "texts",
+    "a folder of files (.md, .txt, .html, .pdf, .docx, .eml, .csv)",
+    "zrag_core.corpus.loaders.texts:TextsLoader",
+)
 register_format("huggingface", "the name of a Hugging Face dataset", "zrag_core.corpus.loaders.huggingface:HubLoader")

@@ -106,12 +106,12 @@ def test_what_a_reader_should_know_is_noted(tmp_path):
         ("no/such/folder/at/all", "no such file or folder"),
         ("./relative", "no such file or folder"),
         ("missing.json", "no such file or folder"),
-        ("words.csv", "not a kind of file"),
+        ("words.bin", "not a kind of file"),
     ],
 )
 def test_what_is_not_recognised_is_one_clear_line(tmp_path, monkeypatch, location, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "words.csv").write_text("a,b")
+    (tmp_path / "words.bin").write_text("a,b")
     with pytest.raises(CorpusError, match=message) as raised:
         read(location)
     assert str(raised.value).startswith(f"{location}: ")

@@ -78,7 +78,7 @@ def test_long_plain_text_becomes_passages_that_lose_nothing(tmp_path):
 
 
 def test_hidden_empty_and_other_files(tmp_path):
-    write(tmp_path, {"a.TXT": "Text.", "b.md": " \n", ".git/c.md": "Hidden.", "d.pdf": b"%PDF", "sub/e.txt": "More."})
+    write(tmp_path, {"a.TXT": "Text.", "b.md": " \n", ".git/c.md": "Hidden.", "d.bin": b"%PDF", "sub/e.txt": "More."})
     corpus = read_corpus(CorpusSettings(format="auto", location=str(tmp_path)))
     assert [d.id for d in corpus.documents] == ["a.TXT#0", "sub/e.txt#0"]
     assert "1 files without text left out" in corpus.notes
@@ -90,18 +90,51 @@ def test_one_text_file_is_a_corpus_too(tmp_path):
     assert [d.id for d in corpus.documents] == ["a.txt#0"]
 
 
-def test_files_that_are_not_utf8_are_all_named(tmp_path):
-    write(tmp_path, {"a.txt": "사과".encode("cp949"), "b.md": b"ok \xff", "c.txt": "fine"})
+def test_what_is_left_out_is_named_with_its_reason(tmp_path):
+    write(
+        tmp_path,
+        {
+            "b.md": b"ok \xff\xfe\xff",
+            "c.txt": "fine",
+            "d.pdf": b"no",
+            "e.txt": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "f.xlsx": b"PK",
+            "g.xlsx": b"PK",
+            "Makefile": "all:",
+        },
+    )
+    corpus = read_texts(tmp_path, 384)
+    assert [d.id for d in corpus.documents] == ["c.txt#0"]
+    notes = [note for note in corpus.notes if note.startswith("left out: ")]
+    assert [note.removeprefix("left out: ").split(":")[0] for note in notes[:3]] == ["b.md", "d.pdf", "e.txt"]
+    assert "UTF-8" in notes[0]
+    assert "not a PDF" in notes[1]
+    assert "Git LFS" in notes[2]
+    assert notes[3:] == [
+        "left out: 1 file of a kind that is not read (no suffix)",
+        "left out: 2 files of a kind that is not read (.xlsx)",
+    ]
+
+
+def test_older_korean_files_and_utf16_are_read(tmp_path):
+    write(tmp_path, {"a.txt": "사과는 붉다.".encode("cp949"), "b.txt": "배는 달다.".encode("utf-16")})
+    corpus = read_texts(tmp_path, 384)
+    assert [d.text for d in corpus.documents] == ["사과는 붉다.", "배는 달다."]
+    assert "a.txt: read as CP949" in corpus.notes
+
+
+def test_where_no_file_can_be_read_all_reasons_are_given(tmp_path):
+    write(tmp_path, {"a.md": b"ok \xff\xfe\xff", "b.docx": b"no"})
     with pytest.raises(ProblemList) as raised:
         read_texts(tmp_path, 384)
-    assert [line.split(":")[0] for line in raised.value.problems] == [str(tmp_path / "a.txt"), str(tmp_path / "b.md")]
+    assert [line.split(":")[0] for line in raised.value.problems] == ["a.md", "b.docx"]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({}, "is empty"),
-        ({"x.pdf": b"%PDF"}, "holds no corpus of a known format"),
+        ({"x.bin": b"%PDF"}, "holds no corpus of a known format"),
         ({"x.txt": "\n"}, "holds 1 empty text files"),
     ],
 )

@@ -1,85 +1,73 @@
-"""A folder of Markdown and plain text files, read as passages by heading and length."""
+"""A folder of files as people have them, read as passages by heading and length."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
+from zrag_core.corpus.conversion.kinds import CONVERTERS
+from zrag_core.corpus.conversion.page import CannotConvert, Page
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
-from zrag_core.corpus.loaders.rows import Problems, clean, not_utf8, unreadable
+from zrag_core.corpus.loaders.rows import clean
 from zrag_core.corpus.passages import split_text
 from zrag_core.corpus.types import Corpus, Document
-from zrag_core.errors import CorpusError
-
-_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
-_FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """The text below one heading: `start` to `end` of the file's text, under the headings in `path`."""
-
-    path: tuple[str, ...]
-    start: int
-    end: int
+from zrag_core.errors import CorpusError, ProblemList
 
 
 class TextsLoader(CorpusLoader):
-    """Reads every .md and .txt file below a folder (or one such file); hidden files and folders are skipped.
+    """Reads every file of a known kind below a folder (or one such file); hidden files and folders are skipped.
 
-    A Markdown file is divided at its `#` headings, and every section, like every plain text, into passages of at
-    most `passage_tokens` evidence tokens. Passage n of a file is called `relative/path.md#n`; its title is the
-    file's name and the path of its headings (a first-level heading takes the place of the name), and `source_start`
-    counts in the file's cleaned text.
+    A file is divided at its headings (a PDF at its pages), and every section into passages of at most
+    `passage_tokens` evidence tokens. Passage n of a file is called `relative/path.md#n`; its title is the file's title
+    or name and the path of its headings (a first-level heading takes the place of the name), and `source_start` counts
+    in the text that the file was turned into. What is left out is named in the notes.
     """
 
-    suffixes = (".md", ".txt")
+    suffixes = tuple(CONVERTERS)
 
     def detects(self, source: Source) -> bool:
-        """Whether the source is a text file, or a folder that holds some."""
+        """Whether the source is a file of a known kind, or a folder that holds some."""
         path = source.path
         return bool(self.files(source)) and (path.is_dir() or path.suffix.lower() in self.suffixes)
 
     def files(self, source: Source) -> list[Path]:
-        """The text files in a fixed order."""
-        folder = source.path
-        if not folder.is_dir():
+        """The files of known kinds in a fixed order."""
+        if not source.path.is_dir():
             return super().files(source)
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in self.suffixes and path.is_file())
-        visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-        return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+        return [path for path in _visible(source.path) if path.suffix.lower() in self.suffixes]
 
     def load(self, source: Source) -> Corpus:
         """Read and divide the files."""
         location, paths = source.path, self.files(source)
         root = location if location.is_dir() else location.parent
-        problems = Problems()
         documents: list[Document] = []
-        empty, bare_headings = 0, 0
+        notes: list[str] = []
+        unread: list[str] = []
+        empty = bare_headings = 0
         for path in paths:
-            try:
-                text = clean(path.read_bytes().decode("utf-8-sig"))
-            except UnicodeDecodeError as error:
-                remedy = "save it as UTF-8 (iconv -f CP949 -t UTF-8 for older Korean)"
-                problems.add(str(path), f"{not_utf8(error)}; {remedy}")
-                continue
-            except OSError as error:
-                raise unreadable(path, error) from error
             name = clean(path.relative_to(root).as_posix())
-            markdown = path.suffix.lower() == ".md"
-            passages, bare = _passages(text, name, markdown, source.settings.passage_tokens)
+            try:
+                page = CONVERTERS[path.suffix.lower()](path.read_bytes(), path.name)
+            except (CannotConvert, OSError) as error:
+                reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+                unread.append(f"{name}: {reason}")
+                continue
+            notes += [f"{name}: {note}" for note in page.notes]
+            passages, bare = _passages(page, name, source.settings.passage_tokens)
             documents += passages
             empty += not passages
             bare_headings += bare
-        problems.raise_if_any(str(location))
         if not documents:
-            held = f"{len(paths)} empty text files" if paths else "no .md or .txt file"
+            if unread:
+                raise ProblemList(f"none of the {len(paths)} files can be read", unread, limit=50)
+            held = f"{len(paths)} empty text files" if paths else f"no file of a known kind ({', '.join(CONVERTERS)})"
             raise CorpusError(
                 f"the folder holds {held}", where=str(location), remedy="put texts there, or name another"
             )
-        notes = [f"{len(paths)} text files read as {len(documents)} passages"]
+        counts = Counter(path.suffix.lower() for path in paths)
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
+        notes.insert(0, f"{len(paths) - len(unread)} files ({kinds}) read as {len(documents)} passages")
+        notes += [f"left out: {line}" for line in (*unread, *_others(location, paths))]
         if empty:
             notes.append(f"{empty} files without text left out")
         if bare_headings:
@@ -87,15 +75,30 @@ class TextsLoader(CorpusLoader):
         return Corpus(self.name(source), tuple(documents), (), tuple(notes))
 
 
-def _passages(text: str, name: str, markdown: bool, limit: int) -> tuple[list[Document], int]:
+def _visible(folder: Path) -> list[Path]:
+    """The files below a folder, none of them hidden, in a fixed order."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _others(location: Path, read: list[Path]) -> list[str]:
+    """The files of a folder that are of no known kind, by kind."""
+    if not location.is_dir():
+        return []
+    known = set(read)
+    counts = Counter(path.suffix.lower() or "no suffix" for path in _visible(location) if path not in known)
+    return [f"{n} file{'s' if n > 1 else ''} of a kind that is not read ({suffix})" for suffix, n in counts.items()]
+
+
+def _passages(page: Page, name: str, limit: int) -> tuple[list[Document], int]:
     """Return a file's passages, and how many of its headings stand over nothing at all."""
-    stem = Path(name).stem
-    sections = list(_sections(text)) if markdown else [_Section((), 0, len(text))]
+    stem = page.title or Path(name).stem
     documents: list[Document] = []
     bare = 0
-    for position, section in enumerate(sections):
-        pieces = split_text(text[section.start : section.end], limit)
-        following = sections[position + 1].path if position + 1 < len(sections) else ()
+    for position, section in enumerate(page.sections):
+        pieces = split_text(page.text[section.start : section.end], limit)
+        following = page.sections[position + 1].path if position + 1 < len(page.sections) else ()
         if section.path and not pieces and following[: len(section.path)] != section.path:
             bare += 1
         top = section.path[0] if section.path and section.path[0] else stem
@@ -106,25 +109,3 @@ def _passages(text: str, name: str, markdown: bool, limit: int) -> tuple[list[Do
                 Document(f"{name}#{len(documents)}", title, piece.text, source_id=name, source_start=start)
             )
     return documents, bare
-
-
-def _sections(text: str) -> Iterator[_Section]:
-    """Divide Markdown at its ATX headings; heading lines belong to no section, code fences hold no headings.
-
-    A path has one entry per heading level, "" where a level is skipped.
-    """
-    path: tuple[str, ...] = ()
-    start = position = 0
-    fence = ""
-    for line in text.splitlines(keepends=True):
-        mark = _FENCE.match(line)
-        if mark and (not fence or mark.group(1).startswith(fence)):
-            fence = "" if fence else mark.group(1)
-        heading = None if fence or mark else _HEADING.match(line.rstrip("\n"))
-        if heading:
-            yield _Section(path, start, position)
-            level = len(heading.group(1))
-            path = (*(path + ("",) * level)[: level - 1], heading.group(2))
-            start = position + len(line)
-        position += len(line)
-    yield _Section(path, start, len(text))

@@ -1,0 +1,30 @@
+"""The registry of file kinds: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zrag_core.corpus.conversion.docx import convert_docx
+from zrag_core.corpus.conversion.html import convert_html
+from zrag_core.corpus.conversion.json_lines import convert_json_lines
+from zrag_core.corpus.conversion.mail import convert_mail
+from zrag_core.corpus.conversion.markdown import convert_markdown
+from zrag_core.corpus.conversion.page import Page
+from zrag_core.corpus.conversion.pdf import convert_pdf
+from zrag_core.corpus.conversion.plain import convert_plain
+from zrag_core.corpus.conversion.table import convert_csv
+
+CONVERTERS: dict[str, Callable[[bytes, str], Page]] = {
+    ".md": convert_markdown,
+    ".markdown": convert_markdown,
+    ".txt": convert_plain,
+    ".html": convert_html,
+    ".htm": convert_html,
+    ".pdf": convert_pdf,
+    ".docx": convert_docx,
+    ".eml": convert_mail,
+    ".csv": convert_csv,
+    ".tsv": convert_csv,
+    ".jsonl": convert_json_lines,
+}
+"""What turns the bytes of a file with this suffix, and its name, into a page."""
