@@ -6,7 +6,10 @@ import re
 from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 
 PIECES = [
-    (f"Isle {n}", [f"The isle of Arlan number {n} was settled in 16{n:02} by sailors from Venn.", f"It has {n} wells."])
+    (
+        f"Isle {n}",
+        [f"The isle of Arlan number {n} was settled in 16{n:02} by sailors from Venn.", f"It has {n} wells, all deep."],
+    )
     for n in range(30)
 ]
 ASKED = [
@@ -37,7 +40,7 @@ def test_targets_stand_in_what_is_shown_or_nothing_answers():
             assert example.task == "quote"
     quotes = [example for example in drawn if example.task == "quote"]
     unanswered = sum(not example.target for example in quotes) / len(quotes)
-    assert 0.05 < unanswered < 0.3
+    assert 0.15 < unanswered < 0.35
     assert all(not example.target for example in quotes if "light" in example.question)
     assert {example.task for example in drawn} == {"repeat", "quote", "question"}
     assert max(len(example.sentences) for example in quotes) > 3
@@ -53,3 +56,16 @@ def test_in_a_fifth_names_and_numbers_are_others_everywhere_alike():
             numbers = set(re.findall(r"\d+", example.question)) - set(re.findall(r"\d+", "".join(example.sentences)))
             # A number of the question that the sentences share was exchanged in both.
             assert not numbers & {"1600", "1601"}
+
+
+def test_rivals_are_headed_by_the_sentence_that_answers():
+    source = ReadingSource(PIECES, ASKED)
+    for rivals in source.rivals(random.Random(7), 60):
+        (title, first), *others = rivals.lines
+        assert rivals.question == f"When was isle {title.removeprefix('Isle ')} settled?"
+        assert "settled" in first
+        assert first not in {sentence for _, sentence in others}
+        assert len(others) == 6
+        assert sum(other == title for other, _ in others) == 1, "the text's other sentence"
+        shared = ["settled" in sentence for other, sentence in others if other != title]
+        assert sum(shared) >= 4, "most share words with the question"

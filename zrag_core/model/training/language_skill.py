@@ -1,4 +1,5 @@
-"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, keys of meaning, calibration.
+"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, preference, keys of meaning,
+calibration.
 
 Each stage keeps a resumable state of its own, and a stage that was finished is not run again.
 """
@@ -20,6 +21,7 @@ from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.training.codec_training import train_codec
 from zrag_core.model.training.key_distillation import fit_keys, teacher_vectors
 from zrag_core.model.training.language_calibration import calibrate_language
+from zrag_core.model.training.preference_training import train_preference
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.question_writing import write_questions
 from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
@@ -61,7 +63,10 @@ def train_language_skill(
     documents = [document for document in (*written.documents, *prose) if document.id not in kept]
     own = write_questions(model.backbone, documents, _OWN, folder / "questions.jsonl", log=log)
     if settings.skill.steps:
-        metrics |= _train_reading(model, documents, (written.trained, own), settings, hooks("reading"))
+        source = _reading_source(documents, (written.trained, own))
+        metrics |= _train_reading(model, source, settings, hooks("reading"))
+        if settings.skill.preference_steps:
+            metrics |= _train_preference(model, source, settings, hooks("preference"))
     _round(model.backbone.trainable())
     model.backbone.merge()
     questions = [item.question for item in (*written.trained, *own)]
@@ -125,19 +130,16 @@ def _keep(
         save_state(hooks.state_folder, Trained(parameters, [], fingerprint), done)
 
 
-def _train_reading(
-    model: LanguageMemory,
-    documents: Sequence[Document],
-    asked: Sequence[Sequence[AskedSentence]],
-    settings: Settings,
-    hooks: TrainingHooks,
-) -> dict[str, float]:
+def _reading_source(documents: Sequence[Document], asked: Sequence[Sequence[AskedSentence]]) -> ReadingSource:
+    """Documents with groups of questions about them, and generated ones with theirs."""
     rows = {document.id: row for row, document in enumerate(documents)}
-    pieces = [(d.title, [span.reading for span in split_sentences(d.text)]) for d in documents]
+    split = [split_sentences(document.text) for document in documents]
+    places = [{span.text: number for number, span in enumerate(own)} for own in split]
+    pieces = [(d.title, [span.reading for span in own]) for d, own in zip(documents, split, strict=True)]
 
     def about(item: AskedSentence) -> AskedPiece:
         row = rows[item.document_id]
-        return AskedPiece(item.question, row, pieces[row][1].index(item.sentence) if item.sentence else None)
+        return AskedPiece(item.question, row, places[row][item.sentence] if item.sentence else None)
 
     groups = [[about(item) for item in group] for group in asked]
     generated = []
@@ -145,14 +147,38 @@ def _train_reading(
         sentences = [span.reading for span in split_sentences(made.document.text)]
         generated += [AskedPiece(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
         pieces.append((made.document.title, sentences))
-    questions = list(zip(_SHARES, [*groups, generated], strict=True))
+    return ReadingSource(pieces, list(zip(_SHARES, [*groups, generated], strict=True)))
+
+
+def _train_reading(
+    model: LanguageMemory, source: ReadingSource, settings: Settings, hooks: TrainingHooks
+) -> dict[str, float]:
+    fingerprint = f"reading {_recipe(settings)}"
+    found = train_reading(model, source, settings.skill, fingerprint=fingerprint, hooks=hooks)
+    return _finished("reading", model, found, settings.skill.steps, fingerprint, hooks)
+
+
+def _train_preference(
+    model: LanguageMemory, source: ReadingSource, settings: Settings, hooks: TrainingHooks
+) -> dict[str, float]:
+    steps, fingerprint = settings.skill.preference_steps, f"preference {_recipe(settings)}"
+    found = train_preference(model, source, settings.skill, steps, fingerprint=fingerprint, hooks=hooks)
+    return _finished("preference", model, found, steps, fingerprint, hooks)
+
+
+def _recipe(settings: Settings) -> str:
     own = f"{settings.skill.model_dump_json()} {settings.codec.model_dump_json()}"
-    fingerprint = f"reading {own} {prose_name()} {written_version()}"
-    found = train_reading(model, ReadingSource(pieces, questions), settings.skill, fingerprint=fingerprint, hooks=hooks)
+    return f"{own} {prose_name()} {written_version()}"
+
+
+def _finished(
+    stage: str, model: LanguageMemory, found: dict[str, float], steps: int, fingerprint: str, hooks: TrainingHooks
+) -> dict[str, float]:
+    """Keep a stage's adapter; its figures under the stage's name."""
     adapter = {name: value for name, value in model.lm.named_parameters() if value.requires_grad}
     losses = {name: value for name, value in found.items() if name != "seconds"}
-    _keep(hooks, adapter, fingerprint, SavedProgress(settings.skill.steps, losses, found["seconds"]))
-    return {f"reading_{name}": value for name, value in found.items()}
+    _keep(hooks, adapter, fingerprint, SavedProgress(steps, losses, found["seconds"]))
+    return {f"{stage}_{name}": value for name, value in found.items()}
 
 
 def _distil_keys(

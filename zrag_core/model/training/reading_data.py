@@ -16,10 +16,14 @@ Task = Literal["repeat", "quote", "question"]
 
 _TASKS: tuple[tuple[Task, float], ...] = (("repeat", 0.3), ("quote", 0.5), ("question", 0.2))
 _SWAPPED = 0.2  # of the examples have other names and numbers, so that nothing can be guessed
-_UNANSWERED = 0.1  # of the questions are put to sentences that do not answer
+_REFUSED = 0.25  # of the quotations are asked for where no sentence answers
+_NEAR_MISSES = 0.6  # of these with a question that nothing of the text answers; else the one that does is left out
 _SELF_STUDY = 0.4  # of them are words of the sentence
 _OTHERS = (0, 0, 0, 1, 1, 2, 3, 5)  # sentences beside the one that answers
 _NEIGHBOURS = 0.5  # of them are of the same text
+_RIVALS, _RIVALS_NEAR = 6, 3  # sentences that the answering one is preferred to, and how many are of its text
+_LOOKED_AT = 300  # other sentences, of which those that share most words become rivals
+_SHORT_WORD = 3  # letters of words that do not count as shared
 _SHORTEST, _LONGEST = 20, 400  # characters of a sentence
 
 _NUMBER = re.compile(r"\d+")
@@ -56,6 +60,13 @@ class AskedPiece(NamedTuple):
     sentence: int | None
 
 
+class Rivals(NamedTuple):
+    """A question and sentences, each with its title; the first one answers, and is to be preferred to the others."""
+
+    question: str
+    lines: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class ReadingSource:
     """Prose with questions about single sentences.
@@ -76,30 +87,58 @@ class ReadingSource:
         others = rng.choice(_OTHERS)
         return [self._example(rng, others) for _ in range(n)]
 
+    def rivals(self, rng: random.Random, n: int) -> list[Rivals]:
+        """Questions with the sentence that answers and others of the same text and of other texts; most of them share
+        words with the question, since those are what a first choice by words and meaning leaves."""
+        drawn = []
+        for _ in range(n):
+            asked = self._answered(rng)
+            assert asked.sentence is not None
+            title, sentences = self.pieces[asked.piece]
+            gold, words = sentences[asked.sentence], _words(asked.question)
+            near = [(title, s) for s in sentences if s != gold and _SHORTEST <= len(s) <= _LONGEST]
+            far = list(dict.fromkeys(self._sentence(rng) for _ in range(_LOOKED_AT)))
+            others = _sharing(near, words, rng, _RIVALS_NEAR)
+            others += _sharing([line for line in far if line[0] != title], words, rng, _RIVALS - len(others))
+            drawn.append(Rivals(asked.question, ((title, gold), *others)))
+        return drawn
+
     def _example(self, rng: random.Random, others: int) -> ReadingExample:
         task = rng.choices([name for name, _ in _TASKS], [share for _, share in _TASKS])[0]
         if task == "repeat":
             title, sentence = self._sentence(rng)
             example = ReadingExample(task, title, (sentence,), "", sentence)
         elif task == "question":
-            asked = self._question(rng)
-            while asked.sentence is None:
-                asked = self._question(rng)
+            asked = self._answered(rng)
+            assert asked.sentence is not None
             title, sentences = self.pieces[asked.piece]
             example = ReadingExample(task, title, (sentences[asked.sentence],), asked.question, asked.question)
         else:
             example = self._quote(rng, others)
         return _swap(example, rng) if rng.random() < _SWAPPED else example
 
+    def _refused(self, rng: random.Random, n: int) -> ReadingExample:
+        """Sentences of one text of which none answers; in half of the examples those that share most words."""
+        near = self._near_misses and rng.random() < _NEAR_MISSES
+        asked = rng.choice(self._near_misses) if near else self._answered(rng)
+        title, sentences = self.pieces[asked.piece]
+        gold = None if asked.sentence is None else sentences[asked.sentence]
+        shown = [sentence for sentence in sentences if sentence != gold and len(sentence) <= _LONGEST]
+        rng.shuffle(shown)
+        if rng.random() < 0.5:
+            words = set(asked.question.lower().split())
+            shown.sort(key=lambda sentence: -len(words.intersection(sentence.lower().split())))
+        kept = shown[:n]
+        rng.shuffle(kept)
+        return ReadingExample("quote", title, tuple(kept), asked.question, "")
+
     def _quote(self, rng: random.Random, n_others: int) -> ReadingExample:
+        if rng.random() < _REFUSED:
+            return self._refused(rng, n_others + 1)
         if rng.random() >= _SELF_STUDY:
-            asked = self._question(rng)
+            asked = self._answered(rng)
             question, (title, sentences) = asked.question, self.pieces[asked.piece]
-            if asked.sentence is None:
-                shown = [sentence for sentence in sentences if len(sentence) <= _LONGEST]
-                return ReadingExample(
-                    "quote", title, tuple(rng.sample(shown, min(len(shown), n_others + 1))), question, ""
-                )
+            assert asked.sentence is not None
             gold = sentences[asked.sentence]
         else:
             title, gold = self._sentence(rng)
@@ -110,14 +149,22 @@ class ReadingSource:
             near = [sentence for sentence in sentences if sentence != gold and len(sentence) <= _LONGEST]
             others.append(rng.choice(near) if near and rng.random() < _NEIGHBOURS else self._sentence(rng)[1])
         others = [sentence for sentence in dict.fromkeys(others) if sentence != gold]
-        answered = not others or rng.random() >= _UNANSWERED
-        shown = [*others, gold] if answered else others
+        shown = [*others, gold]
         rng.shuffle(shown)
-        return ReadingExample("quote", title, tuple(shown), question, gold if answered else "")
+        return ReadingExample("quote", title, tuple(shown), question, gold)
 
-    def _question(self, rng: random.Random) -> AskedPiece:
-        (group,) = rng.choices([own for _, own in self.asked], [share for share, _ in self.asked])
+    def _answered(self, rng: random.Random) -> AskedPiece:
+        ((_, group),) = rng.choices(self._answered_groups, [share for share, _ in self._answered_groups])
         return rng.choice(group)
+
+    @cached_property
+    def _answered_groups(self) -> list[tuple[float, list[AskedPiece]]]:
+        groups = [(share, [item for item in group if item.sentence is not None]) for share, group in self.asked]
+        return [(share, group) for share, group in groups if group]
+
+    @cached_property
+    def _near_misses(self) -> list[AskedPiece]:
+        return [item for _, group in self.asked for item in group if item.sentence is None]
 
     @cached_property
     def _readable(self) -> list[tuple[str, list[str]]]:
@@ -131,6 +178,19 @@ class ReadingSource:
     def _sentence(self, rng: random.Random) -> tuple[str, str]:
         title, sentences = rng.choice(self._readable)
         return title, rng.choice(sentences)
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > _SHORT_WORD}
+
+
+def _sharing(lines: list[tuple[str, str]], words: set[str], rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """n of the lines: those that share most words, equals in random order, but one of them any."""
+    lines = lines.copy()
+    rng.shuffle(lines)
+    kept, rest = lines[:1], lines[1:]
+    rest.sort(key=lambda line: -len(words & _words(f"{line[0]} {line[1]}")))
+    return [*kept, *rest][:n]
 
 
 def _swap(example: ReadingExample, rng: random.Random) -> ReadingExample:
