@@ -34,3 +34,7 @@ def test_a_stopped_run_goes_on_and_a_cut_line_is_written_again(tmp_path, monkeyp
     calls.clear()
     assert question_writing.write_questions(None, DOCUMENTS, 10, file, log=lambda line: None) == whole[:10]
     assert calls == []
+    # Documents that are others now, and sentences that are no longer there, are asked about anew.
+    changed = [Document("x", "Other", DOCUMENTS[0].text), *DOCUMENTS[1:]]
+    again = question_writing.write_questions(None, changed, 90, file, log=lambda line: None)
+    assert again == [item for item in whole if item.document_id != "d0"]

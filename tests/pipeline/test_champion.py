@@ -13,9 +13,13 @@ from zrag_core.errors import CheckpointError
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import (
     Champion,
+    all_champions,
     champion_file,
+    memory_names,
     read_champion,
     read_champions,
+    rejected_checkpoints,
+    set_default_memory,
     write_champion,
     write_champions,
 )
@@ -51,8 +55,44 @@ def test_what_is_written_is_read(tmp_path):
         assert read_champion() == written
     assert read_champions() == [elsewhere, champion(1)]
     values = json.loads(champion_file().read_text("utf-8"))
-    assert (values["format_version"], values["champion"]["folder"]) == (1, str(elsewhere.folder))
-    assert values["former"][0]["folder"] == "checkpoints/memory-1"
+    assert values["format_version"] == 2
+    assert [entry["folder"] for entry in values["champions"]] == [str(elsewhere.folder), "checkpoints/memory-1"]
+
+
+def test_the_file_of_the_former_format_is_read_and_written_anew(data):
+    write_champion(champion(1))
+    write_champion(champion(2))
+    values = json.loads(champion_file().read_text("utf-8"))
+    first, second = values["champions"]
+    champion_file().write_text(
+        json.dumps({"format_version": 1, "champion": first, "former": [second], "rejected": ["memory-9"]})
+    )
+    assert [entry.checkpoint_id for entry in read_champions()] == ["memory-2", "memory-1"]
+    assert rejected_checkpoints() == ["memory-9"]
+    write_champion(champion(3))
+    assert json.loads(champion_file().read_text("utf-8"))["format_version"] == 2
+    assert [entry.checkpoint_id for entry in read_champions()] == ["memory-3", "memory-2", "memory-1"]
+    assert rejected_checkpoints() == ["memory-9"]
+
+
+def test_memories_have_champions_of_their_own():
+    """The one promoted last is asked, until one is chosen; then it stays that, whatever is promoted elsewhere."""
+    mine, other = replace(champion(1), corpus="mine"), replace(champion(2), corpus="other")
+    write_champion(mine)
+    write_champion(other)
+    assert memory_names() == ["other", "mine"]
+    assert read_champion() == other
+    set_default_memory("mine")
+    write_champion(replace(champion(3), corpus="other"))
+    assert read_champion() == mine
+    assert [entry.checkpoint_id for entry in read_champions("other")] == ["memory-3", "memory-2"]
+    assert [entry.checkpoint_id for entry in all_champions()] == ["memory-1", "memory-3", "memory-2"]
+    write_champion(replace(champion(4), corpus="new"), default=True)
+    assert read_champion().corpus == "new"
+    with pytest.raises(CheckpointError, match="there is no memory 'none' -> known: new, "):
+        set_default_memory("none")
+    write_champions([entry for entry in all_champions() if entry.corpus != "new"])
+    assert read_champion().corpus == "other", "the default is gone: the one promoted last"
 
 
 def test_the_data_folder_may_be_moved(data, monkeypatch):
@@ -93,6 +133,8 @@ def test_the_record_can_be_set_as_a_whole():
         '{"format_version": 1}',
         '{"format_version": 1, "champion": {"checkpoint_id": "a"}, "former": []}',
         '{"format_version": 1, "champion": null, "former": []}',
+        '{"format_version": 2}',
+        '{"format_version": 2, "champions": [{"checkpoint_id": "a"}]}',
         b"\xff\xfe",
     ],
     ids=repr,
@@ -113,7 +155,7 @@ def test_a_damaged_file_is_one_line_with_a_remedy(text):
 def test_a_field_of_another_kind_is_damage(field, value):
     write_champion(champion(1))
     values = json.loads(champion_file().read_text("utf-8"))
-    values["champion"][field] = value
+    values["champions"][0][field] = value
     champion_file().write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="is damaged"):
         read_champion()
@@ -121,8 +163,8 @@ def test_a_field_of_another_kind_is_damage(field, value):
 
 def test_another_format_is_refused():
     write_champion(champion(1))
-    champion_file().write_text(champion_file().read_text("utf-8").replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(CheckpointError, match="format version 2 is not 1"):
+    champion_file().write_text(champion_file().read_text("utf-8").replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(CheckpointError, match="format version 3 is not 2"):
         read_champion()
 
 

@@ -72,7 +72,10 @@ def test_before_any_champion_one_line_says_what_to_do(zrag, data):
     for arguments in (["ask", "Who?"], ["documents"]):
         code, out, err = zrag(*arguments)
         assert (code, out) == (1, "")
-        assert err == "zrag: there is no memory to ask yet -> `make demo` builds one in a few minutes\n"
+        assert err == (
+            "zrag: there is no memory to ask yet -> `zrag ingest FOLDER` makes one of your documents, `make demo` one "
+            "of built-in ones\n"
+        )
     assert not data.exists(), "asking creates nothing"
 
 

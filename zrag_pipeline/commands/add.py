@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zrag_core.corpus.types import Document
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.memory_choice import add_memory_option
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
@@ -26,6 +27,7 @@ def register(commands: Commands) -> None:
         examples=["zrag add notes.md", "zrag add more.jsonl --dry-run"],
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="file or folder with the documents")
+    add_memory_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
 
@@ -36,25 +38,28 @@ def run(arguments: argparse.Namespace) -> int:
 
     documents = read_documents(arguments.file.expanduser())
     if arguments.dry_run:
-        lines = _preview(documents)
+        lines = _preview(documents, arguments.memory)
     else:
         reason = f"zrag add {arguments.file.name}"
         with change_lock():
             added = change_corpus(
-                required_champion(), lambda o: o.with_added(documents), reason=reason, on_progress=print_progress
+                required_champion(arguments.memory),
+                lambda o: o.with_added(documents),
+                reason=reason,
+                on_progress=print_progress,
             )
         lines = added.lines()
     print("\n".join(lines))
     return 0
 
 
-def _preview(documents: Sequence[Document]) -> list[str]:
+def _preview(documents: Sequence[Document], memory: str | None) -> list[str]:
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
     from zrag_core.corpus.types import Corpus
     from zrag_core.model.store.update import compare_documents
     from zrag_pipeline.defs.champion.corpus_changes import required_champion
 
-    champion = required_champion()
+    champion = required_champion(memory)
     before = checkpoint_documents(champion.folder)
     overlay = load_overlay(paths.overlay_dir(champion.corpus)).with_added(documents)
     change = compare_documents(before, apply_overlay(Corpus(champion.corpus, before, ()), overlay).documents)

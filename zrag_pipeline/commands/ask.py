@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = None if words == [_STDIN] else " ".join(words).strip()
     if asked is not None:
         _refuse_unreadable(asked)
-    chosen = choose_memory(arguments.checkpoint)
+    chosen = choose_memory(arguments.checkpoint, arguments.memory)
     reader = _reader(arguments)
     decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from zrag_core.errors import CheckpointError
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.platform.champion_file import Champion, read_champion, read_champions
+from zrag_pipeline.commands.memory_choice import add_memory_option
+from zrag_pipeline.platform.champion_file import Champion, read_champion, read_champions, required_memory
 
 _SHOWN = ("checkpoint_id", "corpus", "corpus_version", "promoted_at", "reason", "folder")
 
@@ -24,17 +25,19 @@ def register(commands: Commands) -> None:
         description="Print the champion, the checkpoint that `zrag ask` reads, and its predecessors.",
         examples=["zrag champion", "zrag champion --json"],
     )
+    add_memory_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the champion and the ones before."""
-    champion = read_champion()
+    name = required_memory(arguments.memory) if arguments.memory else None
+    champion = read_champion(name)
     if champion is None:
         raise CheckpointError(
             "there is no champion yet", remedy="run `make demo`, or make one by hand: zrag promote CHECKPOINT"
         )
-    former = read_champions()[1:]
+    former = read_champions(name)[1:]
     if arguments.json:
         print(json.dumps({**_values(champion), "former": [_values(item) for item in former]}, ensure_ascii=False))
         return 0

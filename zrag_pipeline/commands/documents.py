@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the documents."""
-    folder = choose_memory(arguments.checkpoint).folder
+    folder = choose_memory(arguments.checkpoint, arguments.memory).folder
     documents = checkpoint_documents(folder)
     wanted = _plain(arguments.search or "")
     found = [d for d in documents if wanted in _plain("\n".join((d.id, d.title, d.text)))]

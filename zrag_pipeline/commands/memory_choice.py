@@ -9,7 +9,7 @@ from typing import Any
 
 from zrag_core.errors import CheckpointError
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import read_champion
+from zrag_pipeline.platform.champion_file import read_champion, required_memory
 
 _SHOWN = 5
 
@@ -28,23 +28,35 @@ class MemoryChoice:
     device: str
 
 
-def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--checkpoint` to a command."""
+def add_memory_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--memory` to a command."""
     parser.add_argument(
+        "--memory", metavar="NAME", help="which memory (default: the one ingested last; `zrag status` lists them)"
+    )
+
+
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--memory` and `--checkpoint` to a command."""
+    group = parser.add_mutually_exclusive_group()
+    add_memory_option(group)
+    group.add_argument(
         "--checkpoint", metavar="ID|FOLDER", help="another memory than the champion (`zrag where` says where they are)"
     )
 
 
-def choose_memory(checkpoint: str | None) -> MemoryChoice:
-    """Return the checkpoint with this id or folder, or the champion for None.
+def choose_memory(checkpoint: str | None, memory: str | None = None) -> MemoryChoice:
+    """Return the checkpoint with this id or folder, or for None the champion of a memory, else of the default one.
 
     Raises:
         CheckpointError: there is no such checkpoint, or no champion yet.
     """
     if checkpoint is None:
-        champion = read_champion()
+        champion = read_champion(required_memory(memory) if memory else None)
         if champion is None:
-            raise CheckpointError("there is no memory to ask yet", remedy="`make demo` builds one in a few minutes")
+            raise CheckpointError(
+                "there is no memory to ask yet",
+                remedy="`zrag ingest FOLDER` makes one of your documents, `make demo` one of built-in ones",
+            )
         return MemoryChoice(champion.folder, champion.decoding, champion.backbone_device)
     known = paths.data_path() / "checkpoints"
     for folder in (known / checkpoint, Path(checkpoint).expanduser()):

@@ -7,6 +7,7 @@ import sys
 
 from zrag_core.errors import CorpusError, ZragError
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.memory_choice import add_memory_option
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
@@ -25,6 +26,7 @@ def register(commands: Commands) -> None:
         examples=["zrag remove town-17", "zrag remove notes.md   (all its passages)", "zrag remove --purge town-17"],
     )
     parser.add_argument("ids", nargs="+", metavar="ID", help="id of a document, or of the file it was cut from")
+    add_memory_option(parser)
     parser.add_argument("--purge", action="store_true", help="erase the documents from everything that is kept")
     parser.add_argument("--yes", action="store_true", help="do not ask before erasing")
 
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     reason = f"zrag remove {' '.join(ids)}"
     with change_lock():
-        champion = required_champion()
+        champion = required_champion(arguments.memory)
         documents = checkpoint_documents(champion.folder)
         found = {name: find_documents(documents, name) for name in ids}
         # What was removed before is no mistake: a command that was stopped half-way may be given again.

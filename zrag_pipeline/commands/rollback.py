@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.memory_choice import add_memory_option
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import required_memory
 
 
 def register(commands: Commands) -> None:
     """Add the command to the parser of `zrag`."""
-    add_command(
+    parser = add_command(
         commands,
         "rollback",
         run,
@@ -18,14 +20,16 @@ def register(commands: Commands) -> None:
         description="Undo the last promotion: the champion before becomes the champion again.",
         examples=["zrag rollback"],
     )
+    add_memory_option(parser)
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Restore the champion before."""
     from zrag_pipeline.defs.champion.promotion import roll_back
     from zrag_pipeline.platform.tracking import Tracking
 
-    was, champion = roll_back(Tracking(paths.data_dir()))
+    memory = required_memory(arguments.memory) if arguments.memory else None
+    was, champion = roll_back(Tracking(paths.data_dir()), memory)
     print(f"rolled back: {was.checkpoint_id} -> {champion.checkpoint_id} (corpus {champion.corpus_version})")
     if not was.proven:
         print("what the command added or removed stays recorded, and the next run applies it again; the opposite")

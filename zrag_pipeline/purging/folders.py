@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import read_champions, write_champions
+from zrag_pipeline.platform.champion_file import all_champions, write_champions
 from zrag_pipeline.platform.checkpoint_documents import FILE
 from zrag_pipeline.purging.erasure import Erasure
 from zrag_pipeline.purging.target import Target, documents_in
@@ -46,7 +46,7 @@ def purge_checkpoints(target: Target) -> Erasure:
     states = [path for path in (paths.checkpoints_dir() / ".training").glob("*") if path.is_dir()]
     for path in states:
         shutil.rmtree(path)
-    champions = read_champions()
+    champions = all_champions()
     kept = [champion for champion in champions if champion.folder.exists() and not holds(champion.folder, target)]
     if len(kept) < len(champions):
         write_champions(kept)

@@ -12,7 +12,7 @@ from zrag_core.corpus.overlay import load_overlay, save_overlay
 from zrag_core.errors import CheckpointError, CorpusError
 from zrag_pipeline.defs.champion.corpus_changes import change_corpus
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import read_champions
+from zrag_pipeline.platform.champion_file import all_champions
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.answer_cache import purge_answer_cache
 from zrag_pipeline.purging.dagster_history import purge_dagster, refuse_running
@@ -47,7 +47,7 @@ def erase(target: Target, say: Callable[[str], None]) -> bool:
     for erased in _erase_stores(target, warehouse, roots):
         say(erased.line())
     if not stays:
-        former = read_champions()
+        former = all_champions()
         say(f"champion:      {former[0].checkpoint_id} again" if former else "champion:      none; run the job `full`")
     findings = search(roots, target.patterns, leave_out=[warehouse.path])
     if not findings.found:
@@ -76,7 +76,7 @@ def _remove_from_memory(target: Target, say: Callable[[str], None]) -> bool:
         changed = overlay.with_removed(removed)
         if changed != overlay:
             save_overlay(folder, changed)
-    champions = read_champions()
+    champions = all_champions()
     if not champions or not holds(champions[0].folder, target):
         return True
     champion = champions[0]

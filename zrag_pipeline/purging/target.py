@@ -19,7 +19,7 @@ from zrag_core.corpus.overlay import Overlay, load_overlay
 from zrag_core.corpus.types import Document
 from zrag_core.errors import CheckpointError, CorpusError
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import Champion, read_champions
+from zrag_pipeline.platform.champion_file import Champion, all_champions
 from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 from zrag_pipeline.platform.warehouse import Warehouse
 from zrag_pipeline.purging.patterns import Patterns, letters, make_patterns
@@ -83,7 +83,7 @@ def find_target(names: Sequence[str]) -> Target:
         CorpusError: there is no champion to say which of several corpora is meant; an id is not on record, and was
             never removed by command; or all that it says stands in another document, so that nothing could be erased.
     """
-    champions = read_champions()
+    champions = all_champions()
     warehouse = Warehouse(paths.warehouse_file())
     corpora = list(warehouse.query("SELECT DISTINCT name FROM corpora ORDER BY 1")["name"])
     if not champions and len(corpora) != 1:

@@ -36,6 +36,7 @@ def write_questions(
     random.Random("questions").shuffle(order)
     batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     written, done = _read(file)
+    written = _still_there(written, documents)  # the file may be of an older version of the documents
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as opened:
         for number in range(done, len(batches)):
@@ -69,6 +70,12 @@ def _read(file: Path) -> tuple[list[AskedSentence], int]:
         done = values["batch"] + 1
     write_text_atomic(file, "".join(line + "\n" for line in whole))
     return written, done
+
+
+def _still_there(written: Sequence[AskedSentence], documents: Sequence[Document]) -> list[AskedSentence]:
+    about = {item.document_id for item in written}
+    sentences = {d.id: {span.text for span in split_sentences(d.text)} for d in documents if d.id in about}
+    return [item for item in written if item.sentence in sentences.get(item.document_id, ())]
 
 
 def _sentence(document: Document, rng: random.Random) -> str:

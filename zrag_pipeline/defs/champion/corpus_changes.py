@@ -19,7 +19,7 @@ from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.champion_file import Champion, now, read_champion, write_champion
+from zrag_pipeline.platform.champion_file import Champion, now, read_champion, required_memory, write_champion
 from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.warehouse import Warehouse, corpora
 
@@ -68,18 +68,21 @@ def change_lock() -> AbstractContextManager[None]:
     return locked(paths.data_dir() / ".corpus_changes.lock")
 
 
-def required_champion() -> Champion:
-    """The champion, whose corpus is changed.
+def required_champion(memory: str | None = None) -> Champion:
+    """The champion of a memory, whose corpus is changed.
+
+    Args:
+        memory: its name; left out: the default one.
 
     Raises:
         CheckpointError: there is none, or it is gone.
     """
-    champion = read_champion()
+    champion = read_champion(required_memory(memory) if memory else None)
     if champion is None:
         raise CheckpointError(
             "there is no champion yet, so no memory to change",
             where=str(paths.data_path()),
-            remedy="run `make demo`, or the job `full`",
+            remedy="`zrag ingest FOLDER` makes one of your documents, `make demo` one of built-in ones",
         )
     return champion
 

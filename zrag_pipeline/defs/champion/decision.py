@@ -88,14 +88,14 @@ def decide(
 
     It is to become the champion where no memory check fails and, on the held-out questions that both memories can
     answer, the lower bound of the difference in coverage lies above minus `updates.non_inferiority`, verbatim and in
-    the model's own words. Without a champion, or without such questions (another corpus), the checks decide alone.
+    the model's own words. Without a champion of this corpus, or without such questions, the checks decide alone.
 
     Args:
         failed_checks: names of the checks that the checkpoint fails.
         corpus: the corpus that it holds.
     """
     failed = tuple(dict.fromkeys(failed_checks))
-    champion = present_champion(log)
+    champion = present_champion(corpus.name, log)
     before = None if champion is None else champion.checkpoint_id
 
     def decided(promoted: bool, reason: str, results: Sequence[NonInferiority] = ()) -> Decision:
@@ -132,10 +132,10 @@ def failed_checks(warehouse: Warehouse, run_ids: Sequence[str], checkpoint_id: s
     return [name for name in names if (threshold := threshold_of(name)) is None or threshold.gates]
 
 
-def present_champion(log: Callable[[str], None] = lambda line: None) -> Champion | None:
-    """The champion; None where there is none, or its folder is gone, so that it cannot be compared with."""
+def present_champion(memory: str, log: Callable[[str], None] = lambda line: None) -> Champion | None:
+    """The champion of a memory; None where there is none, or its folder is gone, so that it cannot be compared with."""
     try:
-        return read_champion()
+        return read_champion(memory)
     except CheckpointError as error:
         log(str(error))
         return None

@@ -15,6 +15,7 @@ from zrag_pipeline.defs.champion.decision import MAX_QUESTIONS, Decision, presen
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import (
     Champion,
+    all_champions,
     now,
     read_champions,
     rejected_checkpoints,
@@ -28,12 +29,21 @@ from zrag_pipeline.platform.warehouse import Warehouse
 
 
 def carry_out(
-    decision: Decision, made: CheckpointReference, corpus: Corpus, settings: Settings, tracking: Tracking
+    decision: Decision,
+    made: CheckpointReference,
+    corpus: Corpus,
+    settings: Settings,
+    tracking: Tracking,
+    *,
+    default: bool = False,
 ) -> Decision:
     """Make the checkpoint the champion if that is what was decided, and nothing has happened meanwhile.
 
     `zrag add`, `zrag remove` and `zrag rollback` may have changed champion and corpus while the run was under way;
     what it made of the corpus before must not undo that.
+
+    Args:
+        default: where it is the champion, its memory is the one that is asked from now on where none is named.
 
     Returns:
         the decision, or that it was overtaken.
@@ -41,17 +51,17 @@ def carry_out(
     if not decision.promoted:
         return decision
     with change_lock():
-        champion = present_champion()
+        champion = present_champion(corpus.name)
         if (champion and champion.checkpoint_id) != decision.champion_id:
             return replace(decision, promoted=False, reason="the champion was changed by a command during this run")
         if apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name))).documents != corpus.documents:
             reason = "documents were added or removed by a command during this run; the next one has them"
             return replace(decision, promoted=False, reason=reason)
         if champion is None or champion.checkpoint_id != decision.checkpoint_id:
-            promote(made, corpus.name, settings, decision.reason, tracking, corpus)
+            promote(made, corpus.name, settings, decision.reason, tracking, corpus, default=default)
         else:  # made by a command, and registered by this run
             if not decision.failed_checks:
-                write_champion(replace(champion, proven=True))
+                write_champion(replace(champion, proven=True), default=default)
             ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
     return decision
 
@@ -63,12 +73,15 @@ def promote(
     reason: str,
     tracking: Tracking,
     corpus: Corpus | None = None,
+    *,
+    default: bool = False,
 ) -> Champion:
     """Make a checkpoint the champion: the champion file first, which `zrag ask` reads, then the registry's alias.
 
     Args:
         settings: how it is to be read: `decoding` and `backbone.device`.
         corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
+        default: its memory is the one that is asked from now on where none is named.
     """
     decoding = settings.decoding.model_dump(mode="json")
     if corpus is not None and not decoding["least_confidence"]:
@@ -83,7 +96,7 @@ def promote(
         promoted_at=now(),
         reason=reason,
     )
-    write_champion(champion)
+    write_champion(champion, default=default)
     ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
     return champion
 
@@ -98,16 +111,21 @@ def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> C
     config = read_config(folder)
     checkpoint_id, version = config["checkpoint_id"], config["corpus_version"]
     settings = Settings()
-    known = next((item for item in read_champions() if item.checkpoint_id == checkpoint_id), None)
+    known = next((item for item in all_champions() if item.checkpoint_id == checkpoint_id), None)
     if known is not None:
         settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
     names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [version])["name"]
     made = CheckpointReference(checkpoint_id, folder, version)
-    return promote(made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking)
+    return promote(
+        made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking, default=True
+    )
 
 
-def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
-    """Make the champion before the present one the champion again.
+def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, Champion]:
+    """Make the champion of a memory before the present one the champion again.
+
+    Args:
+        memory: name of its corpus; left out: the default one.
 
     Returns:
         the champion that was, and the one that is.
@@ -116,7 +134,7 @@ def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
     with change_lock():
-        known = read_champions()
+        known = read_champions(memory)
         if not known:
             raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
         present, *former = known
@@ -129,7 +147,8 @@ def roll_back(tracking: Tracking) -> tuple[Champion, Champion]:
         restored = replace(kept[0], promoted_at=now(), reason=f"rolled back from {present.checkpoint_id}")
         # The one that is taken back leaves the record, so that rolling back twice goes back twice, and no run may
         # bring it back.
-        write_champions([restored, *kept[1:]], rejected=[present.checkpoint_id, *rejected_checkpoints()])
+        others = [entry for entry in all_champions() if entry.corpus != restored.corpus]
+        write_champions([restored, *kept[1:], *others], rejected=[present.checkpoint_id, *rejected_checkpoints()])
         ModelRegistry(tracking).set_champion(restored.checkpoint_id, restored.decoding)
     return present, restored
 

@@ -83,7 +83,7 @@ def write_memory(
     corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
     torch.set_num_threads(settings.backbone.threads)
     _refuse_seen(corpus.documents, read_skill_config(skill.folder))
-    former = former_checkpoint(settings, skill, corpus.documents) if update else None
+    former = former_checkpoint(settings, skill, corpus) if update else None
     if update and former is None:
         log("written afresh: no former checkpoint of this skill and these settings shares a document with the corpus")
     if former is None:
@@ -91,14 +91,14 @@ def write_memory(
     return _update(settings, corpus, targets, skill, former, log)
 
 
-def former_checkpoint(settings: Settings, skill: SkillReference, documents: Sequence[Document]) -> Path | None:
+def former_checkpoint(settings: Settings, skill: SkillReference, corpus: Corpus) -> Path | None:
     """Folder of the checkpoint that an update starts from: the champion's or the newest, whichever shares more.
 
     Only those count whose unchanged rows would come out the same: of the same skill, keys and settings of writing.
     """
-    wanted = {document.content_hash for document in documents}
+    wanted = {document.content_hash for document in corpus.documents}
     best, most = None, 0
-    for folder in _candidates():
+    for folder in _candidates(corpus.name):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             same = (
@@ -114,9 +114,9 @@ def former_checkpoint(settings: Settings, skill: SkillReference, documents: Sequ
     return best
 
 
-def _candidates() -> Iterator[Path]:
+def _candidates(memory: str) -> Iterator[Path]:
     try:
-        champion = read_champion()
+        champion = read_champion(memory)
     except ZragError:  # a pointer to a folder that is gone: the run makes a new champion
         champion = None
     if champion is not None:
@@ -218,8 +218,8 @@ def proof_base(handle: MemoryHandle, corpus: str) -> CheckpointReference | None:
     if handle.former is None or handle.checkpoint is None:
         return None
     skill = read_config(handle.checkpoint.folder)["skill"]
-    for champion in read_champions():
-        if not champion.proven or champion.corpus != corpus:
+    for champion in read_champions(corpus):
+        if not champion.proven:
             continue
         with contextlib.suppress(CheckpointError, KeyError):  # gone, or of another kind
             if read_config(champion.folder)["skill"] == skill:
