@@ -14,18 +14,37 @@ from zrag_pipeline.commands import (
     champion,
     config,
     documents,
+    ingest,
     leaderboard,
     promote,
     remove,
     rollback,
     serve_reader,
+    status,
     ui,
+    use,
     where,
 )
 from zrag_pipeline.platform import paths
 
 # In the order of the help.
-_COMMANDS = (ask, documents, add, remove, champion, promote, rollback, leaderboard, where, config, serve_reader, ui)
+_COMMANDS = (
+    ingest,
+    ask,
+    status,
+    use,
+    documents,
+    add,
+    remove,
+    champion,
+    promote,
+    rollback,
+    leaderboard,
+    where,
+    config,
+    serve_reader,
+    ui,
+)
 _FIRST = "make demo" if paths.CHECKOUT else "dagster job execute -m zrag_pipeline.definitions -j demo"
 
 

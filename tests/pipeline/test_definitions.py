@@ -44,6 +44,7 @@ JOBS = {
     "full": LINEAGE,
     "train": TRAINED,
     "update_memory": TRAINED,
+    "ingest": TRAINED,
     "evaluate": {"preflight"} | ASSETS["baselines"] | ASSETS["evaluation"],
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},

@@ -51,6 +51,11 @@ class EvaluationSettings(Section):
     )
     budgets: tuple[Positive, ...] = Field((64, 128, 256, 512), min_length=1, description="evidence tokens per question")
     limit_questions: Positive | None = Field(None, description="at most this many questions (a fixed sample)")
+    memory_checks: Literal["all", "serving"] = Field(
+        "all",
+        description="serving: only the checks of what people who ask depend on (documents found, answers quoted, "
+        "nothing left of what was deleted); all: also those of how the memory works",
+    )
     bootstrap_samples: Positive = Field(1000, description="resamples of documents behind each interval")
     confidence: Annotated[float, Field(gt=0.0, le=0.99)] = Field(0.95, description="level of intervals and verdicts")
     seed: int = Field(0, description="seed of the sample and of the bootstrap")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zrag_core.errors import ZragError
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.dagster_home import prepare_dagster_home
 from zrag_pipeline.platform import paths
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_taken(mlflow_port, "ZRAG_MLFLOW_PORT")
     tracking = Tracking(paths.data_dir())
     _ = tracking.experiment_id  # creates the store, so that the server has something to show
-    _prepare_dagster_home()
+    prepare_dagster_home()
     # SIGINT too: a shell that starts this in the background has it ignored, and so would the servers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -74,17 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         _stop(servers.values())
     return code
-
-
-def _prepare_dagster_home() -> None:
-    """Set DAGSTER_HOME where nobody has; an installed copy gets one in the current folder."""
-    if os.environ.get("DAGSTER_HOME"):
-        return
-    home = paths.dagster_home_dir()
-    if not (home / "dagster.yaml").exists():
-        home.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths.SHIPPED_HOME / "dagster.yaml", home)
-    os.environ["DAGSTER_HOME"] = str(home)
 
 
 def _commands(dagster_port: int, mlflow_port: int, tracking: Tracking) -> dict[str, list[str]]:

@@ -39,6 +39,14 @@ update_memory = dg.define_asset_job(
     description="Brings the memory up to the corpus as it is now: writes what is new or changed, deletes what is gone, "
     "leaves the rest as it is, proves it, and compares the new checkpoint with the champion.",
 )
+ingest = dg.define_asset_job(
+    "ingest",
+    dg.AssetSelection.groups("corpus", "evidence", "model"),
+    tags={UPDATE_TAG: "true"},
+    config=run_config("own.yaml"),
+    description="A memory of your own documents, the one that is asked from then on: reads what is new or changed in "
+    "$ZRAG_CORPUS, writes it, checks it and makes it the champion. `zrag ingest FOLDER` does the same.",
+)
 evaluate = dg.define_asset_job(
     "evaluate",
     dg.AssetSelection.groups("baselines", "evaluation") | dg.AssetSelection.assets("preflight"),
@@ -98,6 +106,7 @@ JOBS = [
     full,
     train,
     update_memory,
+    ingest,
     evaluate,
     answers,
     pretrain_tiny,

@@ -60,6 +60,7 @@ class Champion:
         backbone_device: `backbone.device` of that run.
         promoted_at: ISO 8601 time with its zone.
         reason: why it became the champion, for people.
+        source: where its documents lie; "" for what is generated, or made before this was kept.
         proven: whether a run has checked it against the champion before; False for what a command has just written.
     """
 
@@ -74,6 +75,7 @@ class Champion:
     promoted_at: str
     reason: str
     proven: bool = True
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ def warehouse_file() -> Path:
     return data_dir() / WAREHOUSE
 
 
+def warehouse_path() -> Path:
+    """Return where the DuckDB warehouse is, whether or not it exists; nothing is created."""
+    return data_path() / WAREHOUSE
+
+
 def mlartifacts_dir() -> Path:
     """Return the folder of MLflow's artifacts."""
     return _writable(data_dir() / "mlartifacts")

@@ -129,12 +129,15 @@ class Backbone:
         if self.peft is not None:
             from peft import get_peft_model_state_dict
 
-            adapter = get_peft_model_state_dict(self.peft)
+            adapter = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
             if all(torch.equal(value.half().to(value.dtype), value) for value in adapter.values()):
                 adapter = {name: value.half() for name, value in adapter.items()}
             for config in self.peft.peft_config.values():  # by its name, and not by where it lies on this machine
                 config.base_model_name_or_path = self.source
-            self.peft.save_pretrained(folder / "adapter", safe_serialization=True, state_dict=adapter)
+            # Else the hub would be asked what vocabulary the model had.
+            self.peft.save_pretrained(
+                folder / "adapter", safe_serialization=True, state_dict=adapter, save_embedding_layers=False
+            )
             (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an unfilled form
         else:
             hide_progress_bars()

@@ -17,6 +17,11 @@ UPDATE_CHECKS: Registry[MemoryCheckSpec] = Registry("update check")
 """Of a checkpoint beside the one that it was updated from: functions of an `UpdateProbe`."""
 
 
+def checks_wanted(checks: Mapping[str, MemoryCheckSpec], which: str) -> dict[str, MemoryCheckSpec]:
+    """All of some checks, or for "serving" those that tell how well people who ask are served."""
+    return {name: check for name, check in checks.items() if which == "all" or check.serving}
+
+
 def judged_figures(checks: Mapping[str, MemoryCheckSpec]) -> dict[str, Figure]:
     """The figures of some checks that have a threshold, by name."""
     figures = [figure for check in checks.values() for figure in check.figures]
@@ -37,11 +42,32 @@ def judged(name: str, value: float, reference: float = 0.0) -> MemoryCheck:
 
 
 def _register(
-    registry: Registry[MemoryCheckSpec], name: str, file: str, *figures: Figure, sweep: Sweep | None = None
+    registry: Registry[MemoryCheckSpec],
+    name: str,
+    file: str,
+    *figures: Figure,
+    sweep: Sweep | None = None,
+    serving: bool = False,
 ) -> None:
-    registry.add(MemoryCheckSpec(name, f"zrag_core.model.checks.{file}", figures, sweep))
+    registry.add(MemoryCheckSpec(name, f"zrag_core.model.checks.{file}", figures, sweep, serving))
 
 
+_register(
+    MEMORY_CHECKS,
+    "documents_found",
+    "serving",
+    Figure(
+        "documents_found",
+        "Held-out questions lead to their document.",
+        Threshold(0.9, True, "of the ten documents that are ranked, one has to be the right one"),
+    ),
+    Figure(
+        "answers_quoted",
+        "Verbatim evidence of 256 tokens holds the answer.",
+        Threshold(0.6, True, "what `zrag ask` shows has to hold the answer to most questions"),
+    ),
+    serving=True,
+)
 _register(
     MEMORY_CHECKS,
     "document_top1",
@@ -49,7 +75,7 @@ _register(
     Figure(
         "document_top1",
         "Documents are explained best by their own slots.",
-        Threshold(0.99, True, "other slots should never explain a text better than its own"),
+        Threshold(0.99, True, "other slots should never explain a text better than its own", gates=False),
     ),
 )
 _register(
@@ -59,7 +85,7 @@ _register(
     Figure(
         "projection_random_top1",
         "With random projection weights nothing is left of document_top1.",
-        Threshold(0.2, False, "chance is 1 in 48; more means that the slots are not what is read"),
+        Threshold(0.2, False, "chance is 1 in 48; more means that the slots are not what is read", gates=False),
     ),
 )
 _register(
@@ -69,7 +95,7 @@ _register(
     Figure(
         "reconstruction_rouge_l",
         "Documents can be rebuilt from their slots alone.",
-        Threshold(0.6, True, "most of a text, in its order, has to come from its slots alone"),
+        Threshold(0.6, True, "most of a text, in its order, has to come from its slots alone", gates=False),
     ),
 )
 _register(
@@ -79,7 +105,7 @@ _register(
     Figure(
         "oracle_routing_coverage",
         "With the gold document routed, its slots give the answer.",
-        Threshold(0.85, True, "the target of free evidence; routing cannot be the excuse here"),
+        Threshold(0.85, True, "the target of free evidence; routing cannot be the excuse here", gates=False),
         bar="gold document",
     ),
 )
@@ -91,7 +117,7 @@ _register(
     Figure(
         "z_shuffle_coverage",
         "With another document's slots read, routing kept, answers are gone: the facts are in Z.",
-        Threshold(0.10, False, "about 0.05 is guessed right; more means that theta holds the facts"),
+        Threshold(0.10, False, "about 0.05 is guessed right; more means that theta holds the facts", gates=False),
         bar="routed, but another\ndocument's slots read",
     ),
 )
@@ -157,6 +183,7 @@ _register(
         "No removed text, key, slot or hash stands in any file of the new checkpoint.",
         Threshold(0.0, False, "finds of removed text, slots, keys or hashes in the new files"),
     ),
+    serving=True,
 )
 # New documents that are read worse than the old ones harm nobody who asks; kept back, they are not read at all.
 _register(

@@ -83,12 +83,14 @@ class ChallengeRules:
         margin: points, see `NonInferiority`.
         confidence: of the interval.
         threads: CPU threads.
+        systems: how both are read.
     """
 
     budget: int
     margin: float
     confidence: float = 0.95
     threads: int = 1
+    systems: tuple[str, ...] = SYSTEMS
 
 
 def challenge(
@@ -98,7 +100,7 @@ def challenge(
     decoding: DecodingSettings,
     rules: ChallengeRules,
 ) -> list[NonInferiority]:
-    """Ask both memories the same questions, verbatim and in the model's own words.
+    """Ask both memories the same questions.
 
     A test of non-inferiority: with `confidence` 0.95, a challenger that is worse by the margin passes in at most one
     case of forty (Piaggio et al. 2012, JAMA 308:2594).
@@ -108,11 +110,11 @@ def challenge(
         decoding: how both are read.
 
     Returns:
-        One result for each of `SYSTEMS`.
+        One result for each of the systems.
     """
     clusters = {question.id: question.document_ids[0] for question in questions}
     results = []
-    for name in SYSTEMS:
+    for name in rules.systems:
         values: dict[str, dict[str, float | None]] = {}
         for side, checkpoint in ((CHALLENGER, challenger), (CHAMPION, champion)):
             free = SPECS[name].evidence == OWN_WORDS

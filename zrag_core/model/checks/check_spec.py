@@ -92,12 +92,14 @@ class MemoryCheckSpec:
         module: where the function stands; it is imported when the check runs, as that takes torch.
         figures: those that are judged or drawn as bars; the function may report others that only describe.
         sweep: given where it sweeps a parameter.
+        serving: whether it tells how well those who ask are served, and not how the memory works.
     """
 
     name: str
     module: str
     figures: tuple[Figure, ...] = ()
     sweep: Sweep | None = None
+    serving: bool = False
 
     def function(self) -> Callable[[Any], list[MemoryCheck]]:
         """The check itself: figures of a `Probe` (of an update: `UpdateProbe`), none where there is nothing to ask."""

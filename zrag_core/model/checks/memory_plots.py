@@ -16,19 +16,19 @@ _COLOUR = PALETTE[1]
 _LIMIT = PALETTE[0]
 
 
-def memory_plots(checks: pd.DataFrame, nll: np.ndarray, title: str) -> dict[str, bytes]:
+def memory_plots(checks: pd.DataFrame, nll: np.ndarray | None, title: str) -> dict[str, bytes]:
     """Draw the memory checks of one checkpoint.
 
     Args:
         checks: rows of the table `memory_checks` (check_name, parameter, value, threshold).
-        nll: [n, n] nats per token of document i given z_j.
+        nll: [n, n] nats per token of document i given z_j; None where that was not measured.
         title: which checkpoint, in ASCII.
 
     Returns:
         File name to PNG: `confusion.png`, `slots_read.png` and one by the name of each sweep; what was not measured
         is left out.
     """
-    plots = {"confusion.png": confusion_matrix(nll, title)} if len(nll) > 1 else {}
+    plots = {"confusion.png": confusion_matrix(nll, title)} if nll is not None and len(nll) > 1 else {}
     if checks["check_name"].isin(_bars()).any():
         plots["slots_read.png"] = slots_read(checks, title)
     for check in MEMORY_CHECKS.values():

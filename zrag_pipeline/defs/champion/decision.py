@@ -144,7 +144,7 @@ def present_champion(memory: str, log: Callable[[str], None] = lambda line: None
 def _challenge(
     made: CheckpointReference, champion: Champion, corpus: Corpus, settings: Settings
 ) -> list[NonInferiority]:
-    from zrag_core.model.checks.challenge import ChallengeRules, challenge, shared_questions
+    from zrag_core.model.checks.challenge import SYSTEMS, ChallengeRules, challenge, shared_questions
     from zrag_core.model.store.checkpoint import load_checkpoint
 
     device = settings.backbone.device
@@ -163,5 +163,6 @@ def _challenge(
             margin=100 * settings.updates.non_inferiority,
             confidence=settings.evaluation.confidence,
             threads=settings.backbone.threads,
+            systems=SYSTEMS if settings.evaluation.memory_checks == "all" else SYSTEMS[:1],
         ),
     )

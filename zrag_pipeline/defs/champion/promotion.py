@@ -95,6 +95,7 @@ def promote(
         backbone_device=settings.backbone.device,
         promoted_at=now(),
         reason=reason,
+        source=settings.corpus.location or "",
     )
     write_champion(champion, default=default)
     ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)

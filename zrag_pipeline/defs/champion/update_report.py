@@ -10,7 +10,7 @@ import dagster as dg
 
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import WarehouseError
-from zrag_core.model.checks.catalog import UPDATE_CHECKS, judged_figures
+from zrag_core.model.checks.catalog import UPDATE_CHECKS, checks_wanted, judged_figures
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.runner import run_checks
@@ -77,12 +77,14 @@ def report_update(
     size: dict[str, Any] = {"limit": settings.updates.old_sample, "batch_size": settings.decoding.batch_size}
     change: CorpusChange | None = None
     if former is None:
-        checks = tuple(drift_figures(Probe(checkpoint, corpus.questions, **size)))
+        every = settings.evaluation.memory_checks == "all"
+        checks = tuple(drift_figures(Probe(checkpoint, corpus.questions, **size))) if every else ()
     else:
         before = _load(former, settings)
         change = compare_documents(before.documents, checkpoint.documents)
         asked = _questions(warehouse, former.corpus_version)
-        checks = run_checks(UPDATE_CHECKS, UpdateProbe(before, checkpoint, asked, corpus.questions, **size), log)
+        wanted = checks_wanted(UPDATE_CHECKS, settings.evaluation.memory_checks)
+        checks = run_checks(wanted, UpdateProbe(before, checkpoint, asked, corpus.questions, **size), log)
     figures = {check.check_name: check.value for check in checks}
     state = MemoryState(
         corpus.name, handle.corpus_version, figures.get("routing_margin"), figures.get("probe_coverage")

@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from zrag_core.corpus.types import Corpus
-from zrag_core.model.checks.catalog import MEMORY_CHECKS, judged_figures, threshold_of
+from zrag_core.model.checks.catalog import MEMORY_CHECKS, checks_wanted, judged_figures, threshold_of
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.memory_plots import memory_plots
 from zrag_core.model.checks.probe import Probe
@@ -70,9 +70,10 @@ def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: 
     most = checkpoint.model.checked_questions
     limit = min(most, settings.evaluation.limit_questions or most)
     probe = Probe(checkpoint, corpus.questions, limit=limit, batch_size=settings.decoding.batch_size)
-    found = run_checks(MEMORY_CHECKS, probe, lambda line: log(f"{policy}: {line}"))
+    wanted = checks_wanted(MEMORY_CHECKS, settings.evaluation.memory_checks)
+    found = run_checks(wanted, probe, lambda line: log(f"{policy}: {line}"))
     checks = pd.DataFrame([asdict(check) for check in found], columns=list(MemoryCheck.__dataclass_fields__))
-    plots = memory_plots(checks, probe.nll, policy)
+    plots = memory_plots(checks, probe.nll if "document_top1" in wanted else None, policy)
     return CheckedMemory(handle.checkpoint.checkpoint_id, policy, dict(handle.params), checks, plots, len(probe.asked))
 
 
