@@ -6,7 +6,7 @@ from email.message import EmailMessage
 import pytest
 
 from zrag_core.corpus.conversion.kinds import CONVERTERS
-from zrag_core.corpus.conversion.page import CannotConvert
+from zrag_core.corpus.conversion.text_page import CannotConvert
 from zrag_core.sentences import split_sentences
 
 

@@ -412,7 +412,7 @@ def test_an_untrained_memory_fails_where_it_has_to_and_is_left_as_it_was(policy,
     assert found["projection_random_top1"].passed is not None
     assert ("coverage_by_slots" in found) == (policy == "separated")
     assert all(0 <= check.value <= 1 for check in checks)
-    assert [line.split()[0] for line in lines] == [str(n + 1) for n in range(9)]
+    assert [line.split()[0] for line in lines] == [str(n + 1) for n in range(10)]
     after = checkpoint.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert checkpoint.model.alpha == 1.0

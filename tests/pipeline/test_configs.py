@@ -19,6 +19,7 @@ from zrag_pipeline.platform.warehouse import Warehouse
 
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 JOB_OF = {
+    "own.yaml": "ingest",
     "demo.yaml": "demo",
     "squad_routing.yaml": "benchmark",
     "pretrain_tiny.yaml": "pretrain_tiny",

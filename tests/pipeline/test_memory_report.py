@@ -159,8 +159,9 @@ def test_every_check_is_a_line_of_progress(place):
     few = load_settings({**place.raw, "evaluation": {"limit_questions": 3}})
     found = check_memory(place.handle, corpus, few, lines.append)
     assert found.n_questions == 3
-    assert [line.split(" of ")[0] for line in lines] == [f"joint: {number}" for number in range(1, 10)]
-    assert "document_top1" in lines[0]
+    assert [line.split(" of ")[0] for line in lines] == [f"joint: {number}" for number in range(1, 11)]
+    assert "documents_found" in lines[0]
+    assert "document_top1" in lines[1]
     assert all(line.endswith(" s") for line in lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from zrag_core.corpus.conversion.html import page_of_html
-from zrag_core.corpus.conversion.page import CannotConvert, Page
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page
 
 
 def convert_docx(content: bytes, name: str) -> Page:

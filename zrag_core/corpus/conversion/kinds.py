@@ -9,10 +9,10 @@ from zrag_core.corpus.conversion.html import convert_html
 from zrag_core.corpus.conversion.json_lines import convert_json_lines
 from zrag_core.corpus.conversion.mail import convert_mail
 from zrag_core.corpus.conversion.markdown import convert_markdown
-from zrag_core.corpus.conversion.page import Page
 from zrag_core.corpus.conversion.pdf import convert_pdf
 from zrag_core.corpus.conversion.plain import convert_plain
 from zrag_core.corpus.conversion.table import convert_csv
+from zrag_core.corpus.conversion.text_page import Page
 
 CONVERTERS: dict[str, Callable[[bytes, str], Page]] = {
     ".md": convert_markdown,

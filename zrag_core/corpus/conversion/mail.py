@@ -6,7 +6,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 from zrag_core.corpus.conversion.html import page_of_html
-from zrag_core.corpus.conversion.page import CannotConvert, Page, Section
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
 from zrag_core.corpus.loaders.rows import clean
 
 _HEADERS = ("From", "To", "Cc", "Date")

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from zrag_core.corpus.conversion.page import Page, Section
 from zrag_core.corpus.conversion.plain import decode
+from zrag_core.corpus.conversion.text_page import Page, Section
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from zrag_core.corpus.conversion.page import CannotConvert, Page, Section
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
 from zrag_core.corpus.loaders.rows import clean
 
 _HYPHENATED = re.compile(r"(?<=[a-z])-\n(?=[a-z])")

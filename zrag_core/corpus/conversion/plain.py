@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from zrag_core.corpus.conversion.page import CannotConvert, Page, Section
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
 from zrag_core.corpus.loaders.rows import clean, not_utf8
 from zrag_core.text import has_hangul
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from zrag_core.corpus.conversion.page import CannotConvert, Page, Section
 from zrag_core.corpus.conversion.plain import decode
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
 
 _SAMPLE = 16_384
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from zrag_core.corpus.conversion.kinds import CONVERTERS
-from zrag_core.corpus.conversion.page import CannotConvert, Page
+from zrag_core.corpus.conversion.text_page import CannotConvert, Page
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import clean
 from zrag_core.corpus.passages import split_text
