@@ -20,7 +20,7 @@ from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import AnswerRequest, Reader
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.groundedness import unsupported_sentences
-from zrag_core.evidence import Retrieved, evidence_within
+from zrag_core.evidence import Retrieved, Segment, evidence_within
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import detect_language
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LEAST_CONFIDENCE = 0.5
 """Below this calibrated probability that the memory holds the answer, a question is refused: either mistake counts
 the same."""
+
+_NEAREST = 3
 
 REFUSALS = {"en": "The memory does not hold this.", "ko": "기억에 없는 내용입니다."}
 
@@ -79,6 +81,7 @@ class Reply:
             the model's own words need not.
         unsupported: the sentences that stand in none.
         routing: ranked documents, best first (those that were read are ranked by what was found in them).
+        nearest: where refused, the pieces that come nearest; as far as the memory can tell they do not answer.
         reader, model: who answered ("offline" is an extractive stand-in for a language model); empty where refused.
         error: why the reader gave no answer, on one line.
         latency_ms: wall time of routing, reading and answering.
@@ -97,6 +100,7 @@ class Reply:
     model: str
     error: str | None
     latency_ms: float
+    nearest: tuple[Source, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The reply as plain values, for JSON."""
@@ -214,10 +218,8 @@ class Memory:
                     confidence=item.confidence,
                     answer=REFUSALS[detect_language(text)] if answer is None else answer.answer,
                     evidence=shown.text,
-                    sources=tuple(
-                        Source(s.document_id, self._titles[s.document_id], s.start, s.end, s.text, s.score)
-                        for s in shown.segments
-                    ),
+                    sources=self._sources(shown.segments),
+                    nearest=() if item.answerable else self._sources(item.segments[:_NEAREST]),
                     verified=not unsupported,
                     unsupported=unsupported,
                     routing=self._routing(item),
@@ -232,6 +234,11 @@ class Memory:
     def retrieve(self, questions: Sequence[Question], free: bool = False) -> list[Retrieved]:
         """What the memory finds for questions, before any budget is applied and without an answer."""
         return self._system(free).retrieve(questions)
+
+    def _sources(self, segments: Sequence[Segment]) -> tuple[Source, ...]:
+        return tuple(
+            Source(s.document_id, self._titles[s.document_id], s.start, s.end, s.text, s.score) for s in segments
+        )
 
     def _routed_texts(self, item: Retrieved) -> list[str]:
         return [self._texts[document_id] for document_id in item.document_ids]

@@ -69,6 +69,10 @@ def test_a_folder_becomes_a_memory_that_follows_it(zrag, orchard):
     reply = json.loads(out)
     assert code == 0
     assert "red shed" in reply["evidence"]
+    assert reply["nearest"] == []
+    refused = json.loads(zrag("ask", "--json", "--least-confidence", "1", "Where are the ladders kept?")[1])
+    assert (refused["answerable"], refused["evidence"], refused["sources"]) == (False, "", [])
+    assert any("red shed" in piece["text"] for piece in refused["nearest"])
     assert reply["checkpoint_id"] == first.checkpoint_id
 
     # A change of one file writes that file's passages and nothing else.
@@ -82,6 +86,17 @@ def test_a_folder_becomes_a_memory_that_follows_it(zrag, orchard):
     _, out, _ = zrag("documents")
     assert "cider.md#0" in out
     assert "tools.txt" not in out
+
+    # A file of the folder that is added by itself is the same document, and what the folder has later is newer.
+    (orchard / "cider.md").write_text(CIDER.replace("September", "October"))
+    code, out, _ = zrag("add", str(orchard / "cider.md"))
+    assert code == 0
+    assert "0 added, 1 changed, 0 removed, 2 unchanged" in out
+    (orchard / "cider.md").write_text(CIDER.replace("September", "November"))
+    assert ingest(zrag, orchard)[0] == 0
+    _, out, _ = zrag("ask", "--json", "--least-confidence", "0", "When does the press run?")
+    assert "November" in json.loads(out)["evidence"]
+    again = read_champion()
 
     # And nothing where nothing has changed.
     code, out, _ = ingest(zrag, orchard)

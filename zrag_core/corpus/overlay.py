@@ -64,6 +64,10 @@ class Overlay:
         removed = {name: hashes for name, hashes in self.removed.items() if name not in names}
         return Overlay((*kept, *documents), removed)
 
+    def without_added(self, folder: Path) -> Overlay:
+        """Without the added documents whose file stands in a folder: from now on they are read there."""
+        return replace(self, added=tuple(d for d in self.added if not (folder / (d.source_id or d.id)).is_file()))
+
     def with_removed(self, removed: Mapping[str, Iterable[Document]]) -> Overlay:
         """Add a tombstone for each name (of a document or a source), with the documents that stand behind it."""
         kept = tuple(d for d in self.added if d.id not in removed and d.source_id not in removed)

@@ -48,11 +48,12 @@ def read_corpus(settings: CorpusSettings) -> Corpus:
     return limit_questions(corpus, settings.limit_questions, settings.seed)
 
 
-def read_documents(path: Path) -> tuple[Document, ...]:
+def read_documents(path: Path, root: Path | None = None) -> tuple[Document, ...]:
     """Read documents that are to join a corpus, cut into passages as every corpus is; questions are not taken.
 
     Args:
         path: a .jsonl (.gz) file of native rows, or any file or folder that `corpus.location` takes.
+        root: folder of the corpus that they join; what lies in it has the ids that it has when the whole is read.
 
     Raises:
         CorpusError: there is no such file or folder, or it is of no known kind.
@@ -61,7 +62,11 @@ def read_documents(path: Path) -> tuple[Document, ...]:
     settings = CorpusSettings(format="auto", location=str(path))
     if not path.exists():
         raise CorpusError("no such file or folder", where=str(path))
-    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+    path = path.resolve()
+    texts = root is not None and root.is_dir() and not any(root.glob("corpus.jsonl*"))
+    if root is not None and texts and path.is_relative_to(root.resolve()):
+        corpus = _in_folder(path, root.resolve(), settings.passage_tokens)
+    elif path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
         problems = Problems()
         documents, _ = read_rows(path, problems)
         problems.raise_if_any(str(path))
@@ -70,6 +75,16 @@ def read_documents(path: Path) -> tuple[Document, ...]:
         corpus = replace(_load(settings), questions=())
     _check(corpus)
     return split_long_documents(corpus, settings.passage_tokens).documents
+
+
+def _in_folder(path: Path, root: Path, passage_tokens: int) -> Corpus:
+    """A file or folder below a folder of texts, under the ids that it has there."""
+    settings = CorpusSettings(format="texts", location=str(path), passage_tokens=passage_tokens)
+    corpus = _load(settings)
+    above = (path if path.is_dir() else path.parent).relative_to(root).as_posix()
+    prefix = "" if above == "." else f"{above}/"
+    documents = (replace(d, id=prefix + d.id, source_id=prefix + (d.source_id or d.id)) for d in corpus.documents)
+    return replace(corpus, documents=tuple(documents), questions=())
 
 
 def _load(settings: CorpusSettings) -> Corpus:

@@ -36,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     from zrag_core.corpus.read import read_documents
     from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
 
-    documents = read_documents(arguments.file.expanduser())
+    champion = required_champion(arguments.memory)
+    # A file of the folder that was ingested has the id that it has there.
+    root = Path(champion.source) if champion.source else None
+    documents = read_documents(arguments.file.expanduser(), root)
     if arguments.dry_run:
         lines = _preview(documents, arguments.memory)
     else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len, set_cell_size
 
-from zrag_core.memory import Reply
+from zrag_core.memory import Reply, Source
 from zrag_pipeline.commands.terminal import clip, columns, wrap
 
 _SOURCES, _ROUTED = 5, 5
@@ -24,7 +26,7 @@ def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
         lines += _evidence(reply, size)
     else:
         lines += _labelled("Answer", f"{reply.answer} (confidence {sure})", size)
-        lines += _labelled("", "--least-confidence 0 shows what comes nearest", size)
+        lines += _pieces("Nearest", reply.nearest, size)
     lines += _routing(reply, size)
     lines += _labelled("Memory", f"{checkpoint_id}, {n_documents:,} documents, {reply.latency_ms:,.0f} ms", size)
     return "\n".join([*lines, ""])
@@ -38,13 +40,19 @@ def _evidence(reply: Reply, size: int) -> list[str]:
             for sentence in reply.unsupported:
                 lines += _labelled("", f"  {sentence}", size)
         return lines
-    lines = []
-    for number, source in enumerate(reply.sources[:_SOURCES]):
-        lines += _labelled("" if number else "Evidence", source.text, size)
-        place = f"{source.title or source.document_id}  [{source.document_id}, {source.start}-{source.end}]"
-        lines += [_LABEL + "  " + clip(place, size - len(_LABEL) - 2)]
+    lines = _pieces("Evidence", reply.sources[:_SOURCES], size)
     if len(reply.sources) > _SOURCES:
         lines += _labelled("", f"and {len(reply.sources) - _SOURCES} more (--json shows all)", size)
+    return lines
+
+
+def _pieces(label: str, sources: Sequence[Source], size: int) -> list[str]:
+    """Pieces of documents, each with its place below it."""
+    lines = []
+    for number, source in enumerate(sources):
+        lines += _labelled("" if number else label, source.text, size)
+        place = f"{source.title or source.document_id}  [{source.document_id}, {source.start}-{source.end}]"
+        lines += [_LABEL + "  " + clip(place, size - len(_LABEL) - 2)]
     return lines
 
 
