@@ -44,6 +44,7 @@ class Source:
 
     Attributes:
         score: what ranked it; comparable within one question only.
+        reading: what is handed over in the place of `text`, where that says nothing by itself (a row of a table).
     """
 
     document_id: str
@@ -52,6 +53,7 @@ class Source:
     end: int
     text: str
     score: float
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,16 @@ class Memory:
 
     def _sources(self, segments: Sequence[Segment]) -> tuple[Source, ...]:
         return tuple(
-            Source(s.document_id, self._titles[s.document_id], s.start, s.end, s.text, s.score) for s in segments
+            Source(
+                s.document_id,
+                self._titles[s.document_id],
+                s.start,
+                s.end,
+                s.text,
+                s.score,
+                s.reading if s.shown != s.text else "",
+            )
+            for s in segments
         )
 
     def _routed_texts(self, item: Retrieved) -> list[str]:

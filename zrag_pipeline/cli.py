@@ -19,6 +19,7 @@ from zrag_pipeline.commands import (
     promote,
     remove,
     rollback,
+    serve,
     serve_reader,
     status,
     ui,
@@ -31,6 +32,7 @@ from zrag_pipeline.platform import paths
 _COMMANDS = (
     ingest,
     ask,
+    serve,
     status,
     use,
     documents,

@@ -1,0 +1,1 @@
+"""A memory over HTTP: a page to ask, and an API that OpenAI's clients speak."""
