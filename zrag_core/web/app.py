@@ -66,19 +66,13 @@ def create_app(service: MemoryService, hosts: Sequence[str] = ("*",)) -> FastAPI
     """
     app = FastAPI(title="zRAG", description="Questions to a memory inside a local LLM.", docs_url="/docs")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    page = resources.files("zrag_core.web").joinpath("page.html").read_text(encoding="utf-8")
+    _add_errors(app)
+    _add_answers(app, service)
+    _add_contents(app, service)
+    return app
 
-    async def ask(question: str, options: Options) -> Reply:
-        question = question.strip()
-        if not question:
-            raise BadRequest("no question: the last user message is empty or missing")
-        if len(question) > _LONGEST:
-            raise BadRequest(f"the question has {len(question):,} characters; at most {_LONGEST:,} are taken")
-        reply = await run_in_threadpool(service.ask, question, options.budget, options.free)
-        if reply.error is not None:
-            raise ZragError(f"the answering model failed: {reply.error}")
-        return reply
 
+def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(BadRequest)
     async def _bad(_: Request, error: BadRequest) -> JSONResponse:
         return _error(400, "invalid_request_error", str(error))
@@ -93,19 +87,18 @@ def create_app(service: MemoryService, hosts: Sequence[str] = ("*",)) -> FastAPI
     async def _failed(_: Request, error: ZragError) -> JSONResponse:
         return _error(503, "server_error", str(error))
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def _page() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
-    @app.get("/healthz")
-    async def _health() -> dict[str, Any]:
-        """Which memory is asked."""
-        return {"status": "ok", **await run_in_threadpool(service.describe)}
-
-    @app.get("/v1/models")
-    async def _models() -> dict[str, Any]:
-        """The one model that there is."""
-        return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "zrag"}]}
+def _add_answers(app: FastAPI, service: MemoryService) -> None:
+    async def ask(question: str, options: Options) -> Reply:
+        question = question.strip()
+        if not question:
+            raise BadRequest("no question: the last user message is empty or missing")
+        if len(question) > _LONGEST:
+            raise BadRequest(f"the question has {len(question):,} characters; at most {_LONGEST:,} are taken")
+        reply = await run_in_threadpool(service.ask, question, options.budget, options.free)
+        if reply.error is not None:
+            raise ZragError(f"the answering model failed: {reply.error}")
+        return reply
 
     @app.post("/v1/chat/completions")
     async def _chat(request: ChatRequest) -> Response:
@@ -135,6 +128,24 @@ def create_app(service: MemoryService, hosts: Sequence[str] = ("*",)) -> FastAPI
         names = ("answerable", "confidence", "evidence", "sources", "nearest", "routing", "latency_ms")
         return {"query": request.query, **{name: reply[name] for name in names}}
 
+
+def _add_contents(app: FastAPI, service: MemoryService) -> None:
+    page = resources.files("zrag_core.web").joinpath("page.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def _page() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @app.get("/healthz")
+    async def _health() -> dict[str, Any]:
+        """Which memory is asked."""
+        return {"status": "ok", **await run_in_threadpool(service.describe)}
+
+    @app.get("/v1/models")
+    async def _models() -> dict[str, Any]:
+        """The one model that there is."""
+        return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "zrag"}]}
+
     @app.get("/v1/documents/{identifier:path}")
     async def _document(identifier: str) -> Response:
         """A document in memory."""
@@ -142,8 +153,6 @@ def create_app(service: MemoryService, hosts: Sequence[str] = ("*",)) -> FastAPI
         if found is None:
             return _error(404, "invalid_request_error", f"no document '{identifier}' in the memory")
         return JSONResponse({"id": found.id, "title": found.title, "text": found.text, "source_id": found.source_id})
-
-    return app
 
 
 def _last_question(messages: list[dict[str, Any]]) -> str:
