@@ -25,10 +25,10 @@ def memory(written_memory):
     return Memory.open(written_memory, threads=1)
 
 
-def test_a_reply_has_answer_evidence_and_its_place(memory):
+def test_a_reply_has_evidence_and_its_place(memory):
     (reply,) = memory.ask([BORN])
-    assert (reply.question, reply.answer, reply.error) == (BORN, "Tessamor", None)
-    assert (reply.reader, reply.model) == ("offline", OfflineReader.model)
+    assert (reply.question, reply.error) == (BORN, None)
+    assert (reply.reader, reply.model, reply.answer) == ("", "", ""), "nobody answers, so nothing is called an answer"
     assert reply.answerable
     assert reply.confidence > 0.5
     assert reply.latency_ms > 0

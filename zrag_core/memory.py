@@ -2,7 +2,7 @@
 
     reader = Memory.open("data/checkpoints/memory-0123456789abcdef")
     for reply in reader.ask(["Where was Orla Venn born?", "오를라 벤은 어디에서 태어났나?"]):
-        print(reply.answer, reply.confidence, [source.title for source in reply.sources])
+        print(reply.evidence, reply.confidence, [source.title for source in reply.sources])
 
 Importing this module is cheap; torch and transformers are loaded when a memory is opened.
 """
@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import AnswerRequest, Reader
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.groundedness import unsupported_sentences
@@ -76,15 +75,15 @@ class Reply:
     Attributes:
         answerable: False where the memory refuses, because it does not hold the answer.
         confidence: calibrated probability that the memory holds the answer; None where the checkpoint has none.
-        answer: the reader's answer, or the refusal; empty where the reader failed (see `error`).
-        evidence: the text that was answered from, within the budget; empty where refused.
+        answer: the reader's answer, or the refusal; empty where nobody answers, or the reader failed (see `error`).
+        evidence: the text that was shown and answered from, within the budget; empty where refused.
         sources: the pieces that the evidence is made of, best first; none where it is the model's own words.
         verified: whether every sentence of the evidence stands in one of the routed documents; verbatim evidence does,
             the model's own words need not.
         unsupported: the sentences that stand in none.
         routing: ranked documents, best first (those that were read are ranked by what was found in them).
         nearest: where refused, the pieces that come nearest; as far as the memory can tell they do not answer.
-        reader, model: who answered ("offline" is an extractive stand-in for a language model); empty where refused.
+        reader, model: who answered; empty where nobody did.
         error: why the reader gave no answer, on one line.
         latency_ms: wall time of routing, reading and answering.
     """
@@ -135,7 +134,7 @@ class Memory:
     Args:
         checkpoint: what is read; for free decoding it is loaded once more, with what generates text.
         decoding: how evidence is read; `least_confidence` in it is where refusal begins.
-        reader: who answers from the evidence; left out: the offline extractive stand-in, which costs nothing.
+        reader: who answers from the evidence; left out: nobody, and replies have evidence alone.
         threads: CPU threads.
     """
 
@@ -144,7 +143,7 @@ class Memory:
     ):
         self.checkpoint = checkpoint
         self.decoding = decoding
-        self.reader = reader or OfflineReader()
+        self.reader = reader
         self.threads = threads
         self._titles = {document.id: document.title for document in checkpoint.documents}
         self._texts = {document.id: document.text for document in checkpoint.documents}
@@ -207,7 +206,8 @@ class Memory:
             if item.answerable
         ]
         began = time.perf_counter()
-        answers = {answer.question_id: answer for answer in (self.reader.answer(requests) if requests else [])}
+        read = self.reader.answer(requests) if self.reader and requests else []
+        answers = {answer.question_id: answer for answer in read}
         answering_ms = (time.perf_counter() - began) * 1000 / max(1, len(requests))
         replies = []
         for text, item, shown in zip(questions, found, evidence, strict=True):
@@ -218,7 +218,7 @@ class Memory:
                     question=text,
                     answerable=item.answerable,
                     confidence=item.confidence,
-                    answer=REFUSALS[detect_language(text)] if answer is None else answer.answer,
+                    answer=answer.answer if answer else "" if item.answerable else REFUSALS[detect_language(text)],
                     evidence=shown.text,
                     sources=self._sources(shown.segments),
                     nearest=() if item.answerable else self._sources(item.segments[:_NEAREST]),

@@ -50,7 +50,7 @@ def train(llm, folder, stop_before=None):
     settings = Settings(
         backbone=BackboneSettings(name=str(llm), dtype="float32", lora=LoraSettings(rank=2, alpha=2)),
         codec=CodecSettings(stride=2, width=32, inner=8, key_width=8, steps=3, batch_size=8),
-        skill=SkillSettings(start="scratch", steps=3, preference_steps=2, documents=2, lr=0.01),
+        skill=SkillSettings(start="scratch", steps=3, documents=2, lr=0.01),
     )
     model = create_separated(create_backbone(settings.backbone, (), seed=0), settings, 0)
     steps = []
@@ -79,14 +79,11 @@ def test_a_run_that_was_stopped_between_stages_ends_where_one_in_a_piece_does(tm
     whole, metrics, steps = train(llm, tmp_path / "whole")
     assert [step for stage, step in steps if stage == "codec"] == [1, 2, 3]
     assert [step for stage, step in steps if stage == "reading"] == [1, 2, 3]
-    assert [step for stage, step in steps if stage == "preference"] == [1, 2]
-    assert {"codec_accuracy", "reading_quote", "preference_first", "key_cosine", "skill_documents_auroc"} <= set(
-        metrics
-    )
+    assert {"codec_accuracy", "reading_quote", "key_cosine", "skill_documents_auroc"} <= set(metrics)
     train(llm, tmp_path / "parts", stop_before="distilling")
     again, repeated, later = train(llm, tmp_path / "parts")
     assert later == [], "no stage that was finished runs again"
-    ignored = ("codec_seconds", "reading_seconds", "preference_seconds")
+    ignored = ("codec_seconds", "reading_seconds")
     assert {k: v for k, v in repeated.items() if k not in ignored} == pytest.approx(
         {k: v for k, v in metrics.items() if k not in ignored}, abs=1e-4, nan_ok=True
     )

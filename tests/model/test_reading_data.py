@@ -56,16 +56,3 @@ def test_in_a_fifth_names_and_numbers_are_others_everywhere_alike():
             numbers = set(re.findall(r"\d+", example.question)) - set(re.findall(r"\d+", "".join(example.sentences)))
             # A number of the question that the sentences share was exchanged in both.
             assert not numbers & {"1600", "1601"}
-
-
-def test_rivals_are_headed_by_the_sentence_that_answers():
-    source = ReadingSource(PIECES, ASKED)
-    for rivals in source.rivals(random.Random(7), 60):
-        (title, first), *others = rivals.lines
-        assert rivals.question == f"When was isle {title.removeprefix('Isle ')} settled?"
-        assert "settled" in first
-        assert first not in {sentence for _, sentence in others}
-        assert len(others) == 6
-        assert sum(other == title for other, _ in others) == 1, "the text's other sentence"
-        shared = ["settled" in sentence for other, sentence in others if other != title]
-        assert sum(shared) >= 4, "most share words with the question"

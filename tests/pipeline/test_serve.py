@@ -76,7 +76,7 @@ def test_chat_quotes_evidence_with_citations_that_lead_to_their_place(client, fo
     texts = {d.id: d.text for d in Memory.open(folder, device="cpu").documents}
     place = cited["zrag"]
     assert texts[place["document_id"]][place["start"] : place["end"]] == place["text"]
-    assert made.model_extra["zrag"]["reader"] == "offline"
+    assert made.model_extra["zrag"]["reader"] == ""
 
 
 def test_chat_is_streamed_word_by_word(client):

@@ -18,9 +18,6 @@ class SkillSettings(Section):
     steps: Annotated[int, Field(ge=0)] = Field(
         0, description="optimiser steps; 0 takes the skill as it is shipped (with a corpus: only calibrates it there)"
     )
-    preference_steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="pretrained backbones: further steps that prefer the sentence that answers to its rivals"
-    )
     languages: tuple[Literal["en", "ko"], ...] = Field(
         ("en", "ko"), min_length=1, description="languages of the generated skill documents"
     )

@@ -14,7 +14,6 @@ from zrag_core.memory import Reply, Source
 from zrag_core.text import detect_language
 
 _QUOTED = 3  # pieces of evidence that stand in for an answer where no model answers
-_NO_MODEL = "offline"
 _PIECES = re.compile(r"\S+\s*|\n")
 
 
@@ -35,7 +34,7 @@ def message_of(reply: Reply) -> Message:
     """The message that a reply amounts to. Without a model nothing is called an answer: the evidence is quoted."""
     if not reply.answerable:
         return Message(reply.answer, ())
-    if reply.reader == _NO_MODEL or not reply.answer:
+    if not reply.answer:
         quoted = reply.sources[:_QUOTED]
         if not quoted:
             return Message(reply.evidence, ())

@@ -50,7 +50,7 @@ class MemoryService:
             return {
                 "checkpoint_id": memory.checkpoint.id,
                 "documents": len(memory.documents),
-                "reader": memory.reader.name,
+                "reader": memory.reader.name if memory.reader else "none",
             }
 
     def _opened(self) -> Memory:

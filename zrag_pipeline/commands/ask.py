@@ -6,21 +6,17 @@ import argparse
 import codecs
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
-from zrag_core.settings import AnswerSettings, load_settings
+from zrag_core.settings import load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory
+from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 from zrag_pipeline.commands.reply_text import reply_text
-from zrag_pipeline.platform import paths
-
-if TYPE_CHECKING:
-    from zrag_core.answering.types import Reader
 
 _STDIN = "-"
 _CHUNK = 1 << 16
@@ -34,9 +30,9 @@ def register(commands: Commands) -> None:
         run,
         summary="answer a question from the memory, with evidence and source",
         description="Answer a question from the memory of the champion (the checkpoint promoted last):\n"
-        "the answer, how sure the memory is, the evidence with its place in the corpus, and\n"
-        "the documents that the question was routed to. What the memory does not hold is\n"
-        "refused. Nothing is sent anywhere or spent unless `--reader openai` asks for it.",
+        "the evidence with its place in the corpus, how sure the memory is, and the documents\n"
+        "that the question was routed to; with `--reader`, an answer. What the memory does not\n"
+        "hold is refused. Nothing is sent anywhere or spent unless `--reader openai` asks for it.",
         examples=[
             'zrag ask "Where was Orla Venn born?"',
             "zrag ask --json - < questions.txt > replies.jsonl",
@@ -58,58 +54,40 @@ def register(commands: Commands) -> None:
         help="refuse below this probability that the memory holds the answer; 0 never refuses (default: what the "
         f"champion was configured with, else {LEAST_CONFIDENCE})",
     )
-    parser.add_argument(
-        "--reader",
-        choices=("offline", "openai"),
-        default="offline",
-        help="who answers from the evidence: an extractive stand-in (default), or a model at OpenAI or the server of "
-        "OPENAI_BASE_URL, which costs money; answers are cached",
-    )
-    parser.add_argument("--model", metavar="NAME", help="with --reader openai: which model (default: gpt-4o)")
+    add_reader_options(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the memory's model runs")
     add_checkpoint_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer; exit code 1 where the answering model failed for a question."""
-    if arguments.model and arguments.reader != "openai":
-        raise ZragError("--model needs --reader openai", remedy="the offline stand-in has no models to choose from")
     words = arguments.question
     asked = None if words == [_STDIN] else " ".join(words).strip()
     if asked is not None:
         _refuse_unreadable(asked)
     chosen = choose_memory(arguments.checkpoint, arguments.memory)
-    reader = _reader(arguments)
-    decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
+    with chosen_reader(arguments) as reader:
+        decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
 
-    from zrag_core.memory import Memory
+        from zrag_core.memory import Memory
 
-    memory = Memory.open(
-        chosen.folder,
-        decoding=decoding,
-        least_confidence=arguments.least_confidence,
-        device=arguments.device or chosen.device,
-        reader=reader,
-    )
-    failed = False
-    for questions in _batches(memory.decoding.batch_size) if asked is None else [[asked]]:
-        for reply in memory.ask(questions, arguments.budget, arguments.free):
-            failed = failed or reply.error is not None
-            if arguments.json:
-                print(json.dumps({**reply.to_dict(), "checkpoint_id": memory.checkpoint.id}, ensure_ascii=False))
-            else:
-                print(reply_text(reply, memory.checkpoint.id, len(memory.documents)))
-        sys.stdout.flush()  # whoever asks by a pipe sees a batch as soon as it is answered
+        memory = Memory.open(
+            chosen.folder,
+            decoding=decoding,
+            least_confidence=arguments.least_confidence,
+            device=arguments.device or chosen.device,
+            reader=reader,
+        )
+        failed = False
+        for questions in _batches(memory.decoding.batch_size) if asked is None else [[asked]]:
+            for reply in memory.ask(questions, arguments.budget, arguments.free):
+                failed = failed or reply.error is not None
+                if arguments.json:
+                    print(json.dumps({**reply.to_dict(), "checkpoint_id": memory.checkpoint.id}, ensure_ascii=False))
+                else:
+                    print(reply_text(reply, memory.checkpoint.id, len(memory.documents)))
+            sys.stdout.flush()  # whoever asks by a pipe sees a batch as soon as it is answered
     return 1 if failed else 0
-
-
-def _reader(arguments: argparse.Namespace) -> Reader:
-    from zrag_core.answering.choice import choose_reader
-
-    settings = AnswerSettings(reader=arguments.reader)
-    if arguments.model:
-        settings = settings.model_copy(update={"model": arguments.model})
-    return choose_reader(settings, os.environ, paths.answer_cache_file() if arguments.reader == "openai" else None)
 
 
 def _batches(size: int) -> Iterator[list[str]]:

@@ -10,22 +10,26 @@ from zrag_core.memory import Reply, Source
 from zrag_pipeline.commands.terminal import clip, columns, wrap
 
 _SOURCES, _ROUTED = 5, 5
-_READERS = {"offline": "offline (extractive stand-in)"}
 _LABEL = "           "
 
 
 def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
-    """Several lines, the last one blank: answer and confidence first, then evidence with its places, then routing."""
+    """Several lines, the last one blank: the answer, where somebody answers; evidence with its places; routing."""
     size = columns()
     sure = "" if reply.confidence is None else f"{reply.confidence:.0%}"
     lines = _labelled("Question", reply.question, size)
     if reply.answerable:
-        lines += _labelled("Answer", reply.answer if reply.error is None else f"none: {reply.error}", size)
-        reader = _READERS.get(reply.reader, f"{reply.reader} ({reply.model})")
-        lines += _labelled("", ", ".join(filter(None, (sure and f"confidence {sure}", f"answered by {reader}"))), size)
+        told = [f"confidence {sure}"] if sure else []
+        if reply.reader:
+            lines += _labelled("Answer", reply.answer if reply.error is None else f"none: {reply.error}", size)
+            told.append(f"answered by {reply.reader} ({reply.model})")
+        if told and reply.reader:
+            lines += _labelled("", ", ".join(told), size)
         lines += _evidence(reply, size)
+        if told and not reply.reader:
+            lines += _labelled("", ", ".join(told), size)
     else:
-        lines += _labelled("Answer", f"{reply.answer} (confidence {sure})", size)
+        lines += _labelled("Refused", f"{reply.answer} (confidence {sure})", size)
         lines += _pieces("Nearest", reply.nearest, size)
     lines += _routing(reply, size)
     lines += _labelled("Memory", f"{checkpoint_id}, {n_documents:,} documents, {reply.latency_ms:,.0f} ms", size)

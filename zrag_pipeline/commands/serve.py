@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zrag_core.errors import ZragError
-from zrag_core.settings import AnswerSettings, load_settings
+from zrag_core.settings import load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.memory_choice import MemoryChoice, add_checkpoint_option, choose_memory
-from zrag_pipeline.platform import paths
+from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 
 if TYPE_CHECKING:
     from zrag_core.answering.types import Reader
@@ -36,29 +32,20 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, metavar="N", help="port (default: %(default)s)")
-    parser.add_argument(
-        "--reader",
-        choices=("offline", "local", "openai"),
-        default="offline",
-        help="who answers from the evidence: nobody (default), a small LLM on this machine, or a model at OpenAI or "
-        "the server of OPENAI_BASE_URL, which costs money",
-    )
-    parser.add_argument("--model", metavar="NAME", help="with --reader openai: which model (default: gpt-4o)")
+    add_reader_options(parser)
     parser.add_argument("--least-confidence", type=float, metavar="P", help="refuse below this probability")
     add_checkpoint_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    if arguments.model and arguments.reader != "openai":
-        raise ZragError("--model needs --reader openai")
     choose_memory(arguments.checkpoint, arguments.memory)  # one line where there is none
     import uvicorn
 
     from zrag_core.web.app import create_app
     from zrag_core.web.service import MemoryService
 
-    with _reader(arguments) as reader:
+    with chosen_reader(arguments) as reader:
         chosen: dict[str, MemoryChoice] = {}
 
         def current() -> str:
@@ -84,29 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(choice: MemoryChoice, reader: Reader, least_confidence: float | None) -> Memory:
+def _open(choice: MemoryChoice, reader: Reader | None, least_confidence: float | None) -> Memory:
     from zrag_core.memory import Memory
 
     decoding = None if choice.decoding is None else load_settings({"decoding": choice.decoding}).decoding
     return Memory.open(
         choice.folder, decoding=decoding, least_confidence=least_confidence, device=choice.device, reader=reader
     )
-
-
-@contextlib.contextmanager
-def _reader(arguments: argparse.Namespace) -> Iterator[Reader]:
-    from zrag_core.answering.choice import choose_reader
-
-    settings = AnswerSettings(reader=arguments.reader)
-    if arguments.model:
-        settings = settings.model_copy(update={"model": arguments.model})
-    cache = None if arguments.reader == "offline" else paths.answer_cache_file()
-    with contextlib.ExitStack() as stack:
-        if arguments.reader == "local":
-            from zrag_core.answering.local_process import serving
-            from zrag_core.model.architecture.smollm2 import model_folder
-            from zrag_core.settings import LOCAL_MODEL
-
-            server = stack.enter_context(serving(model_folder(), LOCAL_MODEL, threads=2))
-            settings = settings.model_copy(update={"base_url": server.base_url})
-        yield choose_reader(settings, os.environ, cache)

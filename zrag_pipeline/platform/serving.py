@@ -3,12 +3,13 @@
 This is model code: MLflow copies the file into the model and runs it there (`mlflow models serve`), beside a copy of
 `zrag_core` (see `packaged_model`). So it imports `zrag_core` and MLflow, and nothing else of this package.
 
-The last user message is the question; the answer is the output text. `custom_outputs` is the whole reply: evidence,
-its sources with offsets, routing, confidence, whether it was answerable, and who answered (see `zrag_core.memory`).
-`custom_inputs` may set `budget` (evidence tokens) and `free` (the model's own words). The server's environment decides
-who answers: the offline stand-in, or with `ZRAG_READER=openai` the model `ZRAG_READER_MODEL` (with OPENAI_API_KEY, and
-OPENAI_BASE_URL where it is a server of one's own); and with `ZRAG_LEAST_CONFIDENCE`, where refusal begins. Without it,
-and in everything else, the memory is read as when it became the champion (`decoding.json` beside the checkpoint).
+The last user message is the question; the output text is the answer, or the evidence where nobody answers.
+`custom_outputs` is the whole reply: evidence, its sources with offsets, routing, confidence, whether it was answerable,
+and who answered (see `zrag_core.memory`). `custom_inputs` may set `budget` (evidence tokens) and `free` (the model's
+own words). The server's environment decides who answers: nobody, or with `ZRAG_READER=openai` the model
+`ZRAG_READER_MODEL` (with OPENAI_API_KEY, and OPENAI_BASE_URL where it is a server of one's own); and with
+`ZRAG_LEAST_CONFIDENCE`, where refusal begins. Without it, and in everything else, the memory is read as when it became
+the champion (`decoding.json` beside the checkpoint).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from zrag_core.answering.choice import choose_reader
 from zrag_core.errors import ZragError
 from zrag_core.memory import Memory
 from zrag_core.settings import load_settings
+from zrag_core.web.messages import message_of
 
 _BUDGET = 256
 # A file in the folder that MLflow is shown while it saves the model (see `packaged_model`).
@@ -95,7 +97,7 @@ class MemoryAgent(ResponsesAgent):
             raise MlflowException(str(error)) from error
         if reply.error is not None:
             raise MlflowException(f"the answering model failed: {reply.error}")
-        return reply.answer, {**reply.to_dict(), "checkpoint_id": self._memory.checkpoint.id}
+        return message_of(reply).text, {**reply.to_dict(), "checkpoint_id": self._memory.checkpoint.id}
 
 
 def _new_id(kind: str) -> str:
@@ -141,7 +143,7 @@ def _open(folder: Path, environ: Mapping[str, str]) -> Memory:
         folder,
         decoding=settings.decoding if promoted.is_file() else None,
         least_confidence=settings.decoding.least_confidence if least else None,
-        reader=choose_reader(settings.answers, environ),
+        reader=None if settings.answers.reader == "offline" else choose_reader(settings.answers, environ),
     )
 
 

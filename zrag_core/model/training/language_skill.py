@@ -1,5 +1,4 @@
-"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, preference, keys of meaning,
-calibration.
+"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, keys of meaning, calibration.
 
 Each stage keeps a resumable state of its own, and a stage that was finished is not run again.
 """
@@ -21,7 +20,6 @@ from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.training.codec_training import train_codec
 from zrag_core.model.training.key_distillation import fit_keys, teacher_vectors
 from zrag_core.model.training.language_calibration import calibrate_language
-from zrag_core.model.training.preference_training import train_preference
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.question_writing import write_questions
 from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
@@ -65,8 +63,6 @@ def train_language_skill(
     if settings.skill.steps:
         source = _reading_source(documents, (written.trained, own))
         metrics |= _train_reading(model, source, settings, hooks("reading"))
-        if settings.skill.preference_steps:
-            metrics |= _train_preference(model, source, settings, hooks("preference"))
     _round(model.backbone.trainable())
     model.backbone.merge()
     questions = [item.question for item in (*written.trained, *own)]
@@ -153,32 +149,13 @@ def _reading_source(documents: Sequence[Document], asked: Sequence[Sequence[Aske
 def _train_reading(
     model: LanguageMemory, source: ReadingSource, settings: Settings, hooks: TrainingHooks
 ) -> dict[str, float]:
-    fingerprint = f"reading {_recipe(settings)}"
-    found = train_reading(model, source, settings.skill, fingerprint=fingerprint, hooks=hooks)
-    return _finished("reading", model, found, settings.skill.steps, fingerprint, hooks)
-
-
-def _train_preference(
-    model: LanguageMemory, source: ReadingSource, settings: Settings, hooks: TrainingHooks
-) -> dict[str, float]:
-    steps, fingerprint = settings.skill.preference_steps, f"preference {_recipe(settings)}"
-    found = train_preference(model, source, settings.skill, steps, fingerprint=fingerprint, hooks=hooks)
-    return _finished("preference", model, found, steps, fingerprint, hooks)
-
-
-def _recipe(settings: Settings) -> str:
     own = f"{settings.skill.model_dump_json()} {settings.codec.model_dump_json()}"
-    return f"{own} {prose_name()} {written_version()}"
-
-
-def _finished(
-    stage: str, model: LanguageMemory, found: dict[str, float], steps: int, fingerprint: str, hooks: TrainingHooks
-) -> dict[str, float]:
-    """Keep a stage's adapter; its figures under the stage's name."""
+    fingerprint = f"reading {own} {prose_name()} {written_version()}"
+    found = train_reading(model, source, settings.skill, fingerprint=fingerprint, hooks=hooks)
     adapter = {name: value for name, value in model.lm.named_parameters() if value.requires_grad}
     losses = {name: value for name, value in found.items() if name != "seconds"}
-    _keep(hooks, adapter, fingerprint, SavedProgress(steps, losses, found["seconds"]))
-    return {f"{stage}_{name}": value for name, value in found.items()}
+    _keep(hooks, adapter, fingerprint, SavedProgress(settings.skill.steps, losses, found["seconds"]))
+    return {f"reading_{name}": value for name, value in found.items()}
 
 
 def _distil_keys(

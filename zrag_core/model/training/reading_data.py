@@ -21,9 +21,6 @@ _NEAR_MISSES = 0.6  # of these with a question that nothing of the text answers;
 _SELF_STUDY = 0.4  # of them are words of the sentence
 _OTHERS = (0, 0, 0, 1, 1, 2, 3, 5)  # sentences beside the one that answers
 _NEIGHBOURS = 0.5  # of them are of the same text
-_RIVALS, _RIVALS_NEAR = 6, 3  # sentences that the answering one is preferred to, and how many are of its text
-_LOOKED_AT = 300  # other sentences, of which those that share most words become rivals
-_SHORT_WORD = 3  # letters of words that do not count as shared
 _SHORTEST, _LONGEST = 20, 400  # characters of a sentence
 
 _NUMBER = re.compile(r"\d+")
@@ -60,13 +57,6 @@ class AskedPiece(NamedTuple):
     sentence: int | None
 
 
-class Rivals(NamedTuple):
-    """A question and sentences, each with its title; the first one answers, and is to be preferred to the others."""
-
-    question: str
-    lines: tuple[tuple[str, str], ...]
-
-
 @dataclass(frozen=True)
 class ReadingSource:
     """Prose with questions about single sentences.
@@ -86,22 +76,6 @@ class ReadingSource:
         """
         others = rng.choice(_OTHERS)
         return [self._example(rng, others) for _ in range(n)]
-
-    def rivals(self, rng: random.Random, n: int) -> list[Rivals]:
-        """Questions with the sentence that answers and others of the same text and of other texts; most of them share
-        words with the question, since those are what a first choice by words and meaning leaves."""
-        drawn = []
-        for _ in range(n):
-            asked = self._answered(rng)
-            assert asked.sentence is not None
-            title, sentences = self.pieces[asked.piece]
-            gold, words = sentences[asked.sentence], _words(asked.question)
-            near = [(title, s) for s in sentences if s != gold and _SHORTEST <= len(s) <= _LONGEST]
-            far = list(dict.fromkeys(self._sentence(rng) for _ in range(_LOOKED_AT)))
-            others = _sharing(near, words, rng, _RIVALS_NEAR)
-            others += _sharing([line for line in far if line[0] != title], words, rng, _RIVALS - len(others))
-            drawn.append(Rivals(asked.question, ((title, gold), *others)))
-        return drawn
 
     def _example(self, rng: random.Random, others: int) -> ReadingExample:
         task = rng.choices([name for name, _ in _TASKS], [share for _, share in _TASKS])[0]
@@ -178,19 +152,6 @@ class ReadingSource:
     def _sentence(self, rng: random.Random) -> tuple[str, str]:
         title, sentences = rng.choice(self._readable)
         return title, rng.choice(sentences)
-
-
-def _words(text: str) -> set[str]:
-    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > _SHORT_WORD}
-
-
-def _sharing(lines: list[tuple[str, str]], words: set[str], rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """n of the lines: those that share most words, equals in random order, but one of them any."""
-    lines = lines.copy()
-    rng.shuffle(lines)
-    kept, rest = lines[:1], lines[1:]
-    rest.sort(key=lambda line: -len(words & _words(f"{line[0]} {line[1]}")))
-    return [*kept, *rest][:n]
 
 
 def _swap(example: ReadingExample, rng: random.Random) -> ReadingExample:
