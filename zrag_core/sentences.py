@@ -8,6 +8,7 @@ answered.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,16 +38,20 @@ _END = re.compile(
     re.MULTILINE,
 )
 _ITEM = re.compile(_MARKER)
+_NUMBERED = re.compile(r"(?:\A|\n)[ \t]*(?:\d{1,3}|[가나다라마바사아자차카타파하])\.\Z")
 _KEY_LINE = re.compile(_KEY)
 _QUESTION = re.compile(r"(?:\*\*)?(?:Q|질문|문)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
 _ANSWER = re.compile(r"(?:\*\*)?(?:A|답변?)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
 _DATE = re.compile(r"(?:\d{4}|\d{2})\.[ \t]?\d{1,2}\.(?:[ \t]?\d{1,2}\.)?|(?<![\d.])\d{1,2}\.[ \t]?\d{1,2}\.(?!\d)")
 _FENCE = re.compile(r"^[ \t]*(?:[-*+][ \t]+|\d{1,3}[.)][ \t]+)?(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
+_CLOSING = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*")
 _DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _VISIBLE = re.compile(r"\S")
 _WORD = re.compile(r"\w", re.UNICODE)
 _MARKUP = re.compile(r"!?\[([^\]\n]*)\]\([^()\n]*\)|(\*\*|__|`+)|^[ \t]*>[ \t]?", re.MULTILINE)
+_LONGEST_NUMBER = 24  # characters of a list item's number, with its indentation
 _FULL_LINE = 60  # characters; a line of so many may be one of wrapped text
+_DEEPEST = 40  # characters that a line may be indented
 _CODE_LINES = 6  # lines of code that are one sentence
 
 
@@ -100,9 +105,10 @@ class _Block:
 
 def _blocks(text: str) -> Iterator[_Block]:
     lines = _lines(text)
+    closing = [n for n, line in enumerate(lines) if _CLOSING.fullmatch(text, *line)]
     number = 0
     while number < len(lines):
-        end = _code_end(text, lines, number) or _table_end(text, lines, number)
+        end = _code_end(text, lines, number, closing) or _table_end(text, lines, number)
         if not end:
             number += 1
             continue
@@ -121,15 +127,18 @@ def _lines(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _code_end(text: str, lines: list[tuple[int, int]], number: int) -> int:
-    """Where the code that a fence opens has ended, as a number of a line; 0 where none opens."""
+def _code_end(text: str, lines: list[tuple[int, int]], number: int, closing: list[int]) -> int:
+    """Where the code that a fence opens has ended, as a number of a line; 0 where none opens or none closes it.
+
+    Args:
+        closing: numbers of the lines that may close code.
+    """
     opened = _FENCE.match(text[slice(*lines[number])])
     if opened is None:
         return 0
     mark = opened.group(1)
-    for after in range(number + 1, len(lines)):
-        line = text[slice(*lines[after])].strip()
-        if line.startswith(mark) and not line.strip(mark[0]):
+    for after in closing[bisect_right(closing, number) :]:
+        if text[slice(*lines[after])].strip().startswith(mark):
             return after + 1
     return 0
 
@@ -187,9 +196,9 @@ def _cells(line: str) -> list[str]:
 
 def _prose(text: str, start: int, end: int) -> Iterator[_Piece]:
     part = text[start:end]
-    dates = [match.end() - 1 for match in _DATE.finditer(part)] if "." in part else []
-    within = {mark for match in _DATE.finditer(part) for mark in range(match.start(), match.end() - 1)} if dates else ()
-    last_marks = set(dates)
+    dates = [match.span() for match in _DATE.finditer(part)]
+    within = {mark for first, last in dates for mark in range(first, last - 1)}
+    last_marks = {last - 1 for _, last in dates}
     position = 0
     for match in _END.finditer(part):
         mark = match.start()
@@ -213,8 +222,7 @@ def _continues(text: str, mark: int, end: int, *, date: bool) -> bool:
         return False
     if date:
         return not following.group().isupper()
-    item = _ITEM.match(text, text.rfind("\n", 0, mark) + 1)
-    if item and item.end() == mark + 1:  # the number of a list item
+    if _NUMBERED.search(text, max(0, mark - _LONGEST_NUMBER), mark + 1):  # the number of a list item
         return True
     token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
     word = token.group(1).lstrip("(\"'").casefold() if token else ""
@@ -226,7 +234,8 @@ def _ends_line(text: str, newline: int) -> bool:
     """Whether a single line end that may end a sentence does: a line of wrapped text goes on in the next one."""
     if _ITEM.match(text, newline + 1) or _TITLE.match(text, newline + 1) or text.startswith("#", newline + 1):
         return True
-    line = text[text.rfind("\n", 0, newline) + 1 : newline].rstrip()
+    start = max(0, newline - 2 * _FULL_LINE)  # of what is longer, this much says enough
+    line = text[max(start, text.rfind("\n", start, newline) + 1) : newline].rstrip()
     if _TITLE.match(line) or not _KEY_LINE.match(text, newline + 1):
         return _TITLE.match(line) is not None
     return len(line) < _FULL_LINE or line[-1] in ".!?:;\uff1a\u3002"
@@ -264,9 +273,10 @@ def _read(text: str, pieces: list[_Piece]) -> Iterator[Sentence]:
     title, question, in_list = "", "", False
     for piece in pieces:
         own = text[piece.start : piece.end]
-        line = text.rfind("\n", 0, piece.start) + 1
-        first = not text[line : piece.start].strip()  # of its line
-        indent = piece.start - line
+        before = text[max(0, piece.start - _DEEPEST) : piece.start]
+        lead_in = before[before.rfind("\n") + 1 :]
+        first = not lead_in.strip() and ("\n" in before or len(before) == piece.start)  # of its line
+        indent = len(lead_in)
         item = _ITEM.match(own) if first and piece.kind == "prose" else None
         if item is not None:
             leads = [lead for lead in leads if lead[0] < indent]
