@@ -6,10 +6,7 @@ import re
 from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 
 PIECES = [
-    (
-        f"Isle {n}",
-        [f"The isle of Arlan number {n} was settled in 16{n:02} by sailors from Venn.", f"It has {n} wells, all deep."],
-    )
+    (f"Isle {n}", [f"The isle of Arlan number {n} was settled in 16{n:02} by sailors from Venn.", f"It has {n} wells."])
     for n in range(30)
 ]
 ASKED = [
@@ -40,7 +37,7 @@ def test_targets_stand_in_what_is_shown_or_nothing_answers():
             assert example.task == "quote"
     quotes = [example for example in drawn if example.task == "quote"]
     unanswered = sum(not example.target for example in quotes) / len(quotes)
-    assert 0.15 < unanswered < 0.35
+    assert 0.05 < unanswered < 0.3
     assert all(not example.target for example in quotes if "light" in example.question)
     assert {example.task for example in drawn} == {"repeat", "quote", "question"}
     assert max(len(example.sentences) for example in quotes) > 3
