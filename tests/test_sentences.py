@@ -41,6 +41,12 @@ TEXT = st.text(st.sampled_from(list("ab Z.!? \n\t\"')1,한국어을é漢字。�
             "What the committee decided last week, after a long talk, was\nthis: nothing changes.",
             ["What the committee decided last week, after a long talk, was\nthis: nothing changes."],
         ),
+        # An index on a line of its own is no list.
+        (
+            "On Earth it is called dioxygen, O\n2. It is common.",
+            ["On Earth it is called dioxygen, O\n2.", "It is common."],
+        ),
+        ("Steps\n1. Fill it\nto the line\n2. Wait", ["Steps", "1. Fill it\nto the line", "2. Wait"]),
         ("① 신분증\n② 사진", ["① 신분증", "② 사진"]),
     ],
 )

@@ -38,7 +38,7 @@ _END = re.compile(
     re.MULTILINE,
 )
 _ITEM = re.compile(_MARKER)
-_NUMBERED = re.compile(r"(?:\A|\n)[ \t]*(?:\d{1,3}|[가나다라마바사아자차카타파하])\.\Z")
+_FIRST_ITEM = re.compile(r"\s*" + _MARKER)
 _KEY_LINE = re.compile(_KEY)
 _QUESTION = re.compile(r"(?:\*\*)?(?:Q|질문|문)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
 _ANSWER = re.compile(r"(?:\*\*)?(?:A|답변?)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
@@ -49,7 +49,7 @@ _DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\
 _VISIBLE = re.compile(r"\S")
 _WORD = re.compile(r"\w", re.UNICODE)
 _MARKUP = re.compile(r"!?\[([^\]\n]*)\]\([^()\n]*\)|(\*\*|__|`+)|^[ \t]*>[ \t]?", re.MULTILINE)
-_LONGEST_NUMBER = 24  # characters of a list item's number, with its indentation
+_ENDS = ".!?:;\uff1a\u3002"
 _FULL_LINE = 60  # characters; a line of so many may be one of wrapped text
 _DEEPEST = 40  # characters that a line may be indented
 _CODE_LINES = 6  # lines of code that are one sentence
@@ -64,6 +64,11 @@ class Sentence(TextSlice):
     """
 
     reading: str
+
+    @property
+    def explained(self) -> str:
+        """The reading where it says more or less than the text, and not only in other white space; else ""."""
+        return "" if self.reading == " ".join(self.text.split()) else self.reading
 
 
 def split_sentences(text: str) -> list[Sentence]:
@@ -199,18 +204,28 @@ def _prose(text: str, start: int, end: int) -> Iterator[_Piece]:
     dates = [match.span() for match in _DATE.finditer(part)]
     within = {mark for first, last in dates for mark in range(first, last - 1)}
     last_marks = {last - 1 for _, last in dates}
-    position = 0
+    position, item = 0, _FIRST_ITEM.match(part)
+    numbers = {_number(item)}  # of the list items so far
     for match in _END.finditer(part):
         mark = match.start()
         if match.group()[0] in ".!?" and (
-            mark in within or _continues(part, mark, match.end(), date=mark in last_marks)
+            mark in within
+            or (item is not None and item.end() == mark + 1)  # the number of a list item
+            or _continues(part, mark, match.end(), date=mark in last_marks)
         ):
             continue
-        if match.group() == "\n" and not _ends_line(part, mark):
+        if match.group() == "\n" and not _ends_line(part, mark, numbers):
             continue
         yield _Piece(start + position, start + match.end())
-        position = match.end()
+        position, item = match.end(), _FIRST_ITEM.match(part, match.end())
+        numbers.add(_number(item))
     yield _Piece(start + position, end)
+
+
+def _number(item: re.Match[str] | None) -> int:
+    """The number of a list item; 0 where it has none."""
+    digits = "" if item is None else "".join(filter(str.isdecimal, item.group()))
+    return int(digits) if digits else 0
 
 
 def _continues(text: str, mark: int, end: int, *, date: bool) -> bool:
@@ -222,23 +237,28 @@ def _continues(text: str, mark: int, end: int, *, date: bool) -> bool:
         return False
     if date:
         return not following.group().isupper()
-    if _NUMBERED.search(text, max(0, mark - _LONGEST_NUMBER), mark + 1):  # the number of a list item
-        return True
     token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
     word = token.group(1).lstrip("(\"'").casefold() if token else ""
     initial = len(word) == 1 and word.isascii() and word.isalpha() and text[mark - 1].isupper()
     return initial or word in _ABBREVIATIONS
 
 
-def _ends_line(text: str, newline: int) -> bool:
-    """Whether a single line end that may end a sentence does: a line of wrapped text goes on in the next one."""
-    if _ITEM.match(text, newline + 1) or _TITLE.match(text, newline + 1) or text.startswith("#", newline + 1):
+def _ends_line(text: str, newline: int, numbers: set[int]) -> bool:
+    """Whether a single line end that may end a sentence does: a line of wrapped text goes on in the next one.
+
+    Args:
+        numbers: of the list items before; an index ("H\\n2O") that looks like one continues none of them.
+    """
+    item = _ITEM.match(text, newline + 1)
+    if item and (_number(item) - 1 in numbers or not _number(item) or text[newline - 1] in _ENDS):
+        return True
+    if _TITLE.match(text, newline + 1) or text.startswith("#", newline + 1):
         return True
     start = max(0, newline - 2 * _FULL_LINE)  # of what is longer, this much says enough
     line = text[max(start, text.rfind("\n", start, newline) + 1) : newline].rstrip()
     if _TITLE.match(line) or not _KEY_LINE.match(text, newline + 1):
         return _TITLE.match(line) is not None
-    return len(line) < _FULL_LINE or line[-1] in ".!?:;\uff1a\u3002"
+    return len(line) < _FULL_LINE or line[-1] in _ENDS
 
 
 def _with_words(text: str, pieces: list[_Piece]) -> list[_Piece]:

@@ -69,7 +69,7 @@ class SentenceStore:
         def segments_of(row: int) -> list[Segment]:
             document = documents[row]
             return [
-                Segment(document.id, s.start, s.end, s.text, 0.0, s.reading) for s in split_sentences(document.text)
+                Segment(document.id, s.start, s.end, s.text, 0.0, s.explained) for s in split_sentences(document.text)
             ]
 
         segments = _Lazy(n, segments_of)
