@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from zrag_core.corpus.overlay import apply_overlay, load_overlay
+from zrag_core.corpus.self_study import is_synthetic
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
+from zrag_core.settings.backbone import TINY
 from zrag_pipeline.defs.champion.corpus_changes import change_lock
 from zrag_pipeline.defs.champion.decision import MAX_QUESTIONS, Decision, present_champion
 from zrag_pipeline.platform import paths
@@ -158,6 +160,12 @@ def _least_confidence(folder: Path, corpus: Corpus, settings: Settings) -> float
     """Where the memory begins to refuse; 0, which leaves it to who asks, where no dev question tells."""
     from zrag_core.memory import Memory, fit_least_confidence
 
+    dev = [question for question in corpus.questions if question.split == "dev"]
+    if read_config(folder)["settings"]["backbone"]["name"] != TINY:
+        # Its confidence is calibrated on questions as people ask them, which self-study queries are not.
+        dev = [question for question in dev if not is_synthetic(question)]
+    dev = dev[: min(MAX_QUESTIONS, settings.evaluation.limit_questions or MAX_QUESTIONS)]
+    if not dev:
+        return 0.0
     memory = Memory.open(folder, decoding=settings.decoding, device=settings.backbone.device)
-    dev = [question for question in corpus.questions if question.split == "dev"][:MAX_QUESTIONS]
     return fit_least_confidence(memory, dev) or 0.0
