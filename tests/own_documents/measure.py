@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +17,6 @@ from zrag_core.answer_matching import answer_coverage
 from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 from zrag_core.corpus.read import read_documents
 from zrag_core.corpus.types import Document, Question
-from zrag_core.errors import ZragError
 from zrag_core.evidence import Retrieved
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.model.inference.create_system import create_system
@@ -69,24 +66,16 @@ def main() -> None:
 
 
 def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
-    """Documents and questions of one folder; files of kinds that are not read yet are taken as plain text."""
-    root = folder / "documents"
-    documents: list[Document] = []
-    for file in sorted(path for path in root.rglob("*") if path.is_file()):
-        name = file.relative_to(root).as_posix()
-        try:
-            own: Sequence[Document] = read_documents(file)
-        except ZragError:
-            own = (Document(name, file.stem, file.read_text("utf-8")),)
-        documents += [replace(document, id=f"{name}#{document.id}") for document in own]
+    """Documents and questions of one folder."""
+    documents = read_documents(folder / "documents")
     questions = []
     for number, line in enumerate((folder / "questions.jsonl").read_text("utf-8").splitlines()):
         row = json.loads(line)
-        gold = tuple(document.id for document in documents if document.id.startswith(f"{row.get('file')}#"))
+        gold = tuple(document.id for document in documents if document.source_id == row.get("file"))
         questions.append(
             Question(f"q{number}", row["question"], tuple(row["answers"]), gold, row.get("evidence"), "test")
         )
-    return tuple(documents), questions
+    return documents, questions
 
 
 def write(documents: tuple[Document, ...], skill_folder: Path) -> Checkpoint:
@@ -103,9 +92,9 @@ def write(documents: tuple[Document, ...], skill_folder: Path) -> Checkpoint:
 
 def is_first(question: Question, found: Retrieved) -> bool:
     """Whether the first piece of evidence is from the right file and holds an answer."""
-    if not found.segments or not found.segments[0].document_id.startswith(question.document_ids[0].split("#")[0] + "#"):
+    if not found.segments or found.segments[0].document_id not in question.document_ids:
         return False
-    return bool(answer_coverage(found.segments[0].text, question.golden_answers, question.language))
+    return bool(answer_coverage(found.segments[0].shown, question.golden_answers, question.language))
 
 
 if __name__ == "__main__":
