@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from zrag_pipeline.cli import main
 from zrag_pipeline.commands.status import _age
+from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import memory_names, read_champion
 
 RULES = """# Orchard rules
@@ -34,6 +36,7 @@ def zrag(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path / "자료 1"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
+    shutil.copy(paths.SHIPPED_HOME / "dagster.yaml", tmp_path / "home")
 
     def call(*arguments):
         code = main(arguments)
@@ -167,3 +170,10 @@ def test_an_unknown_memory_names_the_known_ones(zrag, orchard):
 )
 def test_ages(ago, said):
     assert _age((datetime.now(UTC) - ago).isoformat(timespec="seconds")) == said
+
+
+def test_quiet_says_only_how_it_ended(zrag, orchard):
+    code, out, err = ingest(zrag, orchard, "--quiet")
+    assert code == 0
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()] == ["memory", "done"]

@@ -111,7 +111,7 @@ def _config(config: dict[str, Any], location: str, name: str, arguments: argpars
     if arguments.backbone:
         settings["backbone"]["name"] = arguments.backbone
     if arguments.quiet or not sys.stderr.isatty():
-        config["loggers"] = {"console": {"config": {"log_level": "ERROR"}}}
+        config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
     return config
 
 

@@ -24,6 +24,7 @@ _LONGEST_METADATA = 40
 _SHORT_METADATA = (dg.IntMetadataValue, dg.FloatMetadataValue, dg.BoolMetadataValue, dg.TextMetadataValue)
 # Errors of Dagster's own whose message says it all.
 _PLAIN_DAGSTER_ERRORS = {"Failure", "DagsterAssetCheckFailedError"}
+_FAILURES = {Type.RUN_FAILURE, Type.STEP_FAILURE, Type.ENGINE_EVENT, Type.HOOK_ERRORED}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 # One such error for each step behind a failed one would bury the message that matters.
 _NOT_RUN = re.compile(r"Dependencies for step \S+ (failed|were not executed): .* Not executing\.$")
@@ -33,7 +34,7 @@ class ConsoleFormatter(logging.Formatter):
     """Makes one line (a block for failures) of a record, or "" for what is not worth showing.
 
     Args:
-        level: plain messages below it are not shown.
+        level: plain messages below it are not shown; above ERROR, failures are all that is shown of the run's events.
         check_steps: steps that only check an asset; their result is all that is shown of them.
     """
 
@@ -50,6 +51,8 @@ class ConsoleFormatter(logging.Formatter):
         name = meta.get("step_key") or meta.get("job_name") or ""
         text = None
         if event is not None:
+            if self._level > logging.ERROR and event.event_type not in _FAILURES:
+                return ""
             asset = event.asset_key or getattr(event.event_specific_data, "asset_key", None)
             name = asset.to_user_string() if asset else name
             text = self._event_text(event, meta["run_id"], record.created)
