@@ -8,11 +8,11 @@ answered.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zrag_core.text import TextSlice
+from zrag_core.text_blocks import FENCE, Piece, find_blocks
 
 # Abbreviations after which a full stop rarely ends an English sentence.
 _ABBREVIATIONS = frozenset(
@@ -43,16 +43,12 @@ _KEY_LINE = re.compile(_KEY)
 _QUESTION = re.compile(r"(?:\*\*)?(?:Q|질문|문)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
 _ANSWER = re.compile(r"(?:\*\*)?(?:A|답변?)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re.IGNORECASE)
 _DATE = re.compile(r"(?:\d{4}|\d{2})\.[ \t]?\d{1,2}\.(?:[ \t]?\d{1,2}\.)?|(?<![\d.])\d{1,2}\.[ \t]?\d{1,2}\.(?!\d)")
-_FENCE = re.compile(r"^[ \t]*(?:[-*+][ \t]+|\d{1,3}[.)][ \t]+)?(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
-_CLOSING = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*")
-_DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _VISIBLE = re.compile(r"\S")
 _WORD = re.compile(r"\w", re.UNICODE)
 _MARKUP = re.compile(r"!?\[([^\]\n]*)\]\([^()\n]*\)|(\*\*|__|`+)|^[ \t]*>[ \t]?", re.MULTILINE)
 _ENDS = ".!?:;\uff1a\u3002"
 _FULL_LINE = 60  # characters; a line of so many may be one of wrapped text
 _DEEPEST = 40  # characters that a line may be indented
-_CODE_LINES = 6  # lines of code that are one sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +75,9 @@ def split_sentences(text: str) -> list[Sentence]:
     Korean dates do not end a sentence. A table's header belongs to its first row. Every non-space character belongs
     to exactly one sentence.
     """
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     start = 0
-    for block in _blocks(text):
+    for block in find_blocks(text):
         pieces += _prose(text, start, block.start)
         pieces += block.pieces
         start = block.end
@@ -89,117 +85,7 @@ def split_sentences(text: str) -> list[Sentence]:
     return list(_read(text, _with_words(text, pieces)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of a text; `cells` are those of a table's row, as (header, cell)."""
-
-    start: int
-    end: int
-    kind: str = "prose"
-    cells: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A table or a piece of code."""
-
-    start: int
-    end: int
-    pieces: list[_Piece]
-
-
-def _blocks(text: str) -> Iterator[_Block]:
-    lines = _lines(text)
-    closing = [n for n, line in enumerate(lines) if _CLOSING.fullmatch(text, *line)]
-    number = 0
-    while number < len(lines):
-        end = _code_end(text, lines, number, closing) or _table_end(text, lines, number)
-        if not end:
-            number += 1
-            continue
-        fenced = _FENCE.match(text[slice(*lines[number])]) is not None
-        pieces = _code(text, lines[number:end]) if fenced else _table(text, lines[number:end])
-        yield _Block(lines[number][0], lines[end - 1][1], pieces)
-        number = end
-
-
-def _lines(text: str) -> list[tuple[int, int]]:
-    """Offsets of the lines, without their ends."""
-    found, start = [], 0
-    for part in text.split("\n"):
-        found.append((start, start + len(part)))
-        start += len(part) + 1
-    return found
-
-
-def _code_end(text: str, lines: list[tuple[int, int]], number: int, closing: list[int]) -> int:
-    """Where the code that a fence opens has ended, as a number of a line; 0 where none opens or none closes it.
-
-    Args:
-        closing: numbers of the lines that may close code.
-    """
-    opened = _FENCE.match(text[slice(*lines[number])])
-    if opened is None:
-        return 0
-    mark = opened.group(1)
-    for after in closing[bisect_right(closing, number) :]:
-        if text[slice(*lines[after])].strip().startswith(mark):
-            return after + 1
-    return 0
-
-
-def _code(text: str, lines: list[tuple[int, int]]) -> list[_Piece]:
-    """Code in pieces of a few lines, cut at blank lines; the fences belong to the first and the last one."""
-    pieces: list[_Piece] = []
-    group: list[tuple[int, int]] = []
-    for start, end in lines[1:-1]:
-        blank = not text[start:end].strip()
-        if group and (blank or len(group) == _CODE_LINES):
-            pieces.append(_Piece(group[0][0], group[-1][1], "code"))
-            group = []
-        if not blank:
-            group.append((start, end))
-    if group:
-        pieces.append(_Piece(group[0][0], group[-1][1], "code"))
-    if not pieces:
-        return [_Piece(lines[0][0], lines[-1][1], "code")]
-    pieces[0] = _Piece(lines[0][0], pieces[0].end, "code")
-    pieces[-1] = _Piece(pieces[-1].start, lines[-1][1], "code")
-    return pieces
-
-
-def _table_end(text: str, lines: list[tuple[int, int]], number: int) -> int:
-    """Where the table that begins in a line has ended; 0 where none begins."""
-    if number + 1 >= len(lines):
-        return 0
-    header, delimiter = (text[slice(*lines[n])] for n in (number, number + 1))
-    if "|" not in header or "|" not in delimiter or not _DELIMITER.match(delimiter):
-        return 0
-    end = number + 2
-    while end < len(lines) and "|" in text[slice(*lines[end])]:
-        end += 1
-    return end
-
-
-def _table(text: str, lines: list[tuple[int, int]]) -> list[_Piece]:
-    """The rows of a table; header and delimiter belong to the first one."""
-    header = _cells(text[slice(*lines[0])])
-    if len(lines) == 2:
-        return [_Piece(lines[0][0], lines[1][1], "row", tuple(("", cell) for cell in header))]
-    pieces = []
-    for number, (start, end) in enumerate(lines[2:]):
-        row = _cells(text[start:end])
-        names = header + [""] * (len(row) - len(header))
-        pieces.append(_Piece(start if number else lines[0][0], end, "row", tuple(zip(names, row, strict=False))))
-    return pieces
-
-
-def _cells(line: str) -> list[str]:
-    inner = line.strip().removeprefix("|").removesuffix("|")
-    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
-
-
-def _prose(text: str, start: int, end: int) -> Iterator[_Piece]:
+def _prose(text: str, start: int, end: int) -> Iterator[Piece]:
     part = text[start:end]
     dates = [match.span() for match in _DATE.finditer(part)]
     within = {mark for first, last in dates for mark in range(first, last - 1)}
@@ -216,10 +102,10 @@ def _prose(text: str, start: int, end: int) -> Iterator[_Piece]:
             continue
         if match.group() == "\n" and not _ends_line(part, mark, numbers):
             continue
-        yield _Piece(start + position, start + match.end())
+        yield Piece(start + position, start + match.end())
         position, item = match.end(), _FIRST_ITEM.match(part, match.end())
         numbers.add(_number(item))
-    yield _Piece(start + position, end)
+    yield Piece(start + position, end)
 
 
 def _number(item: re.Match[str] | None) -> int:
@@ -261,9 +147,9 @@ def _ends_line(text: str, newline: int, numbers: set[int]) -> bool:
     return len(line) < _FULL_LINE or line[-1] in _ENDS
 
 
-def _with_words(text: str, pieces: list[_Piece]) -> list[_Piece]:
+def _with_words(text: str, pieces: list[Piece]) -> list[Piece]:
     """The pieces without white space around them; one that holds no word is part of the next one, or of the last."""
-    kept: list[_Piece] = []
+    kept: list[Piece] = []
     waiting: int | None = None
     for piece in pieces:
         body = text[piece.start : piece.end]
@@ -275,19 +161,19 @@ def _with_words(text: str, pieces: list[_Piece]) -> list[_Piece]:
         if not _WORD.search(stripped) and "\n" in text[max(0, start - 1) : end + 1]:
             waiting = start if waiting is None else waiting
             continue
-        kept.append(_Piece(start if waiting is None else waiting, end, piece.kind, piece.cells))
+        kept.append(Piece(start if waiting is None else waiting, end, piece.kind, piece.cells))
         waiting = None
     if waiting is not None:
         end = len(text.rstrip())
         if kept:
             last = kept.pop()
-            kept.append(_Piece(last.start, end, last.kind, last.cells))
+            kept.append(Piece(last.start, end, last.kind, last.cells))
         else:
-            kept.append(_Piece(waiting, end))
+            kept.append(Piece(waiting, end))
     return kept
 
 
-def _read(text: str, pieces: list[_Piece]) -> Iterator[Sentence]:
+def _read(text: str, pieces: list[Piece]) -> Iterator[Sentence]:
     """The pieces with what they say where they stand."""
     leads: list[tuple[int, str]] = []  # lines that lead into lists: how far they are indented, and what they say
     title, question, in_list = "", "", False
@@ -319,13 +205,13 @@ def _read(text: str, pieces: list[_Piece]) -> Iterator[Sentence]:
             leads.append((indent if item else -1, body))
 
 
-def _body(own: str, piece: _Piece) -> str:
+def _body(own: str, piece: Piece) -> str:
     """What a piece says by itself."""
     if piece.kind == "row":
         named = ((_plain(name), _plain(cell)) for name, cell in piece.cells)
         return ", ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell)
     if piece.kind == "code":
-        return "\n".join(line.rstrip() for line in own.splitlines() if not _FENCE.match(line)).strip()
+        return "\n".join(line.rstrip() for line in own.splitlines() if not FENCE.match(line)).strip()
     return _plain(own)
 
 

@@ -88,9 +88,9 @@ def test_a_run_without_changes_changes_nothing(updated):
     assert again.checkpoint_id == handle(updated, 1).checkpoint_id
     assert torch.equal(checkpoint(updated, 2).model.z, checkpoint(updated, 1).model.z)
     report = handle(updated, 2, "update_report")
-    # Nobody promoted the update, so the proofs are run again, and not against its own result.
     assert handle(updated, 2).former == handle(updated, 1).former
-    assert (report.documents["unchanged"], report.documents["added"], report.documents["removed"]) == (10, 1, 1)
+    # The update is the champion, so there is nothing left to prove.
+    assert (report.documents["unchanged"], report.documents["added"], report.documents["removed"]) == (0, 0, 0)
     # Drift is still measured from the full run, not from the update before.
     assert report.share_changed == pytest.approx(3 / 13)
 
@@ -108,14 +108,17 @@ def test_proofs_stand_in_the_warehouse_beside_the_memory_checks(updated):
     assert proofs["deleted_text_absent"]
 
 
-def test_a_memory_that_fails_its_checks_is_no_champion(updated, monkeypatch):
-    # Four steps of skill training teach nothing, so the memory checks fail, and nobody is asked.
+def test_what_a_memory_cannot_write_does_not_keep_it_from_being_asked(updated, monkeypatch):
+    # Four steps of skill training teach no writing.
     monkeypatch.setenv("ZRAG_DATA_DIR", str(updated["data"]))
-    assert read_champion() is None
     warehouse = Warehouse(updated["data"] / "warehouse.duckdb", timeout_s=5)
+    checks = warehouse.query("SELECT check_name FROM memory_checks WHERE NOT passed")
+    assert "reconstruction_rouge_l" in set(checks["check_name"])
     rows = warehouse.query("SELECT * FROM champion_decisions ORDER BY created_at")
-    assert rows["promoted"].tolist() == [False] * 3
-    assert rows["reason"].str.startswith("memory checks fail: ").all()
+    judged = {name for names in rows["failed_checks"] for name in names}
+    assert judged <= {"documents_found", "answers_quoted", "deleted_leak_coverage"}
+    assert rows["promoted"].any()
+    assert read_champion().checkpoint_id in set(rows[rows["promoted"]]["checkpoint_id"])
 
 
 def test_another_skill_or_other_settings_write_everything_afresh(updated):

@@ -13,6 +13,8 @@ from zrag_core.corpus.passages import split_text
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError, ProblemList
 
+_NATIVE = ("corpus.jsonl", "questions.jsonl")  # what is left of a corpus in native format is no text
+
 
 class TextsLoader(CorpusLoader):
     """Reads every file of a known kind below a folder (or one such file); hidden files and folders are skipped.
@@ -34,7 +36,8 @@ class TextsLoader(CorpusLoader):
         """The files of known kinds in a fixed order."""
         if not source.path.is_dir():
             return super().files(source)
-        return [path for path in _visible(source.path) if path.suffix.lower() in self.suffixes]
+        known = (path for path in _visible(source.path) if path.suffix.lower() in self.suffixes)
+        return [path for path in known if path.name not in _NATIVE]
 
     def load(self, source: Source) -> Corpus:
         """Read and divide the files."""
