@@ -70,7 +70,6 @@ def chat_completion(message: Message, reply: Reply, model: str) -> dict[str, Any
         "created": int(time.time()),
         "model": model,
         "choices": [{"index": 0, "message": said, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "zrag": reply.to_dict(),
     }
 

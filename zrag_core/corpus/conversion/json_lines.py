@@ -17,7 +17,7 @@ def convert_json_lines(content: bytes, name: str) -> Page:
     """Each object as a section: its text under its title; one without a text as lines "field: value"."""
     text, notes = decode(content)
     made, sections = "", []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

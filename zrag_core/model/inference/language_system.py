@@ -110,9 +110,8 @@ class LanguageSystem(SeparatedSystem):
         ]
         leads = [own.moved(int((again.rows[i] == rows[i]).nonzero()[0])) for i, own in enumerate(leads)]
         others = [own.without(lead) for own, lead in zip(self._choose(texts, queries, again), leads, strict=True)]
-        self._read_sentences(
-            asked, again, others, [self._lines(again.rows[i], own.spans) for i, own in enumerate(leads)]
-        )
+        before = [self._lines([(row, span.span) for span in own.spans]) for row, own in zip(rows, leads, strict=True)]
+        self._read_sentences(asked, again, others, before)
         return [lead.ahead_of(self._ranked(own)) for lead, own in zip(leads, others, strict=True)], again
 
     def _choose(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
@@ -154,7 +153,7 @@ class LanguageSystem(SeparatedSystem):
         flat.sort(key=lambda item: len(self._sentences.ids[int(routed.rows[item[0], item[2].place])][item[2].span]))
         for start in range(0, len(flat), _READ):
             part = flat[start : start + _READ]
-            lines = [self._lines(routed.rows[i], [span])[0] for i, _, span in part]
+            lines = self._lines([(int(routed.rows[i, span.place]), span.span) for i, _, span in part])
             passages = [[*before[i], line] for (i, _, _), line in zip(part, lines, strict=True)]
             likelihoods = model.question_likelihood(passages, [asked[i] for i, _, _ in part])
             for (i, j, _), value in zip(part, likelihoods.tolist(), strict=True):
@@ -165,11 +164,12 @@ class LanguageSystem(SeparatedSystem):
             for i, prior in zip(usable, priors, strict=True):
                 found[i].features[:, _PRIOR] = prior / _TENS
 
-    def _lines(self, rows: torch.Tensor, spans: Sequence[ReadSpan]) -> list[Line]:
-        """Sentences of a question, given its routing's rows, as the LLM reads them."""
-        places = [(int(rows[span.place]), span.span) for span in spans]
-        titles = self._model.titles([row for row, _ in places]) if places else []
-        return [Line(*own) for own in zip(titles, self._vectors(places) if places else [], strict=True)]
+    def _lines(self, places: Sequence[tuple[int, int]]) -> list[Line]:
+        """Sentences, given as row and span, as the LLM reads them."""
+        if not places:
+            return []
+        titles = self._model.titles([row for row, _ in places])
+        return [Line(*own) for own in zip(titles, self._vectors(places), strict=True)]
 
     @torch.no_grad()
     def _judge(self, asked: Sequence[Sequence[int]], routed: Routed, ranked: Sequence[Candidates]) -> None:
