@@ -8,8 +8,10 @@ from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import SettingsError
 from zrag_core.model.architecture.spans import sentence_ids
 from zrag_core.model.inference import full_prefix
+from zrag_core.model.inference import prefix as prefixes
 from zrag_core.model.inference.decoder import generate
-from zrag_core.model.inference.full_prefix import FullPrefixSystem, Prefix, decode
+from zrag_core.model.inference.full_prefix import FullPrefixSystem
+from zrag_core.model.inference.prefix import Prefix, decode
 from zrag_core.model.store.checkpoint import Checkpoint
 
 ASKED = ("Where was Orla Venn born?", "How deep is Lake Munar, and what nests there?", "서린도는 어디에 있나?")
@@ -70,7 +72,7 @@ def uncached(model, query, limit):
 
 @torch.no_grad()
 def test_decoding_behind_the_cached_prefix_is_decoding_without_a_cache(either, monkeypatch):
-    monkeypatch.setattr(full_prefix, "_SPANS", 3)  # the prefix is made in several parts
+    monkeypatch.setattr(prefixes, "_SPANS", 3)  # the prefix is made in several parts
     queries = [either.backbone.encode(text) for text in ASKED]
     expected = [uncached(either, query, 8) for query in queries]
     assert len({tuple(ids) for ids in expected}) > 1
@@ -135,6 +137,6 @@ def test_a_memory_without_a_sentence_is_read_as_an_empty_slot(writer):
 
 
 def test_too_large_a_memory_is_one_clear_line(separated, monkeypatch):
-    monkeypatch.setattr(full_prefix, "MOST_SLOTS", 5)
+    monkeypatch.setattr(prefixes, "MOST_SLOTS", 5)
     with pytest.raises(SettingsError, match=r"evaluation.systems: .*at most 5 are read at once -> leave it out"):
         Prefix.read(separated)

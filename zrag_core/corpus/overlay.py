@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from zrag_core.corpus.loaders.rows import unique
+from zrag_core.corpus.cleaning import unique
 from zrag_core.corpus.offsets import evidence_offsets, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError

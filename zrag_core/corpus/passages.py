@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from zrag_core.corpus.loaders.rows import unique
+from zrag_core.corpus.cleaning import unique
 from zrag_core.corpus.offsets import evidence_offsets, holds_answer
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError

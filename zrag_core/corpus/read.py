@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from zrag_core.corpus.cleaning import unique
 from zrag_core.corpus.loaders.base import Source, loader_of
 from zrag_core.corpus.loaders.native import read_rows
-from zrag_core.corpus.loaders.rows import Problems, unique
+from zrag_core.corpus.loaders.rows import Problems
 from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions

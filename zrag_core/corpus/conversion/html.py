@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.markdown import page_of_markdown
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page
-from zrag_core.corpus.loaders.rows import clean
 
 _NO_TEXT = ("script", "style", "noscript", "template", "nav", "svg", "head", "form")
 _BLANK_LINES = re.compile(r"\n{3,}")

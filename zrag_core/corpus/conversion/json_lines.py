@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.plain import decode
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
-from zrag_core.corpus.loaders.rows import clean
 
 _TITLES = ("title", "name", "heading", "subject")
 _TEXTS = ("text", "contents", "content", "body", "description")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
+from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.html import page_of_html
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
-from zrag_core.corpus.loaders.rows import clean
 
 _HEADERS = ("From", "To", "Cc", "Date")
 

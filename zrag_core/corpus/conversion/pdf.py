@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import re
 
+from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
-from zrag_core.corpus.loaders.rows import clean
 
 _HYPHENATED = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
 

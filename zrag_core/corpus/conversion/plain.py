@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 
+from zrag_core.corpus.cleaning import clean, not_utf8
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page, Section
-from zrag_core.corpus.loaders.rows import clean, not_utf8
 from zrag_core.text import has_hangul
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

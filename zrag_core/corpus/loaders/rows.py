@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from zrag_core.corpus.cleaning import clean, not_utf8, unique
 from zrag_core.errors import CorpusError, ProblemList
-from zrag_core.text import normalize
-
-# Control characters that separate lines or pages; `normalize` would glue the words around them.
-_BREAKS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85]")
 
 
 class BadField(ValueError):
@@ -112,16 +108,6 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[st
         raise unreadable(path, error) from error
 
 
-def not_utf8(error: UnicodeDecodeError) -> str:
-    """Say where a file stops being UTF-8."""
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at offset {error.start})"
-
-
-def clean(text: str) -> str:
-    """Unicode NFC without control characters, with line feeds for every kind of line or page break."""
-    return normalize(_BREAKS.sub("\n", text))
-
-
 def kind(value: Any) -> str:
     """Name the JSON type of a value for messages."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
@@ -196,11 +182,6 @@ def strings(value: Any, field: str) -> tuple[str, ...]:
     if "" in entries:
         raise BadField(f"{field}[{entries.index('')}] is empty")
     return unique(entries)
-
-
-def unique(values: Iterable[str]) -> tuple[str, ...]:
-    """Drop repeats, keeping the first of each."""
-    return tuple(dict.fromkeys(values))
 
 
 def expect(value: Any, kind_: type, what: str) -> Any:

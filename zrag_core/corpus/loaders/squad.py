@@ -6,18 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zrag_core.corpus.cleaning import clean, unique
 from zrag_core.corpus.loaders.base import JsonLoader
-from zrag_core.corpus.loaders.rows import (
-    BadField,
-    Problems,
-    clean,
-    expect,
-    identifier,
-    one_line,
-    required,
-    string,
-    unique,
-)
+from zrag_core.corpus.loaders.rows import BadField, Problems, expect, identifier, one_line, required, string
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.sentences import split_sentences
 from zrag_core.text import detect_language

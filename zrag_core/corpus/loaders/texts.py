@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.kinds import CONVERTERS
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
-from zrag_core.corpus.loaders.rows import clean
 from zrag_core.corpus.passages import split_text
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError, ProblemList

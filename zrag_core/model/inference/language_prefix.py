@@ -11,7 +11,7 @@ from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.network import Prompt
 from zrag_core.model.architecture.slot_reader import PASSAGE, QUOTE
 from zrag_core.model.architecture.spans import span_slots
-from zrag_core.model.inference.full_prefix import Prefix, decode_behind
+from zrag_core.model.inference.prefix import Prefix, decode_behind
 
 
 @torch.no_grad()
