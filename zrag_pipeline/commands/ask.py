@@ -12,9 +12,8 @@ from typing import cast
 
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
-from zrag_core.settings import load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory
+from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 from zrag_pipeline.commands.reply_text import reply_text
 
@@ -67,17 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_unreadable(asked)
     chosen = choose_memory(arguments.checkpoint, arguments.memory)
     with chosen_reader(arguments) as reader:
-        decoding = None if chosen.decoding is None else load_settings({"decoding": chosen.decoding}).decoding
-
-        from zrag_core.memory import Memory
-
-        memory = Memory.open(
-            chosen.folder,
-            decoding=decoding,
-            least_confidence=arguments.least_confidence,
-            device=arguments.device or chosen.device,
-            reader=reader,
-        )
+        memory = open_memory(chosen, reader, arguments.least_confidence, arguments.device)
         failed = False
         for questions in _batches(memory.decoding.batch_size) if asked is None else [[asked]]:
             for reply in memory.ask(questions, arguments.budget, arguments.free):

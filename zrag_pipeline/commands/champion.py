@@ -31,7 +31,7 @@ def register(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the champion and the ones before."""
-    name = required_memory(arguments.memory) if arguments.memory else None
+    name = required_memory(arguments.memory)
     champion = read_champion(name)
     if champion is None:
         raise CheckpointError(

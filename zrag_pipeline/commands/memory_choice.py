@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zrag_core.errors import CheckpointError
+from zrag_core.settings import load_settings
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, required_memory
+
+if TYPE_CHECKING:
+    from zrag_core.answering.types import Reader
+    from zrag_core.memory import Memory
 
 _SHOWN = 5
 
@@ -51,7 +56,7 @@ def choose_memory(checkpoint: str | None, memory: str | None = None) -> MemoryCh
         CheckpointError: there is no such checkpoint, or no champion yet.
     """
     if checkpoint is None:
-        champion = read_champion(required_memory(memory) if memory else None)
+        champion = read_champion(required_memory(memory))
         if champion is None:
             raise CheckpointError(
                 "there is no memory to ask yet",
@@ -66,4 +71,25 @@ def choose_memory(checkpoint: str | None, memory: str | None = None) -> MemoryCh
     shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more in {known}" if len(ids) > _SHOWN else "")
     raise CheckpointError(
         f"there is no checkpoint '{checkpoint}'", remedy=f"known: {shown}" if ids else "`make demo` builds one"
+    )
+
+
+def open_memory(
+    choice: MemoryChoice, reader: Reader | None, least_confidence: float | None, device: str | None = None
+) -> Memory:
+    """Open a memory as it is to be read.
+
+    Args:
+        reader: who answers from the evidence; None: nobody.
+        least_confidence: where refusal begins; None: as the memory was promoted.
+        device: where the model runs; None: where it did when it was promoted.
+    """
+    from zrag_core.memory import Memory
+
+    return Memory.open(
+        choice.folder,
+        decoding=None if choice.decoding is None else load_settings({"decoding": choice.decoding}).decoding,
+        least_confidence=least_confidence,
+        device=device or choice.device,
+        reader=reader,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zrag_core.errors import ZragError
-from zrag_core.settings import AnswerSettings
+from zrag_core.settings import load_settings
 from zrag_pipeline.platform import paths
 
 if TYPE_CHECKING:
@@ -43,16 +43,8 @@ def chosen_reader(arguments: argparse.Namespace) -> Iterator[Reader | None]:
         yield None
         return
     from zrag_core.answering.choice import choose_reader
+    from zrag_pipeline.defs.answers.local_reader import with_local_reader
 
-    settings = AnswerSettings(reader=arguments.reader)
-    if arguments.model:
-        settings = settings.model_copy(update={"model": arguments.model})
-    with contextlib.ExitStack() as stack:
-        if arguments.reader == "local":
-            from zrag_core.answering.local_process import serving
-            from zrag_core.model.architecture.smollm2 import model_folder
-            from zrag_core.settings import LOCAL_MODEL
-
-            server = stack.enter_context(serving(model_folder(), LOCAL_MODEL, threads=2))
-            settings = settings.model_copy(update={"base_url": server.base_url})
-        yield choose_reader(settings, os.environ, paths.answer_cache_file())
+    answers = {"reader": arguments.reader, **({"model": arguments.model} if arguments.model else {})}
+    with with_local_reader(load_settings({"answers": answers}), lambda line: None) as settings:
+        yield choose_reader(settings.answers, os.environ, paths.answer_cache_file())

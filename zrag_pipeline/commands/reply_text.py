@@ -19,15 +19,12 @@ def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
     sure = "" if reply.confidence is None else f"{reply.confidence:.0%}"
     lines = _labelled("Question", reply.question, size)
     if reply.answerable:
-        told = [f"confidence {sure}"] if sure else []
+        told = f"confidence {sure}" if sure else ""
         if reply.reader:
             lines += _labelled("Answer", reply.answer if reply.error is None else f"none: {reply.error}", size)
-            told.append(f"answered by {reply.reader} ({reply.model})")
-        if told and reply.reader:
-            lines += _labelled("", ", ".join(told), size)
+            told = ", ".join(filter(None, (told, f"answered by {reply.reader} ({reply.model})")))
         lines += _evidence(reply, size)
-        if told and not reply.reader:
-            lines += _labelled("", ", ".join(told), size)
+        lines += _labelled("", told, size) if told else []
     else:
         lines += _labelled("Refused", f"{reply.answer} (confidence {sure})", size)
         lines += _pieces("Nearest", reply.nearest, size)

@@ -28,8 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from zrag_pipeline.defs.champion.promotion import roll_back
     from zrag_pipeline.platform.tracking import Tracking
 
-    memory = required_memory(arguments.memory) if arguments.memory else None
-    was, champion = roll_back(Tracking(paths.data_dir()), memory)
+    was, champion = roll_back(Tracking(paths.data_dir()), required_memory(arguments.memory))
     print(f"rolled back: {was.checkpoint_id} -> {champion.checkpoint_id} (corpus {champion.corpus_version})")
     if not was.proven:
         print("what the command added or removed stays recorded, and the next run applies it again; the opposite")

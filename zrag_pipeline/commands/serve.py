@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-from zrag_core.settings import load_settings
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.commands.memory_choice import MemoryChoice, add_checkpoint_option, choose_memory
+from zrag_pipeline.commands.memory_choice import MemoryChoice, add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
-
-if TYPE_CHECKING:
-    from zrag_core.answering.types import Reader
-    from zrag_core.memory import Memory
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -53,10 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             chosen[str(choice.folder)] = choice
             return str(choice.folder)
 
-        def open_memory(name: str) -> Memory:
-            return _open(chosen[name], reader, arguments.least_confidence)
-
-        service = MemoryService(current, open_memory)
+        service = MemoryService(current, lambda name: open_memory(chosen[name], reader, arguments.least_confidence))
         about = service.describe()  # a damaged memory never serves
         print(f"{about['checkpoint_id']}, {about['documents']:,} documents")
         shown = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
@@ -69,12 +60,3 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"zrag: {arguments.host}:{arguments.port} cannot be listened on -> --port N", file=sys.stderr)
             return 1
     return 0
-
-
-def _open(choice: MemoryChoice, reader: Reader | None, least_confidence: float | None) -> Memory:
-    from zrag_core.memory import Memory
-
-    decoding = None if choice.decoding is None else load_settings({"decoding": choice.decoding}).decoding
-    return Memory.open(
-        choice.folder, decoding=decoding, least_confidence=least_confidence, device=choice.device, reader=reader
-    )

@@ -186,14 +186,14 @@ def set_default_memory(memory: str) -> None:
         _write(record.champions, record.rejected, memory)
 
 
-def required_memory(memory: str) -> str:
-    """The name of a memory that has a champion.
+def required_memory(memory: str | None) -> str | None:
+    """The name of a memory that has a champion, or None, which stands for the default one.
 
     Raises:
         CheckpointError: none of this name has.
     """
     names = memory_names()
-    if memory not in names:
+    if memory is not None and memory not in names:
         known = f"known: {', '.join(names)}" if names else "`zrag ingest FOLDER` makes one"
         raise CheckpointError(f"there is no memory '{memory}'", remedy=known)
     return memory

@@ -77,7 +77,7 @@ def required_champion(memory: str | None = None) -> Champion:
     Raises:
         CheckpointError: there is none, or it is gone.
     """
-    champion = read_champion(required_memory(memory) if memory else None)
+    champion = read_champion(required_memory(memory))
     if champion is None:
         raise CheckpointError(
             "there is no champion yet, so no memory to change",
