@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -185,6 +186,9 @@ def test_a_models_answer_cites_what_says_it(folder):
     message = message_of(reply)
     assert message.text == "Ostel [1]"
     assert "Ostel" in message.cited[0].text
+    # What no source says has none beside it.
+    made_up = message_of(replace(reply, answer="Vistula"))
+    assert (made_up.text, made_up.cited) == ("Vistula", ())
 
 
 def test_a_refusal_shows_no_evidence_as_an_answer(folder):

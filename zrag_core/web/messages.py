@@ -46,10 +46,10 @@ def message_of(reply: Reply) -> Message:
 
 
 def _cited(reply: Reply) -> tuple[Source, ...]:
-    """The sources that say the answer; the first one where none does word for word."""
+    """The sources that say the answer word for word; none where none does, as nothing is known to speak for it."""
     language = detect_language(reply.question)
     saying = [s for s in reply.sources if answer_coverage(_shown(s), [reply.answer], language)]
-    return tuple(saying[:_QUOTED]) or reply.sources[:1]
+    return tuple(saying[:_QUOTED])
 
 
 def _shown(source: Source) -> str:

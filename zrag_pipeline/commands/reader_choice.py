@@ -24,8 +24,8 @@ def add_reader_options(parser: argparse.ArgumentParser) -> None:
         "--reader",
         choices=(_NOBODY, "local", "openai"),
         default=_NOBODY,
-        help="who answers from the evidence: nobody (default), a small LLM on this machine, or a model at OpenAI or "
-        "the server of OPENAI_BASE_URL, which costs money; answers are cached",
+        help="who answers from the evidence: nobody (default), a small LLM on this machine (often wrong), or a model "
+        "at OpenAI or the server of OPENAI_BASE_URL, which costs money; answers are cached",
     )
     parser.add_argument("--model", metavar="NAME", help="with --reader openai: which model (default: gpt-4o)")
 
