@@ -10,6 +10,7 @@ from dataclasses import dataclass
 FENCE = re.compile(r"^[ \t]*(?:[-*+][ \t]+|\d{1,3}[.)][ \t]+)?(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
 _CLOSING = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*")
 _DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+_ROW = re.compile(r"[ \t]*\|[^|\n]*(?:\|[^|\n]*)+\|[ \t]*")
 _CODE_LINES = 6  # lines of code that are one sentence
 
 
@@ -94,20 +95,32 @@ def _code(text: str, lines: list[tuple[int, int]]) -> list[Piece]:
 
 
 def _table_end(text: str, lines: list[tuple[int, int]], number: int) -> int:
-    """Where the table that begins in a line has ended; 0 where none begins."""
-    if number + 1 >= len(lines):
-        return 0
-    header, delimiter = (text[slice(*lines[n])] for n in (number, number + 1))
-    if "|" not in header or "|" not in delimiter or not _DELIMITER.match(delimiter):
-        return 0
-    end = number + 2
-    while end < len(lines) and "|" in text[slice(*lines[end])]:
+    """Where the table that begins in a line has ended; 0 where none begins.
+
+    Rows between bars are a table without a header too: what is left of a long one that was cut into passages.
+    """
+    end = number
+    if _has_header(text, lines, number):
+        end = number + 2
+        while end < len(lines) and "|" in text[slice(*lines[end])]:
+            end += 1
+    while end < len(lines) and _ROW.fullmatch(text, *lines[end]):
         end += 1
-    return end
+    return end if end > number else 0
+
+
+def _has_header(text: str, lines: list[tuple[int, int]], number: int) -> bool:
+    if number + 1 >= len(lines):
+        return False
+    header, delimiter = (text[slice(*lines[n])] for n in (number, number + 1))
+    return "|" in header and "|" in delimiter and _DELIMITER.match(delimiter) is not None
 
 
 def _table(text: str, lines: list[tuple[int, int]]) -> list[Piece]:
     """The rows of a table; header and delimiter belong to the first one."""
+    if not _has_header(text, lines, 0):
+        rows = (Piece(*line, "row", tuple(("", cell) for cell in _cells(text[slice(*line)]))) for line in lines)
+        return list(rows)
     header = _cells(text[slice(*lines[0])])
     if len(lines) == 2:
         return [Piece(lines[0][0], lines[1][1], "row", tuple(("", cell) for cell in header))]

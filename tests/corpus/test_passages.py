@@ -121,3 +121,13 @@ def test_evidence_joined_over_a_hidden_sentence_end_is_found():
     assert evidence_offsets(two, joined) == [(0, 17)]
     assert unsupported_text(joined, [one, two]) == ""
     assert unsupported_text(joined + " Invented words stay.", [one, two]) == "Invented words stay."
+
+
+def test_rows_of_a_table_cut_in_two_keep_its_header_in_the_title_and_stay_rows():
+    rows = "\n".join(f"| Occasion {n} | {n} days of leave |" for n in range(12))
+    document = Document("d", "Leave", f"| Occasion | Days |\n|---|---|\n{rows}")
+    corpus = split_long_documents(Corpus("c", (document,), ()), 60)
+    first, second, *_ = corpus.documents
+    assert (first.title, second.title) == ("Leave", "Leave (Occasion, Days)")
+    assert [s.text for part in corpus.documents for s in split_sentences(part.text)][1:] == rows.split("\n")[1:]
+    assert split_sentences(second.text)[0].reading.startswith("Occasion ")

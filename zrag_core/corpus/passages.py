@@ -11,6 +11,7 @@ from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.sentences import split_sentences
 from zrag_core.text import TextSlice, evidence_tokens, truncate_to_tokens
+from zrag_core.text_blocks import Block, find_blocks
 
 
 def split_text(text: str, limit: int) -> list[TextSlice]:
@@ -89,16 +90,34 @@ def split_long_documents(corpus: Corpus, limit: int) -> Corpus:
     return replace(corpus, documents=tuple(documents), questions=questions, notes=(*corpus.notes, note))
 
 
+def titled_pieces(title: str, text: str, limit: int) -> list[tuple[str, TextSlice]]:
+    """Pieces of `text` as `split_text` makes them, each with its title.
+
+    One that begins within a table has the table's header there: its rows would say little without.
+    """
+    pieces = split_text(text, limit)
+    blocks = list(find_blocks(text)) if len(pieces) > 1 else []
+    return [(title + _columns(blocks, piece.start), piece) for piece in pieces]
+
+
+def _columns(blocks: Sequence[Block], start: int) -> str:
+    for block in blocks:
+        if block.start < start < block.end:
+            names = [name for name, _ in block.pieces[0].cells if name]
+            return f" ({', '.join(names)})" if names else ""
+    return ""
+
+
 def _passages(document: Document, limit: int) -> list[Document]:
     return [
         Document(
             id=f"{document.id}#{number}",
-            title=document.title,
+            title=title,
             text=piece.text,
             source_id=document.source_id or document.id,
             source_start=document.source_start + piece.start,
         )
-        for number, piece in enumerate(split_text(document.text, limit))
+        for number, (title, piece) in enumerate(titled_pieces(document.title, document.text, limit))
     ]
 
 

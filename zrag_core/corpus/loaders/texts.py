@@ -9,7 +9,7 @@ from zrag_core.corpus.cleaning import clean
 from zrag_core.corpus.conversion.kinds import CONVERTERS
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
-from zrag_core.corpus.passages import split_text
+from zrag_core.corpus.passages import titled_pieces
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError, ProblemList
 
@@ -100,15 +100,15 @@ def _passages(page: Page, name: str, limit: int) -> tuple[list[Document], int]:
     documents: list[Document] = []
     bare = 0
     for position, section in enumerate(page.sections):
-        pieces = split_text(page.text[section.start : section.end], limit)
+        top = section.path[0] if section.path and section.path[0] else stem
+        title = " / ".join(part for part in (top, *section.path[1:]) if part)
+        pieces = titled_pieces(title, page.text[section.start : section.end], limit)
         following = page.sections[position + 1].path if position + 1 < len(page.sections) else ()
         if section.path and not pieces and following[: len(section.path)] != section.path:
             bare += 1
-        top = section.path[0] if section.path and section.path[0] else stem
-        title = " / ".join(part for part in (top, *section.path[1:]) if part)
-        for piece in pieces:
+        for heading, piece in pieces:
             start = section.start + piece.start
             documents.append(
-                Document(f"{name}#{len(documents)}", title, piece.text, source_id=name, source_start=start)
+                Document(f"{name}#{len(documents)}", heading, piece.text, source_id=name, source_start=start)
             )
     return documents, bare
