@@ -1,6 +1,6 @@
 """The documents and questions that came with the project: answered by a sentence of their text, or by none."""
 
-from zrag_core.corpus.prose.asked import written_questions
+from zrag_core.corpus.prose.asked import everyday_questions, written_questions
 from zrag_core.corpus.types import Document
 from zrag_core.sentences import split_sentences
 
@@ -14,6 +14,15 @@ def test_every_question_is_answered_by_a_sentence_of_its_document_or_by_none():
     for item in asked:
         assert item.sentence == "" or item.sentence in sentences[item.document_id], item
     assert 0.2 < sum(not item.sentence for item in asked) / len(asked) < 0.4
+
+
+def test_everyday_questions_are_about_sentences_of_their_documents_and_some_are_korean():
+    documents, asked = everyday_questions()
+    sentences = {d.id: {span.text for span in split_sentences(d.text)} for d in documents}
+    assert all(item.sentence == "" or item.sentence in sentences[item.document_id] for item in asked)
+    korean = [item for item in asked if item.document_id.startswith("written-ko")]
+    assert len(korean) > 300
+    assert 0.2 < sum(not item.sentence for item in korean) / len(korean) < 0.4
 
 
 def test_no_text_is_both_trained_on_and_calibrated_with():
@@ -33,7 +42,7 @@ def test_questions_about_other_prose_find_their_sentence_and_are_left_out_withou
             {"title": "Isle", "sentence": "It has no wells.", "question": "Is there water?"},
         ],
     }
-    monkeypatch.setattr(asked, "_rows", lambda prefix: iter(rows[prefix]))
+    monkeypatch.setattr(asked, "_rows", lambda folder, prefix: iter(rows[prefix]))
     prose = [Document("i0", "Isle", "An isle. It was settled in 1603."), Document("i1", "Else", "It has no wells.")]
     written = written_questions(prose)
     (item,) = (*written.trained, *written.calibrated)

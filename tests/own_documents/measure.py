@@ -80,7 +80,7 @@ def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
 
 def write(documents: tuple[Document, ...], skill_folder: Path) -> Checkpoint:
     """A memory of the documents, theta frozen."""
-    skill = load_skill(skill_folder, device="cpu")
+    skill = load_skill(skill_folder, device="cpu", everyday=True)
     torch.set_num_threads(2)
     written = write_documents(skill.model, documents, (), WritingSettings(steps=0))
     skill.model.remember(documents, written.z, written.spans)

@@ -15,6 +15,7 @@ from zrag_core.corpus.types import Document
 from zrag_core.sentences import split_sentences
 
 _FOLDER = "zrag_core.corpus.prose.written"
+_KOREAN = "zrag_core.corpus.prose.written_ko"
 _CALIBRATION = 0.5  # of the texts are for calibrating; from their questions nothing is trained
 
 
@@ -47,13 +48,8 @@ def written_questions(prose: Iterable[Document]) -> WrittenQuestions:
     Args:
         prose: of the packages; questions about a sentence that their versions do not have are left out.
     """
-    documents, asked = [], []
-    for number, row in enumerate(_rows("documents-")):
-        document = Document(f"written-{number:03}", row["title"], row["text"])
-        documents.append(document)
-        asked += [AskedSentence(item["question"], document.id, item["evidence"]) for item in row["answerable"]]
-        asked += [AskedSentence(question, document.id, "") for question in row["unanswerable"]]
-    about = {(row["title"], row["sentence"]): row["question"] for row in _rows("questions")}
+    documents, asked = _documents(_FOLDER, "written")
+    about = {(row["title"], row["sentence"]): row["question"] for row in _rows(_FOLDER, "questions")}
     titles = {title for title, _ in about}
     for document in prose:
         if document.title in titles:
@@ -66,18 +62,38 @@ def written_questions(prose: Iterable[Document]) -> WrittenQuestions:
     return WrittenQuestions(tuple(documents), trained, tuple(item for item in asked if item.document_id in kept))
 
 
+def everyday_questions() -> tuple[list[Document], list[AskedSentence]]:
+    """The documents that were written, English and Korean, and the questions about them."""
+    found = [_documents(_FOLDER, "written"), _documents(_KOREAN, "written-ko")]
+    return [document for own, _ in found for document in own], [item for _, own in found for item in own]
+
+
+def _documents(folder: str, name: str) -> tuple[list[Document], list[AskedSentence]]:
+    documents: list[Document] = []
+    asked: list[AskedSentence] = []
+    for number, row in enumerate(_rows(folder, "documents-")):
+        document = Document(f"{name}-{number:03}", row["title"], row["text"])
+        documents.append(document)
+        sentences = [span.text for span in split_sentences(document.text)]
+        for item in row["answerable"]:  # a table's header belongs to the sentence that is its first row
+            sentence = next(own for own in sentences if item["evidence"] in own)
+            asked.append(AskedSentence(item["question"], document.id, sentence))
+        asked += [AskedSentence(question, document.id, "") for question in row["unanswerable"]]
+    return documents, asked
+
+
 def written_version() -> str:
-    """Tells states of the files apart."""
-    files = sorted(_files(""), key=lambda item: item.name)
+    """Tells states of the English files apart, which skills are trained on."""
+    files = sorted(_files(_FOLDER, ""), key=lambda item: item.name)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
-def _files(prefix: str) -> list[Traversable]:
-    names = (item for item in resources.files(_FOLDER).iterdir() if item.name.endswith(".jsonl"))
+def _files(folder: str, prefix: str) -> list[Traversable]:
+    names = (item for item in resources.files(folder).iterdir() if item.name.endswith(".jsonl"))
     return [item for item in names if item.name.startswith(prefix)]
 
 
-def _rows(prefix: str) -> Iterator[dict[str, Any]]:
-    for file in sorted(_files(prefix), key=lambda item: item.name):
+def _rows(folder: str, prefix: str) -> Iterator[dict[str, Any]]:
+    for file in sorted(_files(folder, prefix), key=lambda item: item.name):
         for line in file.read_text(encoding="utf-8").splitlines():
             yield json.loads(line)

@@ -5,6 +5,7 @@ The weights are part of the skill: they are fitted on documents of the skill sou
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class SentenceFeatures(NamedTuple):
             tens of nats.
         prior: the same given the document's title alone; of a pretrained LLM: log P(query) without any slots.
         words: BM25's overlap of query and sentence, in tens.
+        title: how rare the query's words are that stand in the document's title and not in the sentence, in tens.
+        length: log of the sentence's number of words; a short line rarely answers.
     """
 
     route: float
@@ -40,6 +43,8 @@ class SentenceFeatures(NamedTuple):
     likelihood: float = 0.0
     prior: float = 0.0
     words: float = 0.0
+    title: float = 0.0
+    length: float = 0.0
 
 
 class QuestionFeatures(NamedTuple):
@@ -103,7 +108,7 @@ FIRST_CHOICE, RANKING = 0, 1
 they are ranked after it has read them."""
 
 _NOT_YET_READ = ("likelihood", "prior", "answers")
-_NO_PART_OF_Z = ("words",)
+_NO_PART_OF_Z = ("words", "title", "length")
 
 
 def language_weights() -> torch.Tensor:
@@ -130,6 +135,23 @@ def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tenso
     frequency = torch.tensor([float(counts[feature]) for feature in shared])
     weights = idf[torch.tensor(shared)].cpu()
     return float(term_weight(frequency, len(sentence), _TYPICAL_SENTENCE, weights).sum()) / 10
+
+
+def title_overlap(query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
+    """Sum of idf over the query's features that are in the title and not in the sentence, in tens."""
+    shared = set(query).intersection(title).difference(sentence)
+    return float(idf[torch.tensor(sorted(shared))].sum()) / 10 if shared else 0.0
+
+
+def word_features(
+    query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: torch.Tensor
+) -> dict[str, float]:
+    """Those features of a sentence, by name, that are about words alone."""
+    return {
+        "words": word_overlap(query, sentence, idf),
+        "title": title_overlap(query, title, sentence, idf),
+        "length": math.log1p(len(sentence)),
+    }
 
 
 def floor_log(value: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from zrag_core.model.architecture.sentence_features import (
     confidence,
     floor_log,
     language_question_features,
-    word_overlap,
+    word_features,
 )
 from zrag_core.model.architecture.slot_reader import Line
 from zrag_core.model.architecture.word_features import feature_ids
@@ -215,6 +215,7 @@ class LanguageSystem(SeparatedSystem):
             likeness = (model.keys[pair.row].float() @ meanings[query]).tolist()
             route = float(floor_log(routed.log_p[pair.question, pair.place]))
             second = float(routed.second[pair.question, pair.place])
+            title = self._sentences.titles[pair.row]
             own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
             features.append(
                 [
@@ -222,7 +223,7 @@ class LanguageSystem(SeparatedSystem):
                         route=route,
                         second=second,
                         find=likeness[span],
-                        words=word_overlap(bags[pair.question], words, self._idf),
+                        **word_features(bags[pair.question], title, words, self._idf),
                     )
                     for span, words in own
                 ]

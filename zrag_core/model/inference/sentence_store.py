@@ -48,11 +48,13 @@ class SentenceStore:
         segments: offsets and text.
         ids: token ids.
         spans: number of the span that keeps each sentence.
+        titles: word features of each document's title.
     """
 
     segments: Sequence[list[Segment]]
     ids: Sequence[list[list[int]]]
     spans: Sequence[list[int]]
+    titles: Sequence[frozenset[int]]
     _features: dict[int, list[list[int]]] = field(default_factory=dict)
 
     def features(self, row: int) -> list[list[int]]:
@@ -80,4 +82,5 @@ class SentenceStore:
             return [number // run for number in range(length)]
 
         ids = _Lazy(n, lambda row: [model.backbone.encode(segment.shown) for segment in segments[row]])
-        return cls(segments, ids, _Lazy(n, spans_of))
+        titles = _Lazy(n, lambda row: frozenset(feature_ids(documents[row].title)))
+        return cls(segments, ids, _Lazy(n, spans_of), titles)

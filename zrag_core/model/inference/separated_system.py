@@ -14,7 +14,7 @@ from zrag_core.model.architecture.sentence_features import (
     confidence,
     floor_log,
     question_features,
-    word_overlap,
+    word_features,
 )
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.word_features import feature_ids
@@ -121,6 +121,7 @@ class SeparatedSystem(MemorySystem):
         found = span_probabilities(model, asked, model.z[rows], model.spans[rows])
         answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
         bags = [feature_ids(text) for text in texts]
+        titles = [self._sentences.titles[pair.row] for pair in pairs]
         return [
             [
                 SentenceFeatures(
@@ -128,9 +129,9 @@ class SeparatedSystem(MemorySystem):
                     second=float(routed.second[pair.question, pair.place]),
                     answers=answers[number],
                     find=log_p[number][span],
-                    words=word_overlap(bags[pair.question], words, self._idf),
+                    **word_features(bags[pair.question], title, words, self._idf),
                 )
                 for span, words in zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
             ]
-            for number, pair in enumerate(pairs)
+            for number, (pair, title) in enumerate(zip(pairs, titles, strict=True))
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from zrag_core.errors import CheckpointError, ProblemList, SettingsError
 from zrag_core.files import atomic_folder
@@ -22,6 +23,7 @@ from zrag_core.settings import SeparatedSettings, Settings
 from zrag_core.settings.backbone import SMOLLM2, TINY
 
 FORMAT_VERSION = 2
+EVERYDAY = "everyday.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ def save_skill(
     metrics: Mapping[str, Any],
     card: str,
     seen: Iterable[str] = (),
+    everyday: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card.
 
     Args:
         seen: content hashes of the documents that theta may have learned; a memory of these would prove nothing.
+        everyday: judging weights for documents by people, beside those of the model.
     """
     from safetensors.torch import save_file
 
@@ -76,6 +80,8 @@ def save_skill(
         model.backbone.save(temporary)
         heads = {name: value.detach().cpu().contiguous() for name, value in model.stored_heads().items()}
         save_file(heads, temporary / "heads.safetensors")
+        if everyday:
+            save_file(dict(everyday), temporary / EVERYDAY)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         for name, value in (("metrics.json", dict(metrics)), ("config.json", config)):
             text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
@@ -105,10 +111,14 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_skill(folder: Path, *, keys: SeparatedSettings | None = None, device: str = "auto") -> Skill:
+def load_skill(
+    folder: Path, *, keys: SeparatedSettings | None = None, device: str = "auto", everyday: bool = False
+) -> Skill:
     """Load the skill in `folder`.
 
     Args:
+        everyday: judge by the weights that were fitted on documents by people, where the skill has such a set beside
+            those of its own training data.
         keys: widths of the lexical keys, where they are not those that the skill was trained with; they are random
             projections, so a skill works with any.
         device: where the model goes.
@@ -133,7 +143,10 @@ def load_skill(folder: Path, *, keys: SeparatedSettings | None = None, device: s
             settings = settings.model_copy(update={"separated": own})
         backbone = load_backbone(settings.backbone.model_copy(update={"device": device}), folder)
         model = create_separated(backbone, settings, 0)
-        load_heads(model, load_file(folder / "heads.safetensors"))
+        heads = load_file(folder / "heads.safetensors")
+        if everyday and (folder / EVERYDAY).is_file():
+            heads |= load_file(folder / EVERYDAY)
+        load_heads(model, heads)
         backbone.merge()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
@@ -154,7 +167,12 @@ def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ValueError: they are not those of this model.
     """
-    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    state = dict(state)
+    ranking = model.state_dict().get("ranking")
+    if ranking is not None and "ranking" in state:  # features that came later count for nothing
+        lacking = ranking.shape[-1] - state["ranking"].shape[-1]
+        state["ranking"] = F.pad(state["ranking"], (0, max(0, lacking)))
+    missing, unexpected = model.load_state_dict(state, strict=False)
     wanted = set(model.head_state())
     wrong = [name for name in missing if name in wanted] + list(unexpected)
     if wrong:

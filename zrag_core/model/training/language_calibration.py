@@ -27,7 +27,9 @@ from zrag_core.model.architecture.sentence_features import (
     language_question_features,
     unseen_features,
 )
+from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.inference.language_system import LanguageSystem
+from zrag_core.model.inference.memory_system import MemorySystem
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.training.calibration import Calibration, fit_router, measure, remember_documents
 from zrag_core.settings import Settings
@@ -46,8 +48,38 @@ def calibrate_language(
     log: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """Fit the weights of `model` in place; its memory is replaced by these documents, which the caller drops."""
-    inside = [d for d in documents if hash_unit(0, "outside", d.id) >= _OUTSIDE]
+    inside, fitted, measured = fit_routing_on(model, documents, asked, settings, log)
     known = {document.id for document in inside}
+    memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
+    system = LanguageSystem("calibration", memory, settings.decoding, threads=settings.backbone.threads)
+    labelled = list(label_asked(system, fitted, known))
+    right = [item for item in labelled if item.right.numel()]
+    for form in (VERBATIM, OWN_WORDS):
+        for stage in (FIRST_CHOICE, RANKING):
+            hidden = unseen_features(form, stage)
+            weights = fit_ranking([_hide(item, hidden) for item in right], model.plain_ranking()[form, stage])
+            weights[hidden] = 0.0
+            model.ranking[form, stage] = weights
+        log(f"{'own words' if form == OWN_WORDS else 'verbatim'}: {weights_by_name(model.ranking[form, RANKING])}")
+    own = _question_features(system, labelled)
+    model.confidence.copy_(fit_confidence(own, torch.tensor([bool(item.right.numel()) for item in labelled])))
+    others = list(label_asked(system, measured, known))
+    return measure(others, system.ranking_weights(), _question_features(system, others), model.confidence.cpu())
+
+
+def fit_routing_on(
+    model: SeparatedMemory,
+    documents: Sequence[Document],
+    asked: Sequence[AskedSentence],
+    settings: Settings,
+    log: Callable[[str], None],
+) -> tuple[list[Document], list[AskedSentence], list[AskedSentence]]:
+    """Make most of the documents the memory and fit its routing in place.
+
+    Returns:
+        The documents in memory, the questions to fit on, and those to measure on.
+    """
+    inside = [d for d in documents if hash_unit(0, "outside", d.id) >= _OUTSIDE]
     remember_documents(model, inside, settings)
     fitted = [item for item in asked if hash_unit(0, "measured", item.question) >= _MEASURED]
     measured = [item for item in asked if hash_unit(0, "measured", item.question) < _MEASURED]
@@ -57,24 +89,10 @@ def calibrate_language(
     gold = [rows.get(item.document_id, len(inside)) for item in fitted]
     fit_router(model, [item.question for item in fitted], gold, model.query_tokens)
     log(f"routing: scales {model.router.log_scale.exp().tolist()}, null {float(model.router.null_score):.2f}")
-    memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
-    system = LanguageSystem("calibration", memory, settings.decoding, threads=settings.backbone.threads)
-    labelled = list(_label(system, fitted, known))
-    right = [item for item in labelled if item.right.numel()]
-    for form in (VERBATIM, OWN_WORDS):
-        for stage in (FIRST_CHOICE, RANKING):
-            hidden = unseen_features(form, stage)
-            weights = fit_ranking([_hide(item, hidden) for item in right], model.plain_ranking()[form, stage])
-            weights[hidden] = 0.0
-            model.ranking[form, stage] = weights
-        log(f"{'own words' if form == OWN_WORDS else 'verbatim'}: {_named(model.ranking[form, RANKING])}")
-    own = _question_features(system, labelled)
-    model.confidence.copy_(fit_confidence(own, torch.tensor([bool(item.right.numel()) for item in labelled])))
-    others = list(_label(system, measured, known))
-    return measure(others, system.ranking_weights(), _question_features(system, others), model.confidence.cpu())
+    return inside, fitted, measured
 
 
-def _label(system: LanguageSystem, asked: Sequence[AskedSentence], inside: set[str]) -> Iterator[LabelledCandidates]:
+def label_asked(system: MemorySystem, asked: Sequence[AskedSentence], inside: set[str]) -> Iterator[LabelledCandidates]:
     """Candidates of each question, the right ones marked."""
     for start in range(0, len(asked), _BATCH):
         batch = asked[start : start + _BATCH]
@@ -86,7 +104,8 @@ def _label(system: LanguageSystem, asked: Sequence[AskedSentence], inside: set[s
             yield LabelledCandidates(features, known, right if answerable else torch.zeros(0, dtype=torch.bool))
 
 
-def _named(weights: torch.Tensor) -> str:
+def weights_by_name(weights: torch.Tensor) -> str:
+    """Weights of the sentence features for people to read."""
     return ", ".join(f"{name} {value:.2f}" for name, value in zip(SENTENCE_FEATURES, weights.tolist(), strict=True))
 
 

@@ -144,7 +144,8 @@ def _write(
     skill: SkillReference,
     log: Callable[[str], None],
 ) -> WrittenMemory:
-    loaded = load_skill(skill.folder, keys=settings.separated, device=settings.backbone.device)
+    everyday = settings.corpus.format != "almanac"
+    loaded = load_skill(skill.folder, keys=settings.separated, device=settings.backbone.device, everyday=everyday)
     model = loaded.model
     documents = corpus.documents
     written = write_documents(model, documents, targets, settings.writing, on_progress=_progress(settings, log))
