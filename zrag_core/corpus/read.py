@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -63,10 +64,9 @@ def read_documents(path: Path, root: Path | None = None) -> tuple[Document, ...]
     settings = CorpusSettings(format="auto", location=str(path))
     if not path.exists():
         raise CorpusError("no such file or folder", where=str(path))
-    path = path.resolve()
     texts = root is not None and root.is_dir() and not any(root.glob("corpus.jsonl*"))
-    if root is not None and texts and path.is_relative_to(root.resolve()):
-        corpus = _in_folder(path, root.resolve(), settings.passage_tokens)
+    if root is not None and texts and (inside := _inside(path, root)):
+        corpus = _in_folder(*inside, settings.passage_tokens)
     elif path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
         problems = Problems()
         documents, _ = read_rows(path, problems)
@@ -76,6 +76,13 @@ def read_documents(path: Path, root: Path | None = None) -> tuple[Document, ...]
         corpus = replace(_load(settings), questions=())
     _check(corpus)
     return split_long_documents(corpus, settings.passage_tokens).documents
+
+
+def _inside(path: Path, root: Path) -> tuple[Path, Path] | None:
+    """Both as given, or behind their links, whichever way the path lies below the root; None where it does not."""
+    given = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    pairs = (given, (path.resolve(), root.resolve()))
+    return next((pair for pair in pairs if pair[0].is_relative_to(pair[1])), None)
 
 
 def _in_folder(path: Path, root: Path, passage_tokens: int) -> Corpus:

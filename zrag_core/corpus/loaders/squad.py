@@ -8,14 +8,23 @@ from typing import Any
 
 from zrag_core.corpus.cleaning import clean, unique
 from zrag_core.corpus.loaders.base import JsonLoader
-from zrag_core.corpus.loaders.rows import BadField, Problems, expect, identifier, one_line, required, string
+from zrag_core.corpus.loaders.rows import (
+    QUESTION_IDS,
+    BadField,
+    Problems,
+    expect,
+    identifier,
+    one_line,
+    required,
+    string,
+)
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.sentences import split_sentences
 from zrag_core.text import detect_language
 
 
 class SquadLoader(JsonLoader):
-    """Reads SQuAD and KorQuAD.
+    """Reads SQuAD, KorQuAD and their near relatives (KLUE-MRC's `guid`, AI Hub's `question_id` and single answer).
 
     Each paragraph is a document called `<title-slug>-000` and so on; the evidence of a question is the sentence
     that holds its answer. Questions marked `is_impossible` become unanswerable ones: no answers, no documents.
@@ -75,7 +84,8 @@ def _paragraphs(data: Any, source: str, problems: Problems) -> Iterator[tuple[st
     for position, article in enumerate(articles):
         where = f"{source}: data[{position}]"
         try:
-            title = one_line(expect(article, dict, "the article").get("title", ""), "title").replace("_", " ")
+            names = expect(article, dict, "the article")
+            title = one_line(names.get("title", names.get("doc_title", "")), "title").replace("_", " ")
             paragraphs = expect(article.get("paragraphs"), list, "paragraphs")
         except BadField as problem:
             problems.add(where, str(problem))
@@ -89,12 +99,13 @@ def _paragraphs(data: Any, source: str, problems: Problems) -> Iterator[tuple[st
 
 
 def _question(qa: Mapping[str, Any], document_id: str, context: str) -> Question:
-    question_id, text = identifier(qa), required(qa, "question")
+    question_id, text = identifier(qa, QUESTION_IDS), required(qa, "question")
     language = detect_language(text)
     if qa.get("is_impossible") is True:
         metadata = {"is_impossible": True, "about_document": document_id}
         return Question(question_id, text, language=language, metadata=metadata)
-    answers = expect(qa.get("answers"), list, "answers")
+    given = qa.get("answers")
+    answers = expect([given] if isinstance(given, dict) else given, list, "answers")
     if not answers:
         raise BadField("no answers (and is_impossible is not set)")
     places: list[tuple[str, Any]] = []
