@@ -16,9 +16,9 @@ from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
 from zrag_core.corpus.source import is_there
-from zrag_core.corpus.splits import assign_splits
+from zrag_core.corpus.splits import assign_splits, group_by_fact, without_twins
 from zrag_core.corpus.targets import EvidenceFinder
-from zrag_core.corpus.types import Corpus, Document
+from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 
@@ -127,7 +127,18 @@ def _repeated(ids: Iterable[str]) -> list[str]:
 
 
 def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
-    """Assign splits, with the sentence that holds the answer standing in for gold evidence where there is none.
+    """Assign splits; an unanswerable question that the corpus answers elsewhere is left out."""
+    assigned = assign_splits(_located(corpus), settings.splits, settings.seed)
+    questions = [replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True)]
+    kept = without_twins(questions)
+    notes = _remarks(corpus)
+    if twins := len(questions) - len(kept):
+        notes.append(f"{twins} unanswerable questions left out: the same words are asked with an answer")
+    return replace(corpus, questions=tuple(kept), notes=(*corpus.notes, *notes))
+
+
+def _located(corpus: Corpus) -> list[Question]:
+    """The questions, with the sentence that holds the answer standing in for gold evidence where there is none.
 
     Two questions whose targets will be the same sentence thus ask for the same fact.
     """
@@ -139,9 +150,25 @@ def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
             document_ids = unique((*question.document_ids, *found.document_ids))
             question = replace(question, evidence=found.evidence, document_ids=document_ids)
         located.append(question)
-    assigned = assign_splits(located, settings.splits, settings.seed)
-    questions = tuple(replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True))
-    return replace(corpus, questions=questions, notes=(*corpus.notes, *_remarks(corpus)))
+    return located
+
+
+def with_facts_apart(changed: Corpus, before: Corpus) -> Corpus:
+    """Train on questions whose facts a change of documents has joined across splits, instead of measuring them."""
+    joined = _torn(changed) - _torn(before)
+    moved = {question.id for question in changed.questions if question.id in joined and question.split != "train"}
+    if not moved:
+        return changed
+    questions = tuple(replace(q, split="train") if q.id in moved else q for q in changed.questions)
+    note = f"{len(moved)} questions moved to train: a changed document joins their facts with those of another split"
+    return replace(changed, questions=questions, notes=(*changed.notes, note))
+
+
+def _torn(corpus: Corpus) -> set[str]:
+    """The questions whose fact stands in several splits."""
+    split = {question.id: question.split for question in corpus.questions}
+    facts = group_by_fact([question for question in _located(corpus) if question.split != "unanswerable"])
+    return {name for members in facts if len({split[name] for name in members}) > 1 for name in members}
 
 
 def _remarks(corpus: Corpus) -> list[str]:

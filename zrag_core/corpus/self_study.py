@@ -64,11 +64,12 @@ def self_study_queries(
         document: where the sentences come from.
         per_sentence: queries for each; a sentence with few words gets fewer, since repeats are left out.
         rng: decides words and order.
-        skip: sentences that are held out for evaluation.
+        skip: sentences that are held out for evaluation, however they are written.
     """
     targets: list[EvidenceTarget] = []
+    skipped = {comparison_key(sentence) for sentence in skip}
     for number, sentence in enumerate(distinct_sentences(document)):
-        if sentence in skip:
+        if comparison_key(sentence) in skipped:
             continue
         queries = dict.fromkeys(self_study_query(document, sentence, rng) for _ in range(per_sentence))
         targets += (
@@ -120,14 +121,16 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
             digest = hashlib.sha256(f"{document.id}\x1f{sentence}".encode()).hexdigest()[:12]
             usable[f"study-{digest}"] = (document, sentence)
     questions: list[Question] = []
+    asked: set[str] = set()
     for question_id, split in split_by_hash(list(usable), splits or SplitSettings(), seed).items():
         if split == "train":
             continue
         document, sentence = usable[question_id]
         query = self_study_query(document, sentence, random.Random(f"{seed}:{question_id}"))
         held_back = _held_back(document, sentence, query)
-        if not held_back:
+        if not held_back or comparison_key(query) in asked:
             continue
+        asked.add(comparison_key(query))
         rarest = min(held_back, key=lambda word: max(frequency[part] for part in words(word)))
         questions.append(
             Question(

@@ -96,7 +96,7 @@ def read_corpus_assets(
     from dataclasses import replace
 
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
-    from zrag_core.corpus.read import read_corpus
+    from zrag_core.corpus.read import read_corpus, with_facts_apart
     from zrag_core.corpus.source import corpus_key
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_pipeline.defs.corpus.frames import corpus_frames
@@ -106,7 +106,8 @@ def read_corpus_assets(
     with platform.tracked(context, "corpus", name="documents") as run:
         before = readable_fingerprint(settings.corpus)
         corpus = replace(read_corpus(settings.corpus), name=corpus_key(settings.corpus))
-        corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
+        changed = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
+        corpus = corpus if changed is corpus else with_facts_apart(changed, corpus)
         # The sensor learns from the tags of runs which content has arrived.
         context.instance.add_run_tags(context.run_id, read_tags(settings.corpus, before))
         version = corpus_version(corpus.documents)
