@@ -203,6 +203,14 @@ def test_lines_of_one_shape_are_asked_about_once():
     assert audit_targets(asked, build_targets(asked, TargetSettings(), 0)).leaks == 0
 
 
+@pytest.mark.parametrize("lines", [1, 2, 3, 4])
+def test_few_sentences_are_measured_all_the_same(lines):
+    text = "\n".join(f"- Raise pump pressure valve to {n}." for n in range(lines))
+    plain = corpus(documents=(Document("log", "Changes", text),))
+    for seed in range(8):
+        assert "test" in {question.split for question in synthetic_questions(plain, seed)}
+
+
 def test_a_held_out_sentence_is_not_studied_in_another_spelling():
     held = "The mill at Sorn was built in 1877."
     text = f"{held} The mill at Sorn was built in 1877!"

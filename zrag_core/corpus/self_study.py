@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from zrag_core.corpus.splits import split_by_hash
@@ -120,17 +120,11 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
         if occurrences[comparison_key(sentence)] == 1 and len(_content_words(sentence)) >= _LEAST_WORDS:
             digest = hashlib.sha256(f"{document.id}\x1f{sentence}".encode()).hexdigest()[:12]
             usable[f"study-{digest}"] = (document, sentence)
+    queries = _distinct_queries(usable, seed)
     questions: list[Question] = []
-    asked: set[str] = set()
-    for question_id, split in split_by_hash(list(usable), splits or SplitSettings(), seed).items():
-        if split == "train":
-            continue
+    for question_id, split in _held_out(list(queries), splits or SplitSettings(), seed).items():
         document, sentence = usable[question_id]
-        query = self_study_query(document, sentence, random.Random(f"{seed}:{question_id}"))
-        held_back = _held_back(document, sentence, query)
-        if not held_back or comparison_key(query) in asked:
-            continue
-        asked.add(comparison_key(query))
+        query, held_back = queries[question_id]
         rarest = min(held_back, key=lambda word: max(frequency[part] for part in words(word)))
         questions.append(
             Question(
@@ -145,6 +139,28 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
             )
         )
     return questions
+
+
+def _distinct_queries(usable: Mapping[str, tuple[Document, str]], seed: int) -> dict[str, tuple[str, list[str]]]:
+    """A query for each sentence and the words that it holds back; none where there are no such words, or a repeat."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    asked: set[str] = set()
+    for question_id in sorted(usable):
+        document, sentence = usable[question_id]
+        query = self_study_query(document, sentence, random.Random(f"{seed}:{question_id}"))
+        held_back = _held_back(document, sentence, query)
+        if held_back and comparison_key(query) not in asked:
+            asked.add(comparison_key(query))
+            found[question_id] = query, held_back
+    return found
+
+
+def _held_out(question_ids: Sequence[str], splits: SplitSettings, seed: int) -> dict[str, str]:
+    """Which sentences are for dev and test; with few of them, test comes first."""
+    chosen = split_by_hash(question_ids, splits, seed)
+    if chosen and splits.test and "test" not in chosen.values():
+        chosen[min(chosen)] = "test"
+    return {question_id: split for question_id, split in chosen.items() if split != "train"}
 
 
 def _held_back(document: Document, sentence: str, query: str) -> list[str]:
