@@ -152,9 +152,10 @@ def test_few_facts_still_fill_every_split(seed):
     assert {q.split for q in assign_splits(separate(3), SHARES, seed)} == {"train", "dev", "test"}
 
 
-def test_a_single_fact_is_measured_or_trained_on_but_never_lost():
-    (only,) = assign_splits(separate(1), SHARES, 0)
-    assert only.split in ("train", "dev", "test")
+@pytest.mark.parametrize("seed", range(12))
+def test_one_or_two_facts_are_measured_and_never_lost(seed):
+    assert [q.split for q in assign_splits(separate(1), SHARES, seed)] == ["test"]
+    assert "test" in {q.split for q in assign_splits(separate(2), SHARES, seed)} <= {"train", "dev", "test"}
     assert {q.split for q in assign_splits(separate(50), SplitSettings(dev=0, test=0), 0)} == {"train"}
 
 

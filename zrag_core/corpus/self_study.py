@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from zrag_core.corpus.splits import split_by_hash
@@ -122,7 +122,9 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
             usable[f"study-{digest}"] = (document, sentence)
     queries = _distinct_queries(usable, seed)
     questions: list[Question] = []
-    for question_id, split in _held_out(list(queries), splits or SplitSettings(), seed).items():
+    for question_id, split in split_by_hash(list(queries), splits or SplitSettings(), seed).items():
+        if split == "train":
+            continue
         document, sentence = usable[question_id]
         query, held_back = queries[question_id]
         rarest = min(held_back, key=lambda word: max(frequency[part] for part in words(word)))
@@ -153,14 +155,6 @@ def _distinct_queries(usable: Mapping[str, tuple[Document, str]], seed: int) -> 
             asked.add(comparison_key(query))
             found[question_id] = query, held_back
     return found
-
-
-def _held_out(question_ids: Sequence[str], splits: SplitSettings, seed: int) -> dict[str, str]:
-    """Which sentences are for dev and test; with few of them, test comes first."""
-    chosen = split_by_hash(question_ids, splits, seed)
-    if chosen and splits.test and "test" not in chosen.values():
-        chosen[min(chosen)] = "test"
-    return {question_id: split for question_id, split in chosen.items() if split != "train"}
 
 
 def _held_back(document: Document, sentence: str, query: str) -> list[str]:

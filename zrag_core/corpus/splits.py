@@ -44,11 +44,11 @@ def split_by_hash(keys: Sequence[str], settings: SplitSettings, seed: int) -> di
     """Send each key to "train", "dev" or "test" by its hash, in the shares of `settings`.
 
     With few keys chance may leave a split empty; it then takes the key nearest to its own range from the largest
-    split, as long as that keeps one.
+    split, as long as that keeps one. "test", without which nothing is measured, takes the last one, too.
     """
     bounds = {
-        "train": (settings.test + settings.dev, 1.0),
         "test": (0.0, settings.test),
+        "train": (settings.test + settings.dev, 1.0),
         "dev": (settings.test, settings.test + settings.dev),
     }
     place = {key: hash_unit(seed, "split", key) for key in sorted(keys)}
@@ -57,8 +57,9 @@ def split_by_hash(keys: Sequence[str], settings: SplitSettings, seed: int) -> di
     }
     for name, (start, end) in bounds.items():
         sizes = Counter(chosen.values())
-        largest = max(bounds, key=lambda split: sizes[split])
-        if start < end and not sizes[name] and sizes[largest] > 1:
+        largest = max(bounds, key=lambda split: (sizes[split], split == "dev"))
+        least = 1 if name == "test" else 2
+        if start < end and not sizes[name] and sizes[largest] >= least:
             donors = [key for key, split in chosen.items() if split == largest]
             middle = (start + end) / 2
             chosen[min(donors, key=lambda key: abs(place[key] - middle))] = name
