@@ -112,9 +112,7 @@ def test_of_few_documents_chance_alone_is_no_verdict(trained, monkeypatch):
         nll[range(right), range(right)] = 0.0
         monkeypatch.setattr(Probe, "sample", list(range(documents)))
         monkeypatch.setattr(Probe, "confusion", lambda _, nll=nll: nll)
-        assert [check.passed for check in projection_random_top1(Probe(trained, []))] == (
-            [passed] if passed is not None else []
-        )
+        assert [check.passed for check in projection_random_top1(Probe(trained, []))] == verdict
 
 
 @pytest.mark.parametrize("policy", ["joint", "separated"])

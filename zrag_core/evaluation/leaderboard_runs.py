@@ -32,12 +32,13 @@ def of_newest_runs(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     left_out = frame[frame["evidence_run_id"].to_numpy() != own]
     latest = ranked.iloc[-1]
     notes = _notes("left out, of an older evidence run", left_out)
-    notes += _notes("of an older evidence run", kept[kept["evidence_run_id"] != latest["evidence_run_id"]])
+    older = kept[kept["evidence_run_id"] != latest["evidence_run_id"]]
+    notes += _notes("of an older evidence run", older.assign(reader=_NO_READER))
     versioned = kept[kept["metric_version"].notna()]
     newest_version = ranked["metric_version"].dropna().iloc[-1:].tolist()
     stale = versioned[~versioned["metric_version"].isin(newest_version)]
     for version, rows in stale.groupby("metric_version"):
-        notes += _notes(f"of metric version {version}", rows)
+        notes += _notes(f"of metric version {version}", rows.assign(reader=_NO_READER))
     return kept, notes
 
 
