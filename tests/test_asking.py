@@ -93,7 +93,7 @@ def test_what_cannot_be_asked_is_told_beside_what_can(memory):
     empty, found, endless = memory.ask(["\u200b ", BORN, "stone " * LONGEST_QUESTION])
     assert (empty.error, empty.answerable, empty.sources) == ("the question is empty", False, ())
     assert "at most 8,000 are taken" in endless.error
-    assert len(endless.question) <= LONGEST_QUESTION + 1
+    assert len(endless.question) < 100
     assert (found.error, found.notes, found.answerable) == (None, (), True)
 
 

@@ -37,6 +37,7 @@ LONGEST_QUESTION = 8_000
 """Characters; what is longer is no question, and is not asked."""
 
 _NEAREST = 3
+_SHOWN = 80  # characters of a question that is not asked
 
 REFUSALS = {"en": "The memory does not hold this.", "ko": "기억에 없는 내용입니다."}
 
@@ -124,7 +125,7 @@ def question_problem(text: str) -> str | None:
 
 
 def _not_asked(text: str, reason: str) -> Reply:
-    shown = text if len(text) <= LONGEST_QUESTION else f"{text[:LONGEST_QUESTION]}…"
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return Reply(shown, False, None, "", "", (), True, (), (), "", "", reason, 0.0)
 
 

@@ -116,6 +116,26 @@ def test_question_ids_of_related_datasets(tmp_path, name):
     assert question.evidence
 
 
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_rows_as_the_hub_keeps_them(tmp_path, wrapped):
+    context = "The mill at Sorn grinds rye. It was built in 1877."
+    row = {"id": "1", "title": "Sorn_mill", "context": context, "question": "When was it built?"}
+    rows = [
+        row | {"answers": {"text": ["1877"], "answer_start": [context.index("1877")]}},
+        row | {"id": "2", "question": "Who built it?", "answers": {"text": [], "answer_start": []}},
+        row | {"id": "3", "context": "Kell lies inland.", "answers": {"text": ["inland"], "answer_start": [10]}},
+    ]
+    corpus = read(tmp_path / "a.json", {"data": rows} if wrapped else rows)
+    assert [(d.id, d.title) for d in corpus.documents] == [
+        ("Sorn_mill-000", "Sorn mill"),
+        ("Sorn_mill-001", "Sorn mill"),
+    ]
+    assert [q.evidence for q in corpus.questions] == ["It was built in 1877.", None, "Kell lies inland."]
+    assert corpus.questions[1].split == "unanswerable"
+    with pytest.raises(ProblemList, match=r"a\.json: \[1\]: context must be a string, not null"):
+        read(tmp_path / "a.json", [*rows[:1], {"id": "4", "question": "Lost?"}])
+
+
 def test_titles_that_repeat_keep_counting(tmp_path):
     data = squad_file()
     data["data"].append(data["data"][0] | {"title": "Lake Brenn", "paragraphs": [{"context": "More.", "qas": []}]})

@@ -14,6 +14,7 @@ from zrag_pipeline.platform.asset_helpers import (
     table_metadata,
 )
 from zrag_pipeline.platform.handles import CorpusHandle
+from zrag_pipeline.platform.markdown_text import markdown_text
 
 GROUP = "corpus"
 
@@ -123,7 +124,9 @@ def read_corpus_assets(
         by_split = {f"questions_{split}": n for split, n in splits.items()}
         run.log_metrics({**sizes, "document_tokens_mean": float(documents["n_tokens"].mean()), **by_split})
     handle = CorpusHandle(version, questions_version(corpus.questions), corpus.name, source)
-    notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
+    notes = dg.MetadataValue.md(
+        "\n".join(f"- {markdown_text(note)}" for note in corpus.notes) or "nothing was left out"
+    )
     common = {"corpus_version": version, "notes": notes, **link(run)}
     yield dg.Output(
         handle,
