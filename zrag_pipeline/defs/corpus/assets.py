@@ -33,7 +33,7 @@ def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> Non
     import os
 
     from zrag_core.errors import ProblemList
-    from zrag_core.model.architecture.backbone_choice import choose_backbone
+    from zrag_core.model.architecture.backbone_choice import calibration_warning, choose_backbone
     from zrag_pipeline.defs.corpus.preflight import find_problems
     from zrag_pipeline.defs.corpus.state import observation, readable_fingerprint
     from zrag_pipeline.platform.run_processes import process_tags
@@ -47,8 +47,10 @@ def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> Non
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProblemList(f"the run cannot start: {count}", problems, limit=50)
     given = settings.load()
-    _, choice = choose_backbone(given)
+    chosen, choice = choose_backbone(given)
     context.log.info("settings, files, disk and keys are fine" + (f"; {choice}" if choice else ""))
+    if warning := calibration_warning(chosen):
+        context.log.warning(warning)
     if dg.AssetKey("documents") in context.job_def.asset_layer.executable_asset_keys:
         content = readable_fingerprint(given.corpus)
         if content is not None:
