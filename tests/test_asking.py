@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from zrag_core.answering.offline import OfflineReader
 from zrag_core.answering.types import Answer
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError
-from zrag_core.memory import LEAST_CONFIDENCE, REFUSALS, Memory, fit_least_confidence
+from zrag_core.memory import LEAST_CONFIDENCE, LONGEST_QUESTION, REFUSALS, Memory, fit_least_confidence
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 
@@ -71,6 +72,36 @@ def test_the_order_of_questions_is_kept_and_company_changes_nothing(memory):
     for reply, alone in zip(together, [memory.ask([text])[0] for text in ASKED], strict=True):
         assert (reply.answer, reply.evidence, reply.answerable) == (alone.answer, alone.evidence, alone.answerable)
     assert memory.ask([]) == []
+
+
+@pytest.mark.parametrize(
+    "written", ["\ufeff{}", " {}\r\n", "\u200b{}\u00ad", "wide", "apart"], ids=["mark", "ends", "zero", "wide", "apart"]
+)
+def test_a_question_is_cleaned_as_the_corpus_is(memory, written):
+    korean = ASKED[1]
+    if written == "wide":
+        text, plain = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in BORN), BORN
+    elif written == "apart":
+        text, plain = unicodedata.normalize("NFD", korean), korean
+    else:
+        text, plain = written.format(BORN), BORN
+    found, expected = memory.ask([text, plain])
+    assert (found.question, found.evidence, found.confidence) == (plain, expected.evidence, expected.confidence)
+
+
+def test_what_cannot_be_asked_is_told_beside_what_can(memory):
+    empty, found, endless = memory.ask(["\u200b ", BORN, "stone " * LONGEST_QUESTION])
+    assert (empty.error, empty.answerable, empty.sources) == ("the question is empty", False, ())
+    assert "at most 8,000 are taken" in endless.error
+    assert len(endless.question) < 100
+    assert (found.error, found.notes, found.answerable) == (None, (), True)
+
+
+def test_a_question_that_the_model_cannot_read_to_its_end_says_so(memory):
+    (reply,) = memory.ask([BORN + " I ask because my uncle met her in a harbour town." * 12])
+    (note,) = reply.notes
+    assert "the model reads its first" in note
+    assert reply.routing
 
 
 def test_what_the_memory_does_not_hold_is_refused_in_the_questions_language(memory):

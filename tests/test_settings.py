@@ -218,3 +218,47 @@ def test_updates_take_shares_and_seconds_and_name_what_is_wrong():
         "updates.settle: unknown field -> did you mean 'settle_seconds'?",
     ):
         assert expected in text
+
+
+@pytest.mark.parametrize("given", [["a", "b"], 3, "auto", True])
+def test_what_is_no_section_is_one_line(given):
+    with pytest.raises(SettingsError, match=r"^corpus: a section belongs here, with fields of its own") as raised:
+        load_settings({"corpus": given})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_are_finite(number):
+    for values in ({"answers": {"max_cost_usd": number}}, {"updates": {"settle_seconds": number}}):
+        with pytest.raises(SettingsError, match="should be a finite number"):
+            load_settings(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"answers": {"reader": "sk-0123abcdefghij"}},
+        {"answers": {"model": "sk-0123abcdefghij"}},
+        {"answers": {"sk-0123abcdefghij": "x"}},
+        {"sk-0123abcdefghij": {}},
+        {"corpus": {"format": "native", "location": "x", "name": "sk-0123abcdefghij"}},
+        {"evaluation": {"systems": ["bm25", "sk-0123abcdefghij"]}},
+        {"answers": {"temperature": "sk-0123abcdefghij"}},
+    ],
+)
+def test_a_key_in_a_wrong_field_is_not_repeated(values):
+    with pytest.raises(SettingsError) as raised:
+        load_settings(values)
+    assert "0123abcdefghij" not in str(raised.value)
+    assert "not shown" in str(raised.value)
+
+
+def test_a_secret_is_no_place(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123abcdefghij")
+    with pytest.raises(SettingsError, match=r"corpus\.location: OPENAI_API_KEY names a secret"):
+        load_settings({"corpus": {"format": "auto", "location": {"env": "OPENAI_API_KEY"}}})
+
+
+def test_control_characters_are_refused():
+    with pytest.raises(SettingsError, match=r"^corpus\.name: holds a control character"):
+        load_settings({"corpus": {"format": "native", "location": "x", "name": "a\0b"}})

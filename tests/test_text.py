@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.text import detect_language, evidence_tokens, normalize, search_terms, truncate_to_tokens, words
+from zrag_core.text import (
+    detect_language,
+    evidence_tokens,
+    fold_width,
+    is_blank,
+    normalize,
+    search_terms,
+    truncate_to_tokens,
+    words,
+)
 
 TEXT = st.text(st.sampled_from(list("ab Z.!? \n\t\"')1,한국어을é漢字。…-*#")), max_size=200)
 
@@ -42,6 +51,21 @@ def test_truncation_keeps_whole_words_where_it_can():
 
 def test_normalize_composes_and_drops_controls():
     assert normalize("é\x07\t한") == "é\t한"
+
+
+def test_normalize_drops_what_nobody_sees_and_keeps_joiners():
+    assert normalize("\ufeffTam\u00adsin\u200b\u2060 e\u200b\u0301") == "Tamsin é"
+    assert normalize("می\u200cخواهم") == "می\u200cخواهم"
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u3164 \u2800", "\u200d\ufeff"])
+def test_text_without_anything_visible_is_blank(text):
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
+
+
+def test_width_is_folded_and_nothing_else():
+    assert fold_width("Ｔａｍ　５？ ﾃｽﾄ m² ①") == "Tam 5? テスト m² ①"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Whether and where an answer stands in a text: word by word, and in Korean with the particles that may follow it."""
+"""Whether and where an answer stands in a text: word by word, in Korean with the particles that may follow it, and sign
+by sign in scripts without spaces."""
 
 from __future__ import annotations
 
@@ -7,9 +8,16 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-# Words, where a number with its separators is one word: "3" is not covered by "3.5", and "1,000" is
-# "1000". A chain such as 2020.5.3 is a date, and stays three words.
-_TOKEN = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d++\.\d++(?!\.\d))\w*|[^\W_]+")
+_HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
+_IDEOGRAPHIC = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"  # Han and Kana
+_SPACED = rf"[^\W{_HANGUL}{_IDEOGRAPHIC}]"  # of the scripts that put spaces between words, digits among them
+# Words, where a change of script ends one ("NASA가", "1990年") and each sign of Han and Kana, which know no spaces, is
+# one. A number with its separators is one word: "3" is not covered by "3.5", and "1,000" is "1000". A chain such as
+# 2020.5.3 is a date, and stays three words.
+_TOKEN = re.compile(
+    rf"(?<![.,])(?<!{_SPACED})(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?|\d++\.\d++(?!\.\d)){_SPACED}*"
+    rf"|[^\W_{_HANGUL}{_IDEOGRAPHIC}]+|[{_HANGUL}]+|[{_IDEOGRAPHIC}]"
+)
 _ARTICLES = frozenset(("a", "an", "the"))
 _YES_NO = frozenset(("yes", "no", "예", "네", "아니오", "아니요"))
 
@@ -34,7 +42,8 @@ def answer_coverage(evidence: str, golden_answers: Sequence[str], language: str)
 
     Words are casefolded, numbers lose their thousands separators, and English articles do not count. In
     Korean text the last word of the answer may carry a particle or a form of the copula that fits its
-    last sound ("서울" in "서울에서"), but not another noun ("서울대학교").
+    last sound ("서울" in "서울에서"), but not another noun ("서울대학교"). A change of script ends a word ("57" in
+    "57년"), and Han and Kana are compared sign by sign, as they know no spaces.
 
     Args:
         evidence: the text handed to the reader.

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zrag_core.answering.types import AnswerRequest, Reader
+from zrag_core.corpus.cleaning import clean_question
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.groundedness import unsupported_sentences
 from zrag_core.evidence import Retrieved, Segment, evidence_within
 from zrag_core.settings import DecodingSettings
-from zrag_core.text import detect_language
+from zrag_core.text import detect_language, is_blank
 
 if TYPE_CHECKING:
     from zrag_core.corpus.types import Document
@@ -32,7 +33,11 @@ LEAST_CONFIDENCE = 0.5
 """Below this calibrated probability that the memory holds the answer, a question is refused: either mistake counts
 the same."""
 
+LONGEST_QUESTION = 8_000
+"""Characters; what is longer is no question, and is not asked."""
+
 _NEAREST = 3
+_SHOWN = 80  # characters of a question that is not asked
 
 REFUSALS = {"en": "The memory does not hold this.", "ko": "기억에 없는 내용입니다."}
 
@@ -84,8 +89,9 @@ class Reply:
         routing: ranked documents, best first (those that were read are ranked by what was found in them).
         nearest: where refused, the pieces that come nearest; as far as the memory can tell they do not answer.
         reader, model: who answered; empty where nobody did.
-        error: why the reader gave no answer, on one line.
+        error: why the question was not asked, or the reader gave no answer, on one line.
         latency_ms: wall time of routing, reading and answering.
+        notes: what one has to know to judge the reply, a line each.
     """
 
     question: str
@@ -102,10 +108,25 @@ class Reply:
     error: str | None
     latency_ms: float
     nearest: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The reply as plain values, for JSON."""
         return asdict(self)
+
+
+def question_problem(text: str) -> str | None:
+    """Why a cleaned question cannot be asked; None where it can."""
+    if is_blank(text):
+        return "the question is empty"
+    if len(text) > LONGEST_QUESTION:
+        return f"the question has {len(text):,} characters; at most {LONGEST_QUESTION:,} are taken"
+    return None
+
+
+def _not_asked(text: str, reason: str) -> Reply:
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return Reply(shown, False, None, "", "", (), True, (), (), "", "", reason, 0.0)
 
 
 def fit_least_confidence(memory: Memory, questions: Sequence[Question], *, most_refused: float = 0.1) -> float | None:
@@ -190,6 +211,8 @@ class Memory:
     def ask(self, questions: Sequence[str], budget: int = 256, free: bool = False) -> list[Reply]:
         """Answer questions, one reply each, in order.
 
+        They are cleaned as the questions of a corpus are; one that cannot be asked has an `error`.
+
         Args:
             budget: most evidence tokens (UTF-8 bytes / 4) that are shown and answered from.
             free: evidence in the model's own words instead of sentences of the corpus.
@@ -197,6 +220,16 @@ class Memory:
         Raises:
             AnsweringError: the answering model cannot be asked at all (wrong key, unreachable server).
         """
+        cleaned = [clean_question(text) for text in questions]
+        problems = [question_problem(text) for text in cleaned]
+        usable = [text for text, problem in zip(cleaned, problems, strict=True) if problem is None]
+        replies = iter(self._ask(usable, budget, free))
+        return [
+            next(replies) if problem is None else _not_asked(text, problem)
+            for text, problem in zip(cleaned, problems, strict=True)
+        ]
+
+    def _ask(self, questions: Sequence[str], budget: int, free: bool) -> list[Reply]:
         system = self._system(free)
         found = self.retrieve([Question(str(n), text) for n, text in enumerate(questions)], free)
         evidence = [evidence_within(system, item, budget) for item in found]
@@ -229,6 +262,7 @@ class Memory:
                     model="" if answer is None else answer.model,
                     error=None if answer is None else answer.error,
                     latency_ms=item.latency_ms + (0.0 if answer is None else answering_ms),
+                    notes=self._notes(text),
                 )
             )
         return replies
@@ -236,6 +270,13 @@ class Memory:
     def retrieve(self, questions: Sequence[Question], free: bool = False) -> list[Retrieved]:
         """What the memory finds for questions, before any budget is applied and without an answer."""
         return self._system(free).retrieve(questions)
+
+    def _notes(self, question: str) -> tuple[str, ...]:
+        model = self.checkpoint.model
+        read, tokens = model.query_tokens, len(model.backbone.encode(question))
+        if tokens <= read:
+            return ()
+        return (f"long question: its words are looked for, but the model reads its first {read} of {tokens:,} tokens",)
 
     def _sources(self, segments: Sequence[Segment]) -> tuple[Source, ...]:
         return tuple(

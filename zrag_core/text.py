@@ -16,6 +16,12 @@ _CJK = _HANGUL + "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(r"\w+", re.UNICODE)
 _CJK_RUN = re.compile(f"[{_CJK}]+")
 _HANGUL_CHAR = re.compile(f"[{_HANGUL}]")
+# Soft hyphen, zero-width space, byte order mark, marks of direction: nobody sees them, and they part words. Joiners
+# stay: they shape Persian words and emoji.
+_INVISIBLE = frozenset("\u00ad\u180e\u200b\u200e\u200f\ufeff") | frozenset(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0x2066, 0x206A)))
+)
+_FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and signs that show nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +34,22 @@ class TextSlice:
 
 
 def normalize(text: str) -> str:
-    """Return `text` in Unicode NFC without control characters (tabs and line ends stay)."""
-    text = unicodedata.normalize("NFC", text)
-    return "".join(ch for ch in text if ch in "\n\t" or unicodedata.category(ch) != "Cc")
+    """Return `text` in Unicode NFC without control and invisible characters (tabs and line ends stay)."""
+    kept = (ch for ch in text if ch in "\n\t" or (ch not in _INVISIBLE and unicodedata.category(ch) != "Cc"))
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen."""
+    return all(ch.isspace() or ch in _FILLERS or unicodedata.category(ch) in ("Cc", "Cf") for ch in text)
+
+
+def fold_width(text: str) -> str:
+    """Full-width letters and signs, and half-width Kana and Hangul, in their usual width."""
+    return "".join(
+        unicodedata.normalize("NFKC", ch) if unicodedata.decomposition(ch).startswith(("<wide>", "<narrow>")) else ch
+        for ch in text
+    )
 
 
 def words(text: str) -> list[str]:

@@ -17,8 +17,11 @@ from zrag_pipeline.defs.evidence import assets as evidence
 from zrag_pipeline.defs.jobs import JOBS
 from zrag_pipeline.defs.memory import assets as model
 from zrag_pipeline.defs.memory import report_assets as memory_report
+from zrag_pipeline.platform.config_errors import explain_config_problems
 from zrag_pipeline.platform.console import console_logger
 from zrag_pipeline.platform.resources import RESOURCES
+
+explain_config_problems()
 
 defs = dg.Definitions(
     assets=[

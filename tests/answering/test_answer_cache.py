@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,24 @@ def test_a_file_of_another_kind_is_one_clear_line_and_stays_as_it_is(tmp_path):
     with pytest.raises(AnsweringError, match=r"notes\.txt.*move a damaged file away"):
         AnswerCache(path)
     assert path.read_bytes() == before
+
+
+def test_a_cache_of_the_first_schema_keeps_its_answers(tmp_path):
+    path = tmp_path / "c"
+    with sqlite3.connect(path) as former:
+        former.execute(
+            "CREATE TABLE answers (prompt_hash TEXT PRIMARY KEY, answer TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, "
+            "completion_tokens INTEGER NOT NULL, model TEXT NOT NULL, cost_usd REAL NOT NULL, created_at TEXT NOT NULL"
+            ") STRICT"
+        )
+        former.execute("INSERT INTO answers VALUES ('a', '서울', 10, 2, 'gpt-4o', 0.001, '')")
+        former.execute("PRAGMA user_version = 1")
+    former.close()
+    for _ in range(2):
+        with AnswerCache(path) as cache:
+            assert cache.get("a") == PAID
+            cache.put("b", replace(PAID, finish_reason="length"))
+            assert cache.get("b").finish_reason == "length"
 
 
 def test_a_newer_schema_is_refused(tmp_path):

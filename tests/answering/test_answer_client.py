@@ -61,6 +61,53 @@ def test_answers_come_back_in_order_with_tokens_cost_and_hash():
     assert server.keys == {f"Bearer {KEY}"}
 
 
+def completion(content, finish_reason="stop") -> Reply:
+    message = {"role": "assistant", "content": content}
+    body = {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]}
+    return Reply(body=json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<think>The evidence\nnames her.</think>\n\nAda Lovelace",
+        "The evidence names her.</think> Ada Lovelace",
+        "<Thinking>So.</Thinking>Ada Lovelace",
+        "[THINK]So.[/THINK]Ada Lovelace",
+        [{"type": "text", "text": "Ada "}, {"type": "text", "text": "Lovelace"}],
+    ],
+)
+def test_reasoning_is_no_part_of_the_answer(written):
+    with serving(lambda *_: completion(written)) as server:
+        (answer,) = reader_for(server).answer(ask(1))
+    assert (answer.answer, answer.error) == ("Ada Lovelace", None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (completion("", "length"), "no text within its token limit (finish_reason: length)"),
+        (completion("<think>The evidence", "length"), "nothing but its reasoning within its token limit"),
+        (completion("<think>So.</think>"), "nothing but its reasoning"),
+        (completion(None, "content_filter"), "no text (finish_reason: content_filter)"),
+        (completion(""), "no text"),
+    ],
+)
+def test_why_there_is_no_text_is_told_also_from_the_cache(reply, told, tmp_path):
+    with serving(lambda *_: reply) as server, AnswerCache(tmp_path / "c") as cache:
+        (fresh,), (again,) = (reader_for(server, cache).answer(ask(1)) for _ in range(2))
+    assert (fresh.cached, again.cached) == (False, True)
+    assert fresh.error == again.error
+    assert fresh.error.startswith(f"the model returned {told}")
+    assert fresh.answer == ""
+
+
+def test_an_error_with_a_status_of_success_is_told():
+    with serving(lambda *_: Reply(body=error_body("overloaded"))) as server:
+        (answer,) = reader_for(server, max_retries=1).answer(ask(1))
+    assert answer.error == "the server reports an error: overloaded (2 attempts)"
+
+
 @pytest.mark.parametrize(
     "failure",
     [

@@ -76,6 +76,40 @@ def test_text_is_normalised_to_nfc_everywhere(tmp_path):
     assert corpus.questions[0].golden_answers == ("하늘마을",)
 
 
+@pytest.mark.parametrize("name", ["_id", "doc_id", "document_id"])
+def test_ids_by_the_names_that_datasets_give_them(tmp_path, name):
+    write_rows(tmp_path / "corpus.jsonl", [{name: "a", "text": "Good."}])
+    question = {"query_id": "q", "doc_id": "no id of a question", "question": "Good?", "golden_answers": ["good"]}
+    write_rows(tmp_path / "questions.jsonl", [question])
+    corpus = read(tmp_path)
+    assert (corpus.documents[0].id, corpus.questions[0].id) == ("a", "q")
+
+
+def test_what_all_rows_lack_is_told_once_with_what_they_have(tmp_path):
+    write_rows(tmp_path / "corpus.jsonl", [{"headline": "A", "text": "x"}] * 4000)
+    with pytest.raises(ProblemList) as raised:
+        read(tmp_path)
+    (line,) = raised.value.problems
+    file = tmp_path / "corpus.jsonl"
+    assert line.startswith(f"{file}:1 and 3,999 more, the last {file}:4000: no id (the row has headline, text)")
+    assert "4000 bad rows" in str(raised.value)
+
+
+def test_what_lies_beside_the_corpus_unread_is_told(tmp_path):
+    write_rows(tmp_path / "corpus.jsonl", [{"id": "a", "text": "Good."}])
+    (tmp_path / "queries.jsonl").write_text("{}")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / ".git").mkdir()
+    assert "left out: qrels/, queries.jsonl beside corpus.jsonl" in read(tmp_path).notes
+
+
+@pytest.mark.parametrize("text", [" \u200b \n", "\u3164", "\ufeff"])
+def test_text_that_nobody_can_see_is_empty(tmp_path, text):
+    write_rows(tmp_path / "corpus.jsonl", [{"id": "a", "text": text}])
+    with pytest.raises(ProblemList, match="text is empty"):
+        read(tmp_path)
+
+
 def test_every_bad_row_is_told_with_its_line_and_reason(tmp_path):
     write_rows(
         tmp_path / "corpus.jsonl",
@@ -115,7 +149,7 @@ def test_every_bad_row_is_told_with_its_line_and_reason(tmp_path):
         f"{corpus_file}:2: broken JSON (Expecting value, column 20)",
         f"{corpus_file}:3: no text",
         f"{corpus_file}:4: id 'a' is already used at line 1",
-        f"{corpus_file}:5: no id",
+        f"{corpus_file}:5: no id (the row has text); give each row its own, as 'id'",
         f"{corpus_file}:6: text must be a string, not a number",
         f"{corpus_file}:7: the row must be a JSON object, not a list",
         f"{corpus_file}:8: text is empty",
@@ -134,11 +168,24 @@ def test_every_bad_row_is_told_with_its_line_and_reason(tmp_path):
 
 
 def test_at_most_twenty_problems_are_shown_and_the_rest_counted(tmp_path):
-    write_rows(tmp_path / "corpus.jsonl", [{"id": f"d{n}"} for n in range(50)])
+    write_rows(tmp_path / "corpus.jsonl", [{"id": f"d{n // 2}", "text": "x"} for n in range(100)])
     with pytest.raises(ProblemList) as raised:
         read(tmp_path)
-    assert str(raised.value).count("no text") == 20
+    assert str(raised.value).count("is already used") == 20
     assert str(raised.value).endswith("... and 30 more")
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
+def test_a_git_lfs_pointer_is_no_corpus(tmp_path, name):
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(CorpusError, match="a Git LFS pointer"):
+        read(tmp_path)
+
+
+def test_utf16_rows_are_told_once(tmp_path):
+    (tmp_path / "corpus.jsonl").write_bytes('{"id": "a"}\n{"id": "b"}\n'.encode("utf-16"))
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl: in UTF-16, .*iconv -f UTF-16 -t UTF-8"):
+        read(tmp_path)
 
 
 def test_lines_end_at_line_feeds_alone(tmp_path):

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zrag_core.corpus.audit import audit_targets
 from zrag_core.corpus.overlay import (
     NONE,
     Overlay,
@@ -14,11 +16,12 @@ from zrag_core.corpus.overlay import (
     save_overlay,
 )
 from zrag_core.corpus.passages import split_long_documents
-from zrag_core.corpus.read import read_corpus, read_documents
+from zrag_core.corpus.read import read_corpus, read_documents, with_facts_apart
 from zrag_core.corpus.source import corpus_name
+from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError, ProblemList
-from zrag_core.settings import load_settings
+from zrag_core.settings import TargetSettings, load_settings
 from zrag_pipeline.platform import paths
 
 
@@ -55,6 +58,27 @@ def test_a_removed_document_takes_its_questions_along():
     assert changed.notes[0] == "a note"
     assert changed.notes[1].endswith("0 documents added, 0 documents changed, 1 documents removed")
     assert changed.notes[2].startswith("3 questions")
+
+
+def test_a_self_study_question_goes_with_its_sentence():
+    study = Question("s", "Vale born", ("1931",), ("d1",), BORN.evidence, "test", metadata={"self_study": True})
+    made = Corpus("towns", (ORRIN, TARN), (study,))
+    longer = Overlay().with_added([document("d1", f"{ORRIN.text} He liked tea.")])
+    assert apply_overlay(made, longer).questions == (study,)
+    joined = Overlay().with_added([document("d1", "It is known that Orrin Vale was born in 1931.")])
+    assert apply_overlay(made, joined).questions == ()
+
+
+def test_facts_that_a_change_joins_are_trained_on_and_others_stay():
+    asked = (replace(BORN, split="test"), replace(PAINTED, split="train"), replace(SPANS, split="dev"))
+    before = Corpus("towns", (ORRIN, TARN), asked)
+    joined = Overlay().with_added([document("d1", "Orrin Vale, born in 1931, painted harbours.")])
+    apart = with_facts_apart(apply_overlay(before, joined), before)
+    assert {q.id: q.split for q in apart.questions} == {"q1": "train", "q2": "train", "q4": "dev"}
+    assert "1 questions moved to train" in apart.notes[-1]
+    assert audit_targets(apart, build_targets(apart, TargetSettings(), 0)).leaks == 0
+    kept = apply_overlay(before, Overlay().with_added([document("d9")]))
+    assert with_facts_apart(kept, before) is kept
 
 
 def test_new_documents_come_last_and_changed_ones_keep_their_place():

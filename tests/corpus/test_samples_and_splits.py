@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zrag_core.corpus.audit import audit_targets
 from zrag_core.corpus.samples import limit_documents, limit_questions
-from zrag_core.corpus.splits import assign_splits, group_by_fact
+from zrag_core.corpus.splits import assign_splits, group_by_fact, without_twins
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.corpus.version import corpus_version
 from zrag_core.settings import SplitSettings
@@ -100,6 +101,34 @@ def test_each_tie_alone_keeps_two_questions_together(shared):
     assert all(together[f"q{n}"] == together[f"xq{n}"] for n in range(40))
 
 
+def test_a_questionnaire_is_many_facts_and_keeps_no_document_on_two_sides():
+    wordings = ["How many rooms are there?", "Is there a garden?", "Since when?"]
+    answers = [("3",), ("yes",), ("2019",)]
+    form = [
+        Question(f"q{n}-{k}", wording, answer if n % 2 else ("4",), (f"d{n}",))
+        for n in range(300)
+        for k, (wording, answer) in enumerate(zip(wordings, answers, strict=True))
+    ]
+    counts = Counter(q.split for q in assign_splits(form, SHARES, 0))
+    assert counts["test"] / 900 == pytest.approx(0.3, abs=0.06)
+    even = [q for q in assign_splits(form, SHARES, 0) if q.golden_answers == ("4",)]
+    sides = defaultdict(set)
+    for question in even:
+        sides[question.document_ids].add(question.split)
+    assert all(len(found) == 1 for found in sides.values())
+    assigned = Corpus("c", documents(300), tuple(assign_splits(form, SHARES, 0)))
+    assert audit_targets(assigned, []).leaks == 0
+    same = [replace(q, golden_answers=("3",)) for q in form if q.id.endswith("-0")]
+    assert len(list(group_by_fact(same))) == 1, "one answer to the same words is one fact, wherever it stands"
+
+
+def test_unanswerable_questions_are_no_leak_and_twins_are_left_out():
+    asked = [Question("a", "Who dug the well?", ("Orm",), ("d1",), fact_id="well"), Question("b", "Who DUG the well")]
+    assigned = assign_splits([*asked, Question("c", "Who filled it?", fact_id="well")], SHARES, 0)
+    assert audit_targets(Corpus("c", documents(2), tuple(assigned)), []).leaks == 0
+    assert [q.id for q in without_twins(assigned)] == ["a", "c"]
+
+
 def test_other_seeds_split_differently_and_more_questions_change_nothing():
     old = {q.id: q.split for q in assign_splits(separate(200), SHARES, 0)}
     grown = {q.id: q.split for q in assign_splits(separate(400), SHARES, 0)}
@@ -123,9 +152,10 @@ def test_few_facts_still_fill_every_split(seed):
     assert {q.split for q in assign_splits(separate(3), SHARES, seed)} == {"train", "dev", "test"}
 
 
-def test_a_single_fact_is_measured_or_trained_on_but_never_lost():
-    (only,) = assign_splits(separate(1), SHARES, 0)
-    assert only.split in ("train", "dev", "test")
+@pytest.mark.parametrize("seed", range(12))
+def test_one_or_two_facts_are_measured_and_never_lost(seed):
+    assert [q.split for q in assign_splits(separate(1), SHARES, seed)] == ["test"]
+    assert "test" in {q.split for q in assign_splits(separate(2), SHARES, seed)} <= {"train", "dev", "test"}
     assert {q.split for q in assign_splits(separate(50), SplitSettings(dev=0, test=0), 0)} == {"train"}
 
 
@@ -179,6 +209,28 @@ def test_question_sample():
     assert sampled.notes == ("limit_questions: 10 of 50 questions kept (seed 0)",)
     assert limit_questions(corpus, 50, 0) is corpus
     assert limit_questions(corpus, 10, 1).questions != sampled.questions
+
+
+def test_a_sample_of_questions_has_every_split_in_proportion():
+    sizes = {"train": 120, "test": 60, "dev": 15, "unanswerable": 5}
+    rows = [Question(f"{split}{n}", "?", split=split) for split, size in sizes.items() for n in range(size)]
+    for seed in range(5):
+        sampled = limit_questions(Corpus("c", documents(1), tuple(rows)), 40, seed).questions
+        assert Counter(q.split for q in sampled) == {"train": 24, "test": 12, "dev": 3, "unanswerable": 1}
+    assert len(limit_questions(Corpus("c", documents(1), tuple(rows)), 7, 0).questions) == 7
+
+
+def test_unanswerable_questions_go_with_the_document_they_were_asked_about():
+    long = replace(documents(5)[4], id="book#1", source_id="book")
+    rows = (*documents(4), long)
+    asked = tuple(
+        Question(f"u{n}", f"Nobody {n}?", split="unanswerable", metadata={"about_document": name})
+        for n, name in enumerate(["d0", "d1", "d2", "d3", "book"])
+    )
+    stray = Question("s", "Who knows?", split="unanswerable")
+    sampled = limit_documents(Corpus("c", rows, (*asked, stray)), 2, 0)
+    kept = {document.source_id or document.id for document in sampled.documents}
+    assert {q.metadata.get("about_document") for q in sampled.questions} == {*kept, None}
 
 
 @given(st.randoms())

@@ -106,6 +106,36 @@ def test_impossible_questions_are_unanswerable(tmp_path):
     assert (question.split, question.golden_answers, question.document_ids) == ("unanswerable", (), ())
 
 
+@pytest.mark.parametrize("name", ["guid", "question_id", "_id"])
+def test_question_ids_of_related_datasets(tmp_path, name):
+    data = squad_file()
+    asked = data["data"][0]["paragraphs"][0]["qas"][0]
+    asked[name] = asked.pop("id")
+    asked["answers"] = asked["answers"][0]  # a single answer needs no list there
+    (question,) = [q for q in read(tmp_path / "a.json", data).questions if q.id == asked[name]]
+    assert question.evidence
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_rows_as_the_hub_keeps_them(tmp_path, wrapped):
+    context = "The mill at Sorn grinds rye. It was built in 1877."
+    row = {"id": "1", "title": "Sorn_mill", "context": context, "question": "When was it built?"}
+    rows = [
+        row | {"answers": {"text": ["1877"], "answer_start": [context.index("1877")]}},
+        row | {"id": "2", "question": "Who built it?", "answers": {"text": [], "answer_start": []}},
+        row | {"id": "3", "context": "Kell lies inland.", "answers": {"text": ["inland"], "answer_start": [10]}},
+    ]
+    corpus = read(tmp_path / "a.json", {"data": rows} if wrapped else rows)
+    assert [(d.id, d.title) for d in corpus.documents] == [
+        ("Sorn_mill-000", "Sorn mill"),
+        ("Sorn_mill-001", "Sorn mill"),
+    ]
+    assert [q.evidence for q in corpus.questions] == ["It was built in 1877.", None, "Kell lies inland."]
+    assert corpus.questions[1].split == "unanswerable"
+    with pytest.raises(ProblemList, match=r"a\.json: \[1\]: context must be a string, not null"):
+        read(tmp_path / "a.json", [*rows[:1], {"id": "4", "question": "Lost?"}])
+
+
 def test_titles_that_repeat_keep_counting(tmp_path):
     data = squad_file()
     data["data"].append(data["data"][0] | {"title": "Lake Brenn", "paragraphs": [{"context": "More.", "qas": []}]})
@@ -123,7 +153,8 @@ def test_squad_problems_are_told_together(tmp_path):
     source = tmp_path / "a.json"
     assert raised.value.problems == [
         f"{source}: data[0].paragraphs[0].qas[1]: answers must be a list, not null",
-        f"{source}: data[0].paragraphs[0].qas[2]: no id",
+        f"{source}: data[0].paragraphs[0].qas[2]: no id (the row has question, answers); give each row its own, "
+        "as 'id'",
         f"{source}: data[0].paragraphs[1]: context must be a string, not null",
         f"{source}: data[2]: paragraphs must be a list, not null",
     ]
@@ -196,6 +227,22 @@ def test_hotpotqa_questions_without_their_paragraphs_are_counted(tmp_path):
     assert [q.id for q in corpus.questions] == ["b"]
     assert "1 questions left out: a paragraph they need is not in their context" in corpus.notes
     assert "1 supporting facts ignored: their paragraph has no such sentence" in corpus.notes
+
+
+def test_hotpotqa_paragraphs_may_share_a_title(tmp_path):
+    album = ["Tarn Bridge is an album."]
+    rows = [hotpot_row("a", FACTS, [["Tarn Bridge", album], ["Orrin Vale", VALE], ["Tarn Bridge", BRIDGE]])]
+    corpus = read(tmp_path / "h.json", rows)
+    assert [d.text for d in corpus.documents if d.title == "Tarn Bridge"] == [album[0], "".join(BRIDGE)]
+    assert corpus.questions[0].evidence == "Orrin Vale painted it. He was born in 1931."
+
+
+def test_hotpotqa_lists_as_the_hub_keeps_them(tmp_path):
+    context = {"title": ["Orrin Vale", "Tarn Bridge"], "sentences": [VALE, BRIDGE]}
+    row = hotpot_row("a", {"title": ["Tarn Bridge", "Orrin Vale"], "sent_id": [1, 1]}, context)
+    row["id"] = row.pop("_id")
+    (question,) = read(tmp_path / "h.json", [row]).questions
+    assert (question.id, question.evidence) == ("a", "Orrin Vale painted it. He was born in 1931.")
 
 
 def test_hotpotqa_problems_are_told_together(tmp_path):

@@ -194,6 +194,31 @@ def test_synthetic_questions_do_not_depend_on_document_order():
     assert synthetic_questions(plain, 0) != synthetic_questions(plain, 1)
 
 
+def test_lines_of_one_shape_are_asked_about_once():
+    text = "\n".join(f"- Raise pump pressure valve to {n}.{n % 7}." for n in range(1, 40))
+    plain = corpus(documents=(Document("log", "Changes", text),))
+    asked = replace(plain, questions=tuple(synthetic_questions(plain, 0)))
+    wordings = [tuple(words(question.question)) for question in asked.questions]
+    assert len(wordings) == len(set(wordings)) > 2
+    assert audit_targets(asked, build_targets(asked, TargetSettings(), 0)).leaks == 0
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 4])
+def test_few_sentences_are_measured_all_the_same(lines):
+    text = "\n".join(f"- Raise pump pressure valve to {n}." for n in range(lines))
+    plain = corpus(documents=(Document("log", "Changes", text),))
+    for seed in range(8):
+        assert "test" in {question.split for question in synthetic_questions(plain, seed)}
+
+
+def test_a_held_out_sentence_is_not_studied_in_another_spelling():
+    held = "The mill at Sorn was built in 1877."
+    text = f"{held} The mill at Sorn was built in 1877!"
+    question = Question("s", "mill 1877", ("Sorn",), ("m",), held, "test", metadata={"self_study": True})
+    asked = corpus(question, documents=(Document("m", "Mill", text),))
+    assert audit_targets(asked, build_targets(asked, TargetSettings(), 0)).leaks == 0
+
+
 def test_korean_documents_without_titles_get_synthetic_questions():
     text = " ".join(f"제{n}마을 우체국은 {1900 + n}년에 붉은 벽돌로 지어졌다." for n in range(20))
     questions = synthetic_questions(corpus(documents=(Document("ko", "", text),)), 0)

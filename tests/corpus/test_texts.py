@@ -1,8 +1,10 @@
 import pytest
 
+from zrag_core.corpus.cleaning import NOT_FETCHED
+from zrag_core.corpus.conversion.kinds import CONVERTERS
 from zrag_core.corpus.loaders.base import Source
 from zrag_core.corpus.loaders.texts import TextsLoader
-from zrag_core.corpus.read import read_corpus
+from zrag_core.corpus.read import read_corpus, read_documents
 from zrag_core.errors import CorpusError, ProblemList
 from zrag_core.settings import CorpusSettings
 from zrag_core.text import evidence_tokens
@@ -116,10 +118,44 @@ def test_what_is_left_out_is_named_with_its_reason(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("suffix", CONVERTERS)
+def test_a_git_lfs_pointer_is_told_whatever_it_stands_for(tmp_path, suffix):
+    write(tmp_path, {"a.txt": "fine", f"b{suffix}": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"})
+    corpus = read_texts(tmp_path, 384)
+    assert corpus.notes[0] == "1 files (1 .txt) read as 1 passages"
+    assert f"left out: b{suffix}: {NOT_FETCHED}" in corpus.notes
+
+
+def test_links_are_followed_once_and_those_to_nothing_are_told(tmp_path):
+    write(tmp_path, {"own/real/a.md": "Apples.", "own/note.txt": "Pears.", "far/b.md": "Plums."})
+    for link, target in {
+        "alias": "real",
+        "all": ".",
+        "far": "../far",
+        "far-b.md": "far/b.md",
+        "gone.md": "nowhere",
+    }.items():
+        (tmp_path / "own" / link).symlink_to(target)
+    corpus = read_texts(tmp_path / "own", 384)
+    assert [d.id for d in corpus.documents] == ["far/b.md#0", "note.txt#0", "real/a.md#0"]
+    assert [note for note in corpus.notes if "left out" in note] == ["left out: gone.md: a link to nothing"]
+    (added,) = read_documents(tmp_path / "own" / "far" / "b.md", tmp_path / "own")
+    assert added.id == "far/b.md#0"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("utf-16-le", "UTF-16 without its mark"), ("utf-16-be", "UTF-16"), ("latin-1", "not UTF-8")]
+)
+def test_an_encoding_that_no_mark_names_is_told(tmp_path, encoding, told):
+    write(tmp_path, {"a.txt": "fine", "b.txt": "A café by the sea".encode(encoding)})
+    assert any(note.startswith("left out: b.txt: ") and told in note for note in read_texts(tmp_path, 384).notes)
+
+
 def test_older_korean_files_and_utf16_are_read(tmp_path):
     write(tmp_path, {"a.txt": "사과는 붉다.".encode("cp949"), "b.txt": "배는 달다.".encode("utf-16")})
+    write(tmp_path, {"c.txt": "귤은 시다.".encode("utf-32")})
     corpus = read_texts(tmp_path, 384)
-    assert [d.text for d in corpus.documents] == ["사과는 붉다.", "배는 달다."]
+    assert [d.text for d in corpus.documents] == ["사과는 붉다.", "배는 달다.", "귤은 시다."]
     assert "a.txt: read as CP949" in corpus.notes
 
 

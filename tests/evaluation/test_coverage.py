@@ -74,6 +74,47 @@ def test_korean_particles(evidence, gold, covered):
     assert answer_coverage(evidence, [gold], "ko") is covered
 
 
+@pytest.mark.parametrize(
+    ("evidence", "gold", "covered"),
+    [
+        ("역장은 TRK가 고른다.", "TRK", True),
+        ("다리의 길이는 84 km이다.", "84 km", True),
+        ("그 배는 QX9라고 불린다.", "QX9", True),
+        ("선장은 Orla Venn였다.", "Orla Venn", True),
+        ("선장은 Orla Vennard였다.", "Orla Venn", False),
+        ("수레 40대를 나른다.", "40", True),
+        ("수레 140대를 나른다.", "40", False),
+        ("수레 1,140대를 나른다.", "1140", True),
+        ("약1,140대를 나른다.", "1,140대", True),
+        ("제3회 대회", "3회", True),
+        ("제3회 대회", "회", True),
+        ("지하철2호선을 탔다", "2호선", True),
+        ("지하철2호선로를 탔다", "2호선", False),
+        ("대한大韓제국", "大韓", True),
+        ("이 다리는由TRK管理한다", "TRK", True),
+    ],
+)
+def test_a_change_of_script_ends_a_word(evidence, gold, covered):
+    assert answer_coverage(evidence, [gold], "ko") is covered
+
+
+@pytest.mark.parametrize(
+    ("evidence", "gold", "covered"),
+    [
+        ("港口由TRK管理。", "TRK", True),
+        ("灯塔建于1204年。", "1204", True),
+        ("灯塔建于1204年。", "1204年", True),
+        ("灯塔建于12047年。", "1204", False),
+        ("她出生在北海道的小镇。", "北海道", True),
+        ("她出生在北海的小镇。", "北海道", False),
+        ("それはトヨタの車です。", "トヨタ", True),
+        ("それはﾄﾖﾀの車です。", "トヨタ", True),
+    ],
+)
+def test_scripts_without_spaces(evidence, gold, covered):
+    assert answer_coverage(evidence, [gold], "en") is covered
+
+
 def test_questions_that_are_left_out():
     for answer in ("yes", "No.", "예", "네", "아니오", "아니요"):
         assert answer_coverage("yes no 예", [answer], "en") is None
@@ -143,6 +184,8 @@ def test_verbatim_segments_are_grounded_at_every_budget(budget):
         ("Vitamin A helps a bit", ["A"], "en", ["A", "a"]),
         ("그는 서울에서, 또 서울대학교에서 살았다.", ["서울"], "ko", ["서울"]),
         ("1,000에서 시작", ["1000"], "ko", ["1,000"]),
+        ("그 배는 QX9라고, 또 QX9호라고 불린다.", ["QX9"], "ko", ["QX9", "QX9"]),
+        ("她住在北海道。", ["北海道"], "en", ["北海道"]),
         ("yes, it is", ["Yes"], "en", []),
         ("anything", ["", " "], "en", []),
     ],
@@ -152,8 +195,8 @@ def test_spans_are_the_answers_own_characters(text, golds, language, marked):
 
 
 @given(
-    st.text(alphabet="Aa the한국이에1,0.5 ﬁß+\n", max_size=30),
-    st.lists(st.text("Aa the한국1,0.5+", max_size=6), max_size=3),
+    st.text(alphabet="Aa the한국이에北海1,0.5 ﬁß+\n", max_size=30),
+    st.lists(st.text("Aa the한국北海1,0.5+", max_size=6), max_size=3),
 )
 def test_an_answer_has_a_span_exactly_where_it_is_covered(text, golds):
     for language in ("en", "ko"):

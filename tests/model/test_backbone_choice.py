@@ -7,7 +7,7 @@ import pytest
 
 from zrag_core.corpus.source_language import source_language
 from zrag_core.model.architecture import backbone_choice
-from zrag_core.model.architecture.backbone_choice import choose_backbone
+from zrag_core.model.architecture.backbone_choice import calibration_warning, choose_backbone
 from zrag_core.settings import CorpusSettings, Settings, load_settings
 
 KOREAN = "관리비는 매달 25일까지 납부해 주세요. 늦으면 연체료가 붙습니다."
@@ -55,6 +55,19 @@ def test_a_named_backbone_stays(tmp_path, installed):
         {"corpus": {"format": "auto", "location": str(tmp_path)}, "backbone": {"name": "zrag-tiny"}},
     )
     assert choose_backbone(given) == (given, "")
+
+
+def test_a_skill_of_another_kind_of_text_is_warned_of(tmp_path, installed):
+    def warning(location, name, **values):
+        given = {"corpus": {"format": "auto", "location": str(location)}, "backbone": {"name": name}, **values}
+        return calibration_warning(choose_backbone(load_settings(given))[0])
+
+    texts = write_texts(tmp_path, ENGLISH)
+    assert "refuses too much" in warning(texts, "zrag-tiny")
+    assert warning(texts, "auto") == ""
+    assert warning(texts, "zrag-tiny", skill={"corpus": str(texts)}) == ""
+    assert warning(texts, "zrag-tiny", memory={"policy": "joint"}) == ""
+    assert calibration_warning(load_settings({"corpus": {"format": "almanac"}})) == ""
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])

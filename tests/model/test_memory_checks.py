@@ -89,6 +89,7 @@ def test_a_random_projection_takes_the_documents_away_and_is_undone(trained, mon
     assert document_top1(probe)[0].passed
     (check,) = projection_random_top1(probe)
     assert check.value <= 0.6, "five documents: chance is 0.2"
+    assert (check.threshold, check.passed) == (pytest.approx(0.8), True)
     assert torch.equal(weight, before)
 
     seen = []
@@ -103,6 +104,15 @@ def test_a_random_projection_takes_the_documents_away_and_is_undone(trained, mon
     assert seen[0].std().item() == pytest.approx(before.std().item(), rel=0.1)
     assert not torch.equal(seen[0], before)
     assert torch.equal(weight, before)
+
+
+def test_of_few_documents_chance_alone_is_no_verdict(trained, monkeypatch):
+    for documents, right, verdict in ((2, 2, []), (4, 4, []), (10, 4, [True]), (10, 5, [False]), (48, 9, [True])):
+        nll = np.ones((documents, documents))
+        nll[range(right), range(right)] = 0.0
+        monkeypatch.setattr(Probe, "sample", list(range(documents)))
+        monkeypatch.setattr(Probe, "confusion", lambda _, nll=nll: nll)
+        assert [check.passed for check in projection_random_top1(Probe(trained, []))] == verdict
 
 
 @pytest.mark.parametrize("policy", ["joint", "separated"])

@@ -1,3 +1,4 @@
+import datetime
 import os
 import shlex
 import subprocess
@@ -62,6 +63,28 @@ def test_markdown_is_the_report_of_the_view(zrag, lineage):
     assert out.split() == "\n".join(expected).split()
     assert "### Against `zrag`: test, 12 questions" in out
     assert "95% interval" in out
+
+
+def test_a_line_joins_no_figures_of_two_evidence_runs(zrag, tmp_path):
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    shared = {"corpus_version": "c1", "split": "test", "system": "zrag", "budget": 64}
+    for day, (run, reader, evidence, n) in enumerate(
+        [("r1", "none", "r1", 4), ("r1", "offline", "r1", 4), ("r2", "none", "r2", 1), ("a1", "openai", "r1", 3)], 1
+    ):
+        at = datetime.datetime(2026, 1, day)
+        line = {**shared, "run_id": run, "reader": reader, "n_questions": n, "created_at": at}
+        warehouse.replace_rows("leaderboard_entries", [{**line, "question_type": "all"}], ["run_id", "reader"])
+        used = {**shared, "question_type": "single", "run_id": run, "reader": reader, "question_id": "q"}
+        warehouse.replace_rows("scores", [{**used, "evidence_run_id": evidence}], ["run_id", "reader"])
+        if run == evidence:
+            made = {**shared, "run_id": run, "question_id": "q", "created_at": at, "evidence": ""}
+            made.pop("split")
+            warehouse.replace_rows("evidence", [made], ["run_id"])
+    code, out, _ = zrag(tmp_path, "leaderboard")
+    assert code == 0
+    assert "test, 1 question " in out
+    assert "left out, of an older evidence run: test, answers by offline: zrag (4 questions)" in out
+    assert "left out, of an older evidence run: test, answers by openai: zrag (3 questions)" in out
 
 
 def test_a_corpus_version_chooses_and_an_unknown_one_names_the_known(zrag, lineage):

@@ -80,7 +80,7 @@ def test_all_problems_at_once(data, monkeypatch, tmp_path):
 def test_what_is_right_behind_a_wrong_field_is_no_problem():
     assert problems(corpus={"format": "almanac", "almanac": {"documents": -3, "language": "ko"}}, separated="four") == [
         "corpus.almanac.documents: Input should be greater than 0 (given: -3)",
-        "separated: Input should be a valid dictionary or instance of SeparatedSettings (given: 'four')",
+        "separated: a section belongs here, with fields of its own (given: 'four')",
     ]
     (found,) = problems(answers={"budget": 100})
     assert "answers.budget 100 is not one of evaluation.budgets" in found

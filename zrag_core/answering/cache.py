@@ -14,7 +14,7 @@ from types import TracebackType
 
 from zrag_core.errors import AnsweringError
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2  # 2: finish_reason
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     prompt_hash TEXT PRIMARY KEY,
@@ -23,21 +23,29 @@ CREATE TABLE IF NOT EXISTS answers (
     completion_tokens INTEGER NOT NULL,
     model TEXT NOT NULL,
     cost_usd REAL NOT NULL,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    finish_reason TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
+_ADD_FINISH_REASON = "ALTER TABLE answers ADD COLUMN finish_reason TEXT NOT NULL DEFAULT ''"
 _BUSY_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer as it was received and paid for."""
+    """An answer as it was received and paid for.
+
+    Attributes:
+        answer: with the reasoning of a model that writes some.
+        finish_reason: why the model stopped, as the server says it ("stop", "length"); may be empty.
+    """
 
     answer: str
     prompt_tokens: int
     completion_tokens: int
     model: str
     cost_usd: float
+    finish_reason: str = ""
 
 
 class AnswerCache:
@@ -78,14 +86,19 @@ class AnswerCache:
         self._connection.execute("PRAGMA journal_mode = WAL")
         # FULL: an answer cost money, so it must outlive a power cut, not only this process.
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(_SCHEMA)
+        with self._transaction():
+            self._connection.execute(_SCHEMA)
+            columns = self._connection.execute("SELECT name FROM pragma_table_info('answers')").fetchall()
+            if ("finish_reason",) not in columns:
+                self._connection.execute(_ADD_FINISH_REASON)
         self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def get(self, prompt_hash: str) -> CachedAnswer | None:
         """Return the answer to the prompt with this hash, if there is one."""
         with self._explained(), self._lock:
             row = self._connection.execute(
-                "SELECT answer, prompt_tokens, completion_tokens, model, cost_usd FROM answers WHERE prompt_hash = ?",
+                "SELECT answer, prompt_tokens, completion_tokens, model, cost_usd, finish_reason FROM answers "
+                "WHERE prompt_hash = ?",
                 (prompt_hash,),
             ).fetchone()
         return CachedAnswer(*row) if row else None
@@ -98,11 +111,12 @@ class AnswerCache:
         """Store answers by prompt hash and commit them together, all or none; see `put`."""
         created_at = datetime.now(UTC).isoformat()
         rows = [
-            (key, a.answer, a.prompt_tokens, a.completion_tokens, a.model, a.cost_usd, created_at) for key, a in answers
+            (key, a.answer, a.prompt_tokens, a.completion_tokens, a.model, a.cost_usd, created_at, a.finish_reason)
+            for key, a in answers
         ]
         with self._explained(), self._lock, self._transaction():
             self._connection.executemany(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (prompt_hash) DO NOTHING", rows
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (prompt_hash) DO NOTHING", rows
             )
 
     def forget(self, prompt_hash: str) -> None:

@@ -30,6 +30,10 @@ class MalformedReplyError(Exception):
     """A successful status with a body that is not a chat completion."""
 
 
+class ReportedError(MalformedReplyError):
+    """A successful status with a body that is an error."""
+
+
 class Outlook(Enum):
     """The consequence of a failure for the run."""
 
@@ -128,7 +132,8 @@ def classify(error: Exception, api_key: str) -> Failure:
         message = scrub(f"connection failed: {cause or error}", api_key)
         return Failure(Outlook.RETRY, message, perhaps_billed=not unreachable, unreachable=unreachable)
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | MalformedReplyError | openai.APIError):
-        return Failure(Outlook.RETRY, scrub(f"malformed reply: {error}", api_key), perhaps_billed=True)
+        what = str(error) if isinstance(error, ReportedError) else f"malformed reply: {error}"
+        return Failure(Outlook.RETRY, scrub(what, api_key), perhaps_billed=True)
     raise error
 
 

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from zrag_core.answering.cache import CachedAnswer
-from zrag_core.answering.failures import MalformedReplyError
+from zrag_core.answering.failures import MalformedReplyError, ReportedError
 from zrag_core.answering.prices import Price, Usage, actual_cost, prompt_tokens
 from zrag_core.answering.types import Prompt
 from zrag_core.settings import AnswerSettings
@@ -54,11 +54,15 @@ def read_reply(reply: ChatCompletion, model: str, prompt: Prompt, price: Price, 
     """Take text, tokens and cost from a reply; where the server counts no tokens, the estimate and the worst case.
 
     Raises:
+        ReportedError: the reply is an error, though its status says success.
         MalformedReplyError: the reply is not a chat completion (the SDK checks nothing).
     """
+    if error := getattr(reply, "error", None):
+        detail = error.get("message") if isinstance(error, dict) else None
+        raise ReportedError(f"the server reports an error: {detail or error}")
     try:
         message = reply.choices[0].message
-        text = (message.content or message.refusal or "").strip()
+        text = (_content(message.content) or message.refusal or "").strip()
         if reply.usage is None:
             counted = Usage(prompt_tokens(prompt.messages), evidence_tokens(text))
             cost = worst
@@ -69,4 +73,12 @@ def read_reply(reply: ChatCompletion, model: str, prompt: Prompt, price: Price, 
             cost = actual_cost(counted, price)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise MalformedReplyError(f"not a chat completion ({type(error).__name__})") from None
-    return CachedAnswer(text, counted.prompt_tokens, counted.completion_tokens, str(reply.model or model), cost)
+    finish = str(reply.choices[0].finish_reason or "")
+    return CachedAnswer(text, counted.prompt_tokens, counted.completion_tokens, str(reply.model or model), cost, finish)
+
+
+def _content(content: Any) -> str:
+    """A message's text; some servers send it in parts."""
+    if not isinstance(content, list):
+        return content or ""
+    return "".join(part["text"] for part in content if part.get("type") == "text")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from zrag_core.answering.cache import AnswerCache, CachedAnswer
 from zrag_core.answering.ledger import SpendingLedger
+from zrag_core.answering.thinking import strip_thinking
 from zrag_core.answering.types import CallObserver, Completion, Progress, Prompt
 
 
@@ -83,12 +84,13 @@ class RunResults:
 
 
 def completion_of(key: str, answer: CachedAnswer, *, cached: bool, latency_ms: float = 0.0) -> Completion:
-    """The result of a prompt that was answered; an empty answer carries an error."""
+    """The result of a prompt that was answered, without the model's reasoning; an empty answer carries an error."""
     cost = 0.0 if cached else answer.cost_usd
+    text = strip_thinking(answer.answer)
     # Kept and paid for like any other: asking again would be answered the same way.
-    error = None if answer.answer else "the model returned no text"
+    error = None if text else _no_text(answer)
     return Completion(
-        answer.answer,
+        text,
         answer.prompt_tokens,
         answer.completion_tokens,
         cost,
@@ -97,6 +99,14 @@ def completion_of(key: str, answer: CachedAnswer, *, cached: bool, latency_ms: f
         prompt_hash=key,
         error=error,
     )
+
+
+def _no_text(answer: CachedAnswer) -> str:
+    what = "nothing but its reasoning" if answer.answer else "no text"
+    if answer.finish_reason == "length":
+        return f"the model returned {what} within its token limit (finish_reason: length)"
+    reason = f" (finish_reason: {answer.finish_reason})" if answer.finish_reason not in ("", "stop") else ""
+    return f"the model returned {what}{reason}"
 
 
 def failed(key: str, error: str) -> Completion:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zrag_core.corpus.offsets import holds_answer, unsupported_text
+from zrag_core.corpus.splits import form_wordings, wording_keys
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.text import comparison_key, evidence_tokens
 
@@ -38,10 +39,11 @@ class TargetAudit:
         without_target: answerable questions that have none.
         duplicate_questions: questions whose words an earlier one has.
         duplicate_targets: targets with the query and evidence of an earlier one.
-        leaked_questions: questions, and questions written by an LLM, whose words stand in another split as well.
+        leaked_questions: questions, and questions written by an LLM, whose words stand in another split as well
+            (see `wording_keys`); those without an answer are held against written ones alone.
         leaked_evidence: targets of these whose (document, evidence) is a target of another split as well; for
             synthetic questions self-study targets count, which otherwise cover every sentence on purpose.
-        leaked_facts: questions whose `fact_id` stands in another split as well.
+        leaked_facts: answerable questions whose `fact_id` stands in another split as well.
         answer_not_in_evidence: targets of questions that do not hold an answer (yes/no ones left out).
         evidence_not_in_documents: targets of questions with words that none of their documents has in that place.
     """
@@ -95,7 +97,7 @@ def audit_targets(corpus: Corpus, targets: Sequence[EvidenceTarget]) -> TargetAu
         ),
         leaked_questions=_finding(_leaked_questions(corpus.questions, written)),
         leaked_evidence=_finding(_leaked_evidence(asked, study, written)),
-        leaked_facts=_finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in corpus.questions)),
+        leaked_facts=_finding(_leaks((q.id, q.split, [q.fact_id] if q.fact_id else []) for q in answerable)),
         answer_not_in_evidence=_finding(t.id for t in asked if _lacks_answer(t, by_id[t.id])),
         evidence_not_in_documents=_finding(t.id for t in asked if _lacks_source(t, texts)),
     )
@@ -144,8 +146,14 @@ def _leaks(items: Iterable[tuple[str, str, Sequence[Hashable]]]) -> list[str]:
 
 
 def _leaked_questions(questions: Sequence[Question], written: Sequence[EvidenceTarget]) -> list[str]:
-    own = [(question.id, question.split, [comparison_key(question.question)]) for question in questions]
-    return _leaks([*own, *((target.id, target.split, [comparison_key(target.query)]) for target in written)])
+    forms = form_wordings(questions)
+    own = [(q.id, q.split, wording_keys(q.question, q.document_ids, forms)) for q in questions]
+    new = [(target.id, target.split, wording_keys(target.query, target.document_ids, forms)) for target in written]
+    # No training question has the words of an unanswerable one by its own doing; a written one must not.
+    answerable = [item for item in own if item[1] != "unanswerable"]
+    refused = [item for item in own if item[1] == "unanswerable"]
+    leaked = {*_leaks([*answerable, *new]), *_leaks([*refused, *new])}
+    return [item_id for item_id, _, _ in (*own, *new) if item_id in leaked]
 
 
 def _leaked_evidence(

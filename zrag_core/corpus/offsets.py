@@ -11,7 +11,6 @@ from zrag_core.answer_matching import answer_coverage
 from zrag_core.sentences import split_sentences
 from zrag_core.text import TextSlice, words
 
-_HAN_KANA_END = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]$")
 _CJK_END = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]$")
 # Sentences of so many words do not stand in another text by chance.
 _LEAST_WORDS = 3
@@ -20,10 +19,9 @@ _LEAST_WORDS = 3
 def holds_answer(text: str, answers: Sequence[str], language: str) -> bool | None:
     """Whether one of the answers stands in `text`; None without answers and for yes and no, which stand in no text.
 
-    The rules are those of `answer_coverage`. Chinese and Japanese, which have no spaces, are looked for inside words.
+    The rules are those of `answer_coverage`.
     """
-    covered = answer_coverage(text, answers, language)
-    return covered if covered is not False else any(_inside(text, answer, _HAN_KANA_END) for answer in answers)
+    return answer_coverage(text, answers, language)
 
 
 def answer_sentence(text: str, answers: Sequence[str], language: str) -> str | None:
@@ -36,14 +34,14 @@ def answer_sentence(text: str, answers: Sequence[str], language: str) -> str | N
         return None
     sentences = [sentence.text for sentence in split_sentences(text)]
     whole = (s for a in answers for s in sentences if holds_answer(s, [a], language))
-    within = (s for a in answers for s in sentences if _inside(s, a, _CJK_END))
+    within = (s for a in answers for s in sentences if _inside(s, a))
     return next(chain(whole, within), None)
 
 
-def _inside(text: str, answer: str, script: re.Pattern[str]) -> bool:
-    """Whether an answer that ends in `script` stands in `text`, inside words too."""
+def _inside(text: str, answer: str) -> bool:
+    """Whether a Korean, Chinese or Japanese answer stands in `text`, inside words too."""
     wanted = unicodedata.normalize("NFKC", answer).casefold().strip()
-    if len(wanted) < 2 or not script.search(wanted):
+    if len(wanted) < 2 or not _CJK_END.search(wanted):
         return False
     return wanted in unicodedata.normalize("NFKC", text).casefold()
 

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from zrag_core.corpus.cleaning import unique
 from zrag_core.corpus.offsets import evidence_offsets, holds_answer
+from zrag_core.corpus.self_study import is_synthetic
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.files import atomic_folder
+from zrag_core.sentences import split_sentences
 
 FORMAT_VERSION = 1
 NONE = "none"
@@ -232,6 +234,12 @@ def _follow(question: Question, removed: set[str], successors: Mapping[str, tupl
     if not texts:
         return None
     evidence = question.evidence
+    if is_synthetic(question) and not any(evidence in _sentences(text) for text in texts):
+        return None  # it asks for that sentence, which is held out from self-study as it stands
     if evidence is not None and not any(evidence_offsets(text, evidence) for text in texts):
         evidence = None
     return replace(question, document_ids=unique(document_ids), evidence=evidence)
+
+
+def _sentences(text: str) -> list[str]:
+    return [sentence.text for sentence in split_sentences(text)]

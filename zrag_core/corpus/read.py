@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,9 +16,9 @@ from zrag_core.corpus.passages import split_long_documents
 from zrag_core.corpus.samples import limit_documents, limit_questions
 from zrag_core.corpus.self_study import synthetic_questions
 from zrag_core.corpus.source import is_there
-from zrag_core.corpus.splits import assign_splits
+from zrag_core.corpus.splits import assign_splits, group_by_fact, without_twins
 from zrag_core.corpus.targets import EvidenceFinder
-from zrag_core.corpus.types import Corpus, Document
+from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
 
@@ -63,10 +64,9 @@ def read_documents(path: Path, root: Path | None = None) -> tuple[Document, ...]
     settings = CorpusSettings(format="auto", location=str(path))
     if not path.exists():
         raise CorpusError("no such file or folder", where=str(path))
-    path = path.resolve()
     texts = root is not None and root.is_dir() and not any(root.glob("corpus.jsonl*"))
-    if root is not None and texts and path.is_relative_to(root.resolve()):
-        corpus = _in_folder(path, root.resolve(), settings.passage_tokens)
+    if root is not None and texts and (inside := _inside(path, root)):
+        corpus = _in_folder(*inside, settings.passage_tokens)
     elif path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
         problems = Problems()
         documents, _ = read_rows(path, problems)
@@ -76,6 +76,13 @@ def read_documents(path: Path, root: Path | None = None) -> tuple[Document, ...]
         corpus = replace(_load(settings), questions=())
     _check(corpus)
     return split_long_documents(corpus, settings.passage_tokens).documents
+
+
+def _inside(path: Path, root: Path) -> tuple[Path, Path] | None:
+    """Both as given, or behind their links, whichever way the path lies below the root; None where it does not."""
+    given = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    pairs = (given, (path.resolve(), root.resolve()))
+    return next((pair for pair in pairs if pair[0].is_relative_to(pair[1])), None)
 
 
 def _in_folder(path: Path, root: Path, passage_tokens: int) -> Corpus:
@@ -120,7 +127,18 @@ def _repeated(ids: Iterable[str]) -> list[str]:
 
 
 def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
-    """Assign splits, with the sentence that holds the answer standing in for gold evidence where there is none.
+    """Assign splits; an unanswerable question that the corpus answers elsewhere is left out."""
+    assigned = assign_splits(_located(corpus), settings.splits, settings.seed)
+    questions = [replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True)]
+    kept = without_twins(questions)
+    notes = _remarks(corpus)
+    if twins := len(questions) - len(kept):
+        notes.append(f"{twins} unanswerable questions left out: the same words are asked with an answer")
+    return replace(corpus, questions=tuple(kept), notes=(*corpus.notes, *notes))
+
+
+def _located(corpus: Corpus) -> list[Question]:
+    """The questions, with the sentence that holds the answer standing in for gold evidence where there is none.
 
     Two questions whose targets will be the same sentence thus ask for the same fact.
     """
@@ -132,9 +150,25 @@ def _with_splits(corpus: Corpus, settings: CorpusSettings) -> Corpus:
             document_ids = unique((*question.document_ids, *found.document_ids))
             question = replace(question, evidence=found.evidence, document_ids=document_ids)
         located.append(question)
-    assigned = assign_splits(located, settings.splits, settings.seed)
-    questions = tuple(replace(old, split=new.split) for old, new in zip(corpus.questions, assigned, strict=True))
-    return replace(corpus, questions=questions, notes=(*corpus.notes, *_remarks(corpus)))
+    return located
+
+
+def with_facts_apart(changed: Corpus, before: Corpus) -> Corpus:
+    """Train on questions whose facts a change of documents has joined across splits, instead of measuring them."""
+    joined = _torn(changed) - _torn(before)
+    moved = {question.id for question in changed.questions if question.id in joined and question.split != "train"}
+    if not moved:
+        return changed
+    questions = tuple(replace(q, split="train") if q.id in moved else q for q in changed.questions)
+    note = f"{len(moved)} questions moved to train: a changed document joins their facts with those of another split"
+    return replace(changed, questions=questions, notes=(*changed.notes, note))
+
+
+def _torn(corpus: Corpus) -> set[str]:
+    """The questions whose fact stands in several splits."""
+    split = {question.id: question.split for question in corpus.questions}
+    facts = group_by_fact([question for question in _located(corpus) if question.split != "unanswerable"])
+    return {name for members in facts if len({split[name] for name in members}) > 1 for name in members}
 
 
 def _remarks(corpus: Corpus) -> list[str]:

@@ -1,13 +1,14 @@
 """Fixed samples: which documents and questions stay when a limit is set.
 
-What is drawn depends on the seed and an item's own id alone, so a sample hardly changes when the corpus grows, and
-not at all with the order of its rows.
+What is drawn depends on the seed, an item's own id and the sizes of the splits, so a sample hardly changes when the
+corpus grows, and not at all with the order of its rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from zrag_core.corpus.types import Corpus, Question
@@ -28,6 +29,8 @@ def hash_order(ids: Iterable[str], seed: int, purpose: str) -> list[str]:
 def limit_documents(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
     """Keep at most `limit` documents and the questions whose gold documents are all among them.
 
+    Unanswerable questions stay with the document that they were asked about: those about others are easy to refuse.
+
     Where questions need several gold documents, those of hash-sampled questions come first, up to half of the limit,
     so that such questions stay answerable, and other documents fill up as distractors. Else documents that
     questions are about come first. Rows keep their order; what is left out is counted in the notes.
@@ -43,7 +46,12 @@ def limit_documents(corpus: Corpus, limit: int | None, seed: int) -> Corpus:
     chosen.update(dict.fromkeys(hash_order((document.id for document in corpus.documents), seed, "documents")))
     kept = set(list(chosen)[:limit])
     documents = tuple(document for document in corpus.documents if document.id in kept)
-    questions = tuple(question for question in corpus.questions if kept.issuperset(question.document_ids))
+    names = {name for document in documents for name in (document.id, document.source_id)}
+    questions = tuple(
+        question
+        for question in corpus.questions
+        if kept.issuperset(question.document_ids) and question.metadata.get("about_document", documents[0].id) in names
+    )
     notes = [f"limit_documents: {len(documents)} of {len(corpus.documents)} documents kept (seed {seed})"]
     if lost := len(corpus.questions) - len(questions):
         notes.append(f"limit_documents: {lost} questions left out because their documents were")
@@ -85,5 +93,29 @@ def question_sample(questions: Sequence[Question], limit: int | None, seed: int,
     """At most `limit` of the questions, the same for the same seed and purpose; they keep their order."""
     if limit is None or len(questions) <= limit:
         return list(questions)
-    kept = set(hash_order((question.id for question in questions), seed, purpose)[:limit])
+    kept = sample_by_split({question.id: question.split for question in questions}, limit, seed, purpose)
     return [question for question in questions if question.id in kept]
+
+
+def sample_by_split(splits: Mapping[str, str], limit: int, seed: int, purpose: str) -> set[str]:
+    """Ids of at most `limit` questions, of every split in proportion to its size.
+
+    Args:
+        splits: the split of each question, by id.
+    """
+    kept: set[str] = set()
+    for split, share in _shares(Counter(splits.values()), limit).items():
+        own = (question_id for question_id, found in splits.items() if found == split)
+        kept.update(hash_order(own, seed, purpose)[:share])
+    return kept
+
+
+def _shares(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
+    """Divide `limit` in proportion to sizes, by largest remainders."""
+    total = sum(sizes.values())
+    limit = min(limit, total)
+    shares = {name: limit * size // total for name, size in sizes.items()}
+    rest = sorted(sizes, key=lambda name: (-(limit * sizes[name] % total), name))
+    for name in rest[: limit - sum(shares.values())]:
+        shares[name] += 1
+    return shares

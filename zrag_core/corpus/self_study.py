@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from zrag_core.corpus.splits import split_by_hash
@@ -64,11 +64,12 @@ def self_study_queries(
         document: where the sentences come from.
         per_sentence: queries for each; a sentence with few words gets fewer, since repeats are left out.
         rng: decides words and order.
-        skip: sentences that are held out for evaluation.
+        skip: sentences that are held out for evaluation, however they are written.
     """
     targets: list[EvidenceTarget] = []
+    skipped = {comparison_key(sentence) for sentence in skip}
     for number, sentence in enumerate(distinct_sentences(document)):
-        if sentence in skip:
+        if comparison_key(sentence) in skipped:
             continue
         queries = dict.fromkeys(self_study_query(document, sentence, rng) for _ in range(per_sentence))
         targets += (
@@ -119,15 +120,13 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
         if occurrences[comparison_key(sentence)] == 1 and len(_content_words(sentence)) >= _LEAST_WORDS:
             digest = hashlib.sha256(f"{document.id}\x1f{sentence}".encode()).hexdigest()[:12]
             usable[f"study-{digest}"] = (document, sentence)
+    queries = _distinct_queries(usable, seed)
     questions: list[Question] = []
-    for question_id, split in split_by_hash(list(usable), splits or SplitSettings(), seed).items():
+    for question_id, split in split_by_hash(list(queries), splits or SplitSettings(), seed).items():
         if split == "train":
             continue
         document, sentence = usable[question_id]
-        query = self_study_query(document, sentence, random.Random(f"{seed}:{question_id}"))
-        held_back = _held_back(document, sentence, query)
-        if not held_back:
-            continue
+        query, held_back = queries[question_id]
         rarest = min(held_back, key=lambda word: max(frequency[part] for part in words(word)))
         questions.append(
             Question(
@@ -142,6 +141,20 @@ def synthetic_questions(corpus: Corpus, seed: int, splits: SplitSettings | None 
             )
         )
     return questions
+
+
+def _distinct_queries(usable: Mapping[str, tuple[Document, str]], seed: int) -> dict[str, tuple[str, list[str]]]:
+    """A query for each sentence and the words that it holds back; none where there are no such words, or a repeat."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    asked: set[str] = set()
+    for question_id in sorted(usable):
+        document, sentence = usable[question_id]
+        query = self_study_query(document, sentence, random.Random(f"{seed}:{question_id}"))
+        held_back = _held_back(document, sentence, query)
+        if held_back and comparison_key(query) not in asked:
+            asked.add(comparison_key(query))
+            found[question_id] = query, held_back
+    return found
 
 
 def _held_back(document: Document, sentence: str, query: str) -> list[str]:

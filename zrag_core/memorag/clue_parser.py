@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from zrag_core.answering.thinking import strip_thinking
 from zrag_core.text import truncate_to_tokens, words
 
 MOST_CLUES = 3
@@ -12,7 +13,6 @@ MOST_CLUES = 3
 # words would drown the others' in a lexical index.
 LONGEST_CLUE = 96
 
-_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _BULLET = re.compile(r"[-*+•‣◦·–—>#]+\s+|\(\d{1,2}\)\s*|\d{1,2}[.):](?:\s+|(?=\D)|$)|[①-⑳]\s*")
 _LABEL = re.compile(
     r"(?:(?:surrogate |clue )?questions?|(?:text )?spans?|clues?|대체 ?질문|질문|본문 ?조각|본문|단서)"
@@ -52,11 +52,6 @@ def tidy_clues(lines: Iterable[str], question: str) -> tuple[str, ...]:
             seen.add(key)
             kept.append(clue)
     return tuple(kept[:MOST_CLUES])
-
-
-def strip_thinking(text: str) -> str:
-    """`text` without the reasoning that thinking models put before their answer, finished or not."""
-    return _THINKING.sub("", text).strip()
 
 
 def _bare(line: str) -> str:

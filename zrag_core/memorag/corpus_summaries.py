@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zrag_core.answering.thinking import strip_thinking
 from zrag_core.answering.types import Completer, Completion, Prompt
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError
 from zrag_core.files import write_json_atomic
 from zrag_core.memorag.clue_memory import Usage
-from zrag_core.memorag.clue_parser import strip_thinking
 from zrag_core.memorag.prompts import load_template
 from zrag_core.memorag.text_groups import content_groups
 from zrag_core.settings import MemoragSettings

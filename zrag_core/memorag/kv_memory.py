@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zrag_core.answering.thinking import strip_thinking
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import CorpusError, SettingsError
 from zrag_core.memorag.clue_memory import Clues, Draft, Usage
-from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
+from zrag_core.memorag.clue_parser import parse_clues
 from zrag_core.memorag.kv_cache import (
     KvCache,
     load_cache,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zrag_core.answering.thinking import strip_thinking
 from zrag_core.answering.types import Completer, Prompt
 from zrag_core.corpus.types import Question
 from zrag_core.memorag.clue_memory import Clues, Draft, Usage
-from zrag_core.memorag.clue_parser import parse_clues, strip_thinking
+from zrag_core.memorag.clue_parser import parse_clues
 from zrag_core.memorag.corpus_summaries import CorpusSummaries
 from zrag_core.memorag.prompts import load_template
 from zrag_core.settings import AnswerSettings, MemoragSettings

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zrag_core.settings.secrets import names_secret
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0.0)]
@@ -17,9 +19,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 class Section(BaseModel):
-    """Base of every settings section: immutable, and unknown fields are errors."""
+    """Base of every settings section: immutable; unknown fields and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 def names_variable(text: object) -> bool:
@@ -37,6 +39,8 @@ def from_environment(value: Any) -> Any:
         name = value["env"]
         if not names_variable(name):
             raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
+        if names_secret(name):
+            raise ValueError(f"{name} names a secret, which does not belong here; name a variable that holds a place")
         if not os.environ.get(name):
             raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
         return os.environ[name]

@@ -14,13 +14,14 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from zrag_core.corpus.cleaning import clean_question
 from zrag_core.errors import ZragError
-from zrag_core.memory import Reply
+from zrag_core.memory import Reply, question_problem
+from zrag_core.text import is_blank
 from zrag_core.web.messages import chat_chunks, chat_completion, message_of, response_events, response_object
 from zrag_core.web.service import MemoryService
 
 MODEL = "zrag"
-_LONGEST = 8_000  # characters of a question
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
@@ -90,11 +91,11 @@ def _add_errors(app: FastAPI) -> None:
 
 def _add_answers(app: FastAPI, service: MemoryService) -> None:
     async def ask(question: str, options: Options) -> Reply:
-        question = question.strip()
-        if not question:
+        question = clean_question(question)
+        if is_blank(question):
             raise BadRequest("no question: the last user message is empty or missing")
-        if len(question) > _LONGEST:
-            raise BadRequest(f"the question has {len(question):,} characters; at most {_LONGEST:,} are taken")
+        if problem := question_problem(question):
+            raise BadRequest(problem)
         reply = await run_in_threadpool(service.ask, question, options.budget, options.free)
         if reply.error is not None:
             raise ZragError(f"the answering model failed: {reply.error}")

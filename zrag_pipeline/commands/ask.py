@@ -12,6 +12,7 @@ from typing import cast
 
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
+from zrag_core.text import is_blank
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
@@ -59,7 +60,7 @@ def register(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer; exit code 1 where the answering model failed for a question."""
+    """Answer; exit code 1 where a question could not be asked, or the answering model failed for it."""
     words = arguments.question
     asked = None if words == [_STDIN] else " ".join(words).strip()
     if asked is not None:
@@ -91,7 +92,7 @@ def _batches(size: int) -> Iterator[list[str]]:
         except UnicodeDecodeError as error:
             raise ZragError("the questions are not valid UTF-8", where="standard input") from error
         *lines, rest = rest.split("\n") if chunk else [rest, ""]
-        questions = [line.strip() for line in lines if line.strip()]
+        questions = [line.strip() for line in lines if not is_blank(line)]
         for start in range(0, len(questions), size):
             yield questions[start : start + size]
         if not chunk:
@@ -99,7 +100,7 @@ def _batches(size: int) -> Iterator[list[str]]:
 
 
 def _refuse_unreadable(question: str) -> None:
-    if not question:
+    if is_blank(question):
         raise ZragError("the question is empty", remedy='ask one: zrag ask "Where was ... born?"')
     if any("\ud800" <= character <= "\udfff" for character in question):  # how Python hands over other bytes
         raise ZragError("the question is not valid UTF-8")

@@ -8,6 +8,18 @@ from zrag_core.errors import WarehouseError
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.platform import paths
 
+# DuckDB gives the rows of a view in any order. Where the scores were removed, a run counts as its own evidence.
+_ROWS = """
+WITH made AS (SELECT run_id, min(created_at) AS evidence_at FROM evidence GROUP BY run_id),
+    used AS (SELECT DISTINCT run_id, reader, corpus_version, evidence_run_id FROM scores)
+SELECT board.*, coalesce(used.evidence_run_id, board.run_id) AS evidence_run_id,
+    coalesce(made.evidence_at, board.created_at) AS evidence_at
+FROM leaderboard AS board
+LEFT JOIN used USING (run_id, reader, corpus_version)
+LEFT JOIN made ON made.run_id = used.evidence_run_id
+WHERE corpus_version = ? ORDER BY split, question_type, system, reader, budget
+"""
+
 
 def register(commands: Commands) -> None:
     """Add the command to the parser of `zrag`."""
@@ -31,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from zrag_core.evaluation.comparison_report import comparisons_markdown, comparisons_text
     from zrag_core.evaluation.leaderboard_report import leaderboard_markdown, leaderboard_text
+    from zrag_core.evaluation.leaderboard_runs import of_newest_runs
     from zrag_core.systems import SYSTEMS
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
@@ -43,11 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "nothing has been evaluated yet", where=str(warehouse.path), remedy="run `make demo`, or the job `full`"
             )
         corpus_version = newest["corpus_version"][0]
-    # DuckDB gives the rows of a view in any order.
-    frame = warehouse.query(
-        "SELECT * FROM leaderboard WHERE corpus_version = ? ORDER BY split, question_type, system, reader, budget",
-        [corpus_version],
-    )
+    frame, notes = of_newest_runs(warehouse.query(_ROWS, [corpus_version]))
     if frame.empty:
         known = warehouse.query("SELECT DISTINCT corpus_version FROM leaderboard_all ORDER BY 1")["corpus_version"]
         raise WarehouseError(
@@ -56,11 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     order = list(SYSTEMS)
     compared = newest_comparisons(warehouse, corpus_version)
     if arguments.markdown:
-        print(leaderboard_markdown(frame, systems=order))
+        print(leaderboard_markdown(frame, systems=order), end="\n" if notes else "")
+        print("".join(f"- {note}\n" for note in notes))
         print(comparisons_markdown(compared, systems=order))
         return 0
     # Answers are compared at the budget that the run was configured to be judged by.
     budgets = compared.loc[compared["measure"] == "f1", "budget"]
-    print(leaderboard_text(frame, systems=order, answer_budget=None if budgets.empty else int(budgets.iloc[-1])))
+    answer_budget = None if budgets.empty else int(budgets.iloc[-1])
+    print(leaderboard_text(frame, systems=order, answer_budget=answer_budget), end="")
+    print("".join(f"  {note}\n" for note in notes))
     print(comparisons_text(compared, systems=order), end="")
     return 0

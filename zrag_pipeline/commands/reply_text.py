@@ -25,9 +25,13 @@ def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
             told = ", ".join(filter(None, (told, f"answered by {reply.reader} ({reply.model})")))
         lines += _evidence(reply, size)
         lines += _labelled("", told, size) if told else []
+    elif reply.error is not None:
+        lines += _labelled("Not asked", reply.error, size)
     else:
         lines += _labelled("Refused", f"{reply.answer} (confidence {sure})", size)
         lines += _pieces("Nearest", reply.nearest, size)
+    for note in reply.notes:
+        lines += _labelled("Note", note, size)
     lines += _routing(reply, size)
     lines += _labelled("Memory", f"{checkpoint_id}, {n_documents:,} documents, {reply.latency_ms:,.0f} ms", size)
     return "\n".join([*lines, ""])

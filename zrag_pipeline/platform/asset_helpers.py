@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from zrag_core.settings import Settings
+from zrag_pipeline.platform.markdown_text import markdown_text
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking, dagster_tags
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -85,8 +86,7 @@ def preview(frame: pandas.DataFrame, rows: int = 10, width: int = 160) -> dg.Mar
         if isinstance(value, float):
             return f"{value:.3f}".rstrip("0").rstrip(".")
         text = ", ".join(map(str, value)) if not isinstance(value, str) and hasattr(value, "__iter__") else str(value)
-        text = text.replace("\n", " ").replace("|", "\\|")
-        return text if len(text) <= width else f"{text[: width - 1]}…"
+        return markdown_text(text if len(text) <= width else f"{text[: width - 1]}…")
 
     head = frame.head(rows)
     lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + "---|" * len(head.columns)]

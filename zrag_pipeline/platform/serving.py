@@ -29,9 +29,11 @@ from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from zrag_core.answering.choice import choose_reader
+from zrag_core.corpus.cleaning import clean_question
 from zrag_core.errors import ZragError
-from zrag_core.memory import Memory
+from zrag_core.memory import Memory, question_problem
 from zrag_core.settings import load_settings
+from zrag_core.text import is_blank
 from zrag_core.web.messages import message_of
 
 _BUDGET = 256
@@ -111,8 +113,12 @@ def _question(request: ResponsesAgentRequest) -> str:
             if not isinstance(content, str):
                 parts = (part if isinstance(part, dict) else part.model_dump() for part in content)
                 content = "\n".join(part["text"] for part in parts if part["type"] == "input_text")
-            if content.strip():
-                return content.strip()
+            question = clean_question(content)
+            problem = question_problem(question)
+            if problem is None:
+                return question
+            if not is_blank(question):
+                raise MlflowException.invalid_parameter_value(problem)
             break
     raise MlflowException.invalid_parameter_value("no question: the last user message is empty or missing")
 

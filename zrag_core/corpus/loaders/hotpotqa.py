@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +11,18 @@ from zrag_core.corpus.cleaning import clean, unique
 from zrag_core.corpus.loaders.base import JsonLoader
 from zrag_core.corpus.loaders.rows import BadField, Problems, expect, identifier, one_line, required, string
 from zrag_core.corpus.types import Corpus, Document, Question
-from zrag_core.text import detect_language
+from zrag_core.text import detect_language, is_blank
+
+_IDS = ("_id", "id", "qid")
+_Context = dict[str, list[tuple[Document, list[str]]]]  # (document, its sentences) of every paragraph, by title
 
 
 class HotpotQaLoader(JsonLoader):
     """Reads HotpotQA as a corpus of two-hop questions.
 
-    Paragraphs that several questions share are kept once (same title and text). The evidence is the supporting
+    Lists of pairs may also be two lists side by side, as on the Hugging Face hub. Paragraphs that several questions
+    share are kept once (same title and text); a supporting fact whose title several paragraphs of a question have is
+    in the first of them that has such a sentence. The evidence is the supporting
     sentences joined by spaces; `metadata.supporting_facts` is [[document id, title, sentence number], ...].
     Questions without a supporting sentence in one of the paragraphs they need (as in the fullwiki setting) are left
     out; they are counted in the notes, like supporting facts that name a sentence that does not exist.
@@ -46,7 +51,7 @@ class HotpotQaLoader(JsonLoader):
             except BadField as problem:
                 problems.add(f"{source}: [{position}]", str(problem))
                 continue
-            documents.update({document.id: document for document, _ in context.values()})
+            documents.update({document.id: document for group in context.values() for document, _ in group})
             if question.document_ids:
                 questions.append(question)
             else:
@@ -56,10 +61,11 @@ class HotpotQaLoader(JsonLoader):
         return Corpus(name, tuple(documents.values()), tuple(questions), notes)
 
 
-def _context(row: Mapping[str, Any], counts: Counter[str]) -> dict[str, tuple[Document, list[str]]]:
-    """Map each title of a question's context to its document and sentences."""
-    context: dict[str, tuple[Document, list[str]]] = {}
-    for position, paragraph in enumerate(expect(row.get("context"), list, "context")):
+def _context(row: Mapping[str, Any], counts: Counter[str]) -> _Context:
+    """The paragraphs of a question, by title."""
+    context: _Context = defaultdict(list)
+    given = _pairs(row.get("context"), "title", "sentences")
+    for position, paragraph in enumerate(expect(given, list, "context")):
         field = f"context[{position}]"
         match paragraph:
             case [str() as raw_title, [*raw_sentences]]:
@@ -68,13 +74,21 @@ def _context(row: Mapping[str, Any], counts: Counter[str]) -> dict[str, tuple[Do
             case _:
                 raise BadField(f"{field} must be [title, [sentences]]")
         text = clean(_joined(raw_sentences)).strip()
-        if text:
+        if not is_blank(text):
             digest = hashlib.sha256(f"{title}\x1f{text}".encode()).hexdigest()[:12]
             document_id = f"hotpot-{digest}"
-            context[title] = (Document(document_id, title, text, source_id=document_id), sentences)
+            context[title].append((Document(document_id, title, text, source_id=document_id), sentences))
         else:
             counts["paragraphs left out: they are empty"] += 1
     return context
+
+
+def _pairs(value: Any, first: str, second: str) -> Any:
+    """The rows that two lists side by side stand for, which is how the Hugging Face hub keeps lists of pairs."""
+    match value:
+        case dict() if isinstance(value.get(first), list) and isinstance(value.get(second), list):
+            return [list(pair) for pair in zip(value[first], value[second], strict=False)]
+    return value
 
 
 def _joined(sentences: Sequence[str]) -> str:
@@ -86,25 +100,25 @@ def _joined(sentences: Sequence[str]) -> str:
     return text
 
 
-def _question(
-    row: Mapping[str, Any], context: Mapping[str, tuple[Document, list[str]]], counts: Counter[str]
-) -> Question:
-    question_id, text, answer = identifier(row, "_id"), required(row, "question"), required(row, "answer")
+def _question(row: Mapping[str, Any], context: _Context, counts: Counter[str]) -> Question:
+    question_id, text, answer = identifier(row, _IDS), required(row, "question"), required(row, "answer")
     needed: set[str] = set()
     facts: list[list[Any]] = []
     sentences: list[str] = []
-    for position, fact in enumerate(expect(row.get("supporting_facts"), list, "supporting_facts")):
+    given = _pairs(row.get("supporting_facts"), "title", "sent_id")
+    for position, fact in enumerate(expect(given, list, "supporting_facts")):
         match fact:
             case [str() as raw_title, int() as number]:
                 title = one_line(raw_title, f"supporting_facts[{position}] title")
             case _:
                 raise BadField(f"supporting_facts[{position}] must be [title, sentence number]")
         needed.add(title)
-        document, known = context.get(title, (None, []))
-        if document is not None and 0 <= number < len(known) and known[number]:
-            facts.append([document.id, title, number])
-            sentences.append(known[number])
-        elif document is not None:
+        paragraphs = context.get(title, [])
+        found = next((p for p in paragraphs if 0 <= number < len(p[1]) and p[1][number]), None)
+        if found is not None:
+            facts.append([found[0].id, title, number])
+            sentences.append(found[1][number])
+        elif paragraphs:
             counts["supporting facts ignored: their paragraph has no such sentence"] += 1
     supported = bool(facts) and {title for _, title, _ in facts} == needed
     return Question(

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
-from zrag_core.corpus.loaders.rows import BadField, Problems, expect, one_line, required, string, strings
+from zrag_core.corpus.loaders.rows import (
+    QUESTION_IDS,
+    BadField,
+    Problems,
+    expect,
+    one_line,
+    required,
+    string,
+    strings,
+)
 from zrag_core.corpus.loaders.squad import evidence_at, slugify
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.errors import CorpusError
@@ -24,7 +33,8 @@ class HubLoader(CorpusLoader):
 
     Rows that repeat a passage (one row per question) share one document, whose id is made from title and text.
     Answers are SQuAD's {"text", "answer_start"}, a list or a string; a row whose answers are empty is an
-    unanswerable question. Question ids come from a column `id` where its values differ, else from row numbers.
+    unanswerable question. Question ids come from a column `id` (or `guid`, `_id` and the like) where its values differ,
+    else from row numbers.
     """
 
     def detects(self, source: Source) -> bool:
@@ -114,8 +124,9 @@ def _notes(settings: HuggingFaceSettings, columns: Mapping[str, str]) -> tuple[s
 
 
 def _question_ids(rows: Any, columns: Mapping[str, str]) -> list[str]:
-    if "question" in columns and "id" in rows.column_names:
-        ids = [str(value) for value in rows["id"]]
+    named = [name for name in QUESTION_IDS if name in rows.column_names]
+    if "question" in columns and named:
+        ids = [str(value) for value in rows[named[0]]]
         if len(set(ids)) == len(ids):
             return ids
     return [f"row-{number:06d}" for number in range(len(rows))]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.loaders.rows import (
+    DOCUMENT_IDS,
+    QUESTION_IDS,
     BadField,
     Problems,
     expect,
@@ -25,16 +27,18 @@ from zrag_core.errors import CorpusError
 from zrag_core.sentences import split_sentences
 from zrag_core.text import detect_language
 
+_SHOWN_FILES = 5
 _MULTI_HOP = ("bridge", "comparison")  # HotpotQA's kinds of questions, as FlashRAG keeps them
 
 
 class NativeLoader(CorpusLoader):
     """Reads a folder that holds `corpus.jsonl` and, usually, `questions.jsonl` (.gz too).
 
-    Documents are rows `{"id", "title", "text"}` or `{"id", "contents"}` (title, line end, text); questions are
-    rows `{"id", "question", "golden_answers"}` with optional `doc_ids`, `evidence` and `metadata`, of which
-    `type`, `question_type`, `split` and `fact_id` are understood and everything is kept. Without `evidence`, the
-    sentences that `metadata.supporting_facts` ([document id, title, sentence number] each) names are the evidence.
+    Documents are rows `{"id", "title", "text"}` or `{"id", "contents"}` (title, line end, text), where the id may be
+    called `_id` or `doc_id`, as in BEIR; questions are rows `{"id", "question", "golden_answers"}` with optional
+    `doc_ids`, `evidence` and `metadata`, of which `type`, `question_type`, `split` and `fact_id` are understood and
+    everything is kept. Without `evidence`, the sentences that `metadata.supporting_facts` ([document id, title,
+    sentence number] each) names are the evidence.
     """
 
     def detects(self, source: Source) -> bool:
@@ -61,10 +65,10 @@ class NativeLoader(CorpusLoader):
         problems = Problems()
         documents, known = read_rows(corpus_file, problems)
         questions_file = find_file(folder, "questions.jsonl")
-        notes: tuple[str, ...] = ()
+        notes = _others(folder, (corpus_file, questions_file))
         questions: list[Question] = []
         if questions_file is None:
-            notes = (f"no questions.jsonl in {folder}",)
+            notes = (f"no questions.jsonl in {folder}", *notes)
         else:
             questions = _read_questions(questions_file, known, problems)
             texts = {document.id: document.text for document in documents}
@@ -85,6 +89,14 @@ def find_file(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
+def _others(folder: Path, read: Sequence[Path | None]) -> tuple[str, ...]:
+    """A note of what else lies in the folder, if anything does."""
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir()) if path not in read]
+    shown = [name for name in names if not name.startswith(".")]
+    more = f" and {len(shown) - _SHOWN_FILES} more" if len(shown) > _SHOWN_FILES else ""
+    return (f"left out: {', '.join(shown[:_SHOWN_FILES])}{more} beside corpus.jsonl",) if shown else ()
+
+
 def read_rows(path: Path, problems: Problems) -> tuple[list[Document], set[str]]:
     """Return the good documents, and the ids of all rows: a question that names a bad row is not wrong itself."""
     documents: list[Document] = []
@@ -92,7 +104,7 @@ def read_rows(path: Path, problems: Problems) -> tuple[list[Document], set[str]]
     for number, row in read_jsonl(path, problems):
         where = f"{path}:{number}"
         try:
-            document_id = _new_identifier(row, lines, number)
+            document_id = _new_identifier(row, DOCUMENT_IDS, lines, number)
             title, text = _title_and_text(row)
         except BadField as problem:
             problems.add(where, str(problem))
@@ -101,8 +113,8 @@ def read_rows(path: Path, problems: Problems) -> tuple[list[Document], set[str]]
     return documents, set(lines)
 
 
-def _new_identifier(row: Mapping[str, Any], lines: dict[str, int], number: int) -> str:
-    value = identifier(row)
+def _new_identifier(row: Mapping[str, Any], names: Sequence[str], lines: dict[str, int], number: int) -> str:
+    value = identifier(row, names)
     if value in lines:
         raise BadField(f"id '{value}' is already used at line {lines[value]}")
     lines[value] = number
@@ -130,7 +142,7 @@ def _read_questions(path: Path, known: set[str], problems: Problems) -> list[Que
     lines: dict[str, int] = {}
     for number, row in read_jsonl(path, problems):
         try:
-            question = _question(row, _new_identifier(row, lines, number))
+            question = _question(row, _new_identifier(row, QUESTION_IDS, lines, number))
             missing = [document_id for document_id in question.document_ids if document_id not in known]
             if missing:
                 raise BadField(f"doc_ids names '{missing[0]}', which is not in the corpus")

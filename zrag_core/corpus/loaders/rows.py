@@ -5,12 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zrag_core.corpus.cleaning import clean, not_utf8, unique
+from zrag_core.corpus.cleaning import LFS_POINTER, NOT_FETCHED, clean, marked_encoding, not_utf8, unique
 from zrag_core.errors import CorpusError, ProblemList
+from zrag_core.text import is_blank
+
+DOCUMENT_IDS = ("id", "_id", "doc_id", "docid", "document_id", "passage_id", "guid")
+"""What datasets call the id of a document."""
+
+QUESTION_IDS = ("id", "_id", "guid", "question_id", "query_id", "qid")
+"""What datasets call the id of a question, beside which one of a document may stand."""
+
+_LISTED = 20  # rows with the same problem that are told one by one
+_SHOWN_FIELDS = 8
 
 
 class BadField(ValueError):
@@ -21,30 +31,41 @@ class Problems:
     """Collects what is wrong with a corpus while reading goes on, and raises it all at once."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._places: dict[str, list[str]] = {}  # by reason
 
     def add(self, where: str, reason: str) -> None:
         """Note one problem: `where` names file and line (or place in the file)."""
-        self._lines.append(f"{where}: {reason}")
+        self._places.setdefault(reason, []).append(where)
 
     def raise_if_any(self, source: str) -> None:
-        """Raise everything collected.
+        """Raise everything collected; what many rows share is told once.
 
         Raises:
             ProblemList: at least one problem was added.
         """
-        if self._lines:
-            count = len(self._lines)
-            raise ProblemList(f"{source}: {count} bad {'row' if count == 1 else 'rows'}; nothing was read", self._lines)
+        count = sum(map(len, self._places.values()))
+        if count:
+            rows = "row" if count == 1 else "rows"
+            raise ProblemList(f"{source}: {count} bad {rows}; nothing was read", list(self._lines()))
+
+    def _lines(self) -> Iterator[str]:
+        for reason, places in self._places.items():
+            if len(places) <= _LISTED:
+                yield from (f"{where}: {reason}" for where in places)
+            else:
+                yield f"{places[0]} and {len(places) - 1:,} more, the last {places[-1]}: {reason}"
 
 
 def open_binary(path: Path) -> BinaryIO:
     """Open a file for reading, through gzip where its name ends in .gz.
 
     Raises:
-        CorpusError: the file cannot be opened.
+        CorpusError: the file cannot be opened, or stands for one that lies elsewhere.
     """
     try:
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise CorpusError(NOT_FETCHED, where=str(path))
         return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
     except OSError as error:
         raise unreadable(path, error) from error
@@ -57,15 +78,15 @@ def unreadable(path: Path, error: Exception) -> CorpusError:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file (.gz too, with or without a byte order mark).
+    """Parse a JSON file (.gz too) in UTF-8, or in another encoding that its byte order mark names.
 
     Raises:
         CorpusError: it cannot be read, is not UTF-8, or is broken at a line that the message names.
     """
     try:
         with open_binary(path) as file:
-            text = file.read().decode("utf-8-sig")
-        return json.loads(text)
+            content = file.read()
+        return json.loads(content.decode(marked_encoding(content)))
     except UnicodeDecodeError as error:
         raise CorpusError(not_utf8(error), where=str(path), remedy="save the file as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -89,6 +110,12 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[st
     try:
         with open_binary(path) as file:
             for number, raw in enumerate(file, 1):
+                if number == 1 and marked_encoding(raw) not in ("utf-8", "utf-8-sig"):
+                    raise CorpusError(
+                        f"in {marked_encoding(raw).upper()}, and JSON lines are read in UTF-8",
+                        where=str(path),
+                        remedy=f"convert the file (iconv -f {marked_encoding(raw).upper()} -t UTF-8)",
+                    )
                 where = f"{path}:{number}"
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
@@ -115,7 +142,7 @@ def kind(value: Any) -> str:
 
 
 def string(value: Any, field: str) -> str:
-    """Return a cleaned, stripped string (it may be empty).
+    """Return a cleaned, stripped string; empty where nothing of it can be seen.
 
     Raises:
         BadField: `value` is no string, or holds half of a Unicode surrogate pair.
@@ -126,7 +153,8 @@ def string(value: Any, field: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadField(f"{field} holds a broken Unicode escape at character {error.start}") from error
-    return clean(value).strip()
+    text = clean(value).strip()
+    return "" if is_blank(text) else text
 
 
 def one_line(value: Any, field: str) -> str:
@@ -148,13 +176,19 @@ def required(row: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def identifier(row: Mapping[str, Any], field: str = "id") -> str:
-    """Return the row's id; whole numbers are accepted and written out.
+def identifier(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the row's id, which stands under the first of the names that the row has; whole numbers are written out.
 
     Raises:
         BadField: it is missing, empty or of another type.
     """
-    return required({field: _written_out(row.get(field))}, field)
+    field = next((name for name in names if row.get(name) is not None), None)
+    if field is None:
+        known = list(map(str, row))
+        more = ", ..." if len(known) > _SHOWN_FIELDS else ""
+        fields = ", ".join(known[:_SHOWN_FIELDS]) or "nothing"
+        raise BadField(f"no {names[0]} (the row has {fields}{more}); give each row its own, as '{names[0]}'")
+    return required({field: _written_out(row[field])}, field)
 
 
 def identifiers(value: Any, field: str) -> tuple[str, ...]:

@@ -8,25 +8,35 @@ from typing import Any
 
 from zrag_core.corpus.cleaning import clean, unique
 from zrag_core.corpus.loaders.base import JsonLoader
-from zrag_core.corpus.loaders.rows import BadField, Problems, expect, identifier, one_line, required, string
+from zrag_core.corpus.loaders.rows import (
+    QUESTION_IDS,
+    BadField,
+    Problems,
+    expect,
+    identifier,
+    one_line,
+    required,
+    string,
+)
 from zrag_core.corpus.types import Corpus, Document, Question
 from zrag_core.sentences import split_sentences
 from zrag_core.text import detect_language
 
 
 class SquadLoader(JsonLoader):
-    """Reads SQuAD and KorQuAD.
+    """Reads SQuAD, KorQuAD and their near relatives: KLUE-MRC's `guid`, AI Hub's `question_id` and single answer, and
+    the rows of the Hugging Face hub, each a question with its paragraph.
 
     Each paragraph is a document called `<title-slug>-000` and so on; the evidence of a question is the sentence
     that holds its answer. Questions marked `is_impossible` become unanswerable ones: no answers, no documents.
     """
 
     def matches(self, data: Any) -> bool:
-        """Whether parsed JSON is {"data": [{"paragraphs": ...}]}."""
+        """Whether parsed JSON is {"data": [{"paragraphs": ...}]}, or rows as on the hub."""
         match data:
             case {"data": [{"paragraphs": _}, *_]}:
                 return True
-        return False
+        return bool(_hub_rows(data))
 
     def parse(self, data: Any, name: str, source: str) -> Corpus:
         """Turn parsed articles into documents and questions."""
@@ -68,6 +78,9 @@ def slugify(title: str) -> str:
 
 def _paragraphs(data: Any, source: str, problems: Problems) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield (place, title, paragraph)."""
+    if rows := _hub_rows(data):
+        yield from _grouped(rows, source, problems)
+        return
     articles = data.get("data") if isinstance(data, dict) else None
     if not isinstance(articles, list):
         problems.add(source, 'no SQuAD data: the file must be {"data": [{"title", "paragraphs"}]}')
@@ -75,7 +88,8 @@ def _paragraphs(data: Any, source: str, problems: Problems) -> Iterator[tuple[st
     for position, article in enumerate(articles):
         where = f"{source}: data[{position}]"
         try:
-            title = one_line(expect(article, dict, "the article").get("title", ""), "title").replace("_", " ")
+            names = expect(article, dict, "the article")
+            title = one_line(names.get("title", names.get("doc_title", "")), "title").replace("_", " ")
             paragraphs = expect(article.get("paragraphs"), list, "paragraphs")
         except BadField as problem:
             problems.add(where, str(problem))
@@ -88,13 +102,50 @@ def _paragraphs(data: Any, source: str, problems: Problems) -> Iterator[tuple[st
                 problems.add(place, "the paragraph must be an object")
 
 
+def _hub_rows(data: Any) -> list[Any]:
+    """The rows {"title", "context", "question", "answers"} that a file holds; none where it is of another layout."""
+    rows = data.get("data") if isinstance(data, dict) else data
+    match rows:
+        case [{"context": str(), "question": str()}, *_]:
+            return list(rows)
+    return []
+
+
+def _grouped(rows: Sequence[Any], source: str, problems: Problems) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The paragraphs of rows as on the hub, each with all of its questions."""
+    paragraphs: dict[tuple[str, str], tuple[str, list[Any]]] = {}
+    for position, row in enumerate(rows):
+        where = f"{source}: [{position}]"
+        try:
+            title = one_line(expect(row, dict, "the row").get("title") or "", "title").replace("_", " ")
+            if not string(row.get("context"), "context"):
+                raise BadField("context is empty")
+        except BadField as problem:
+            problems.add(where, str(problem))
+        else:
+            paragraphs.setdefault((title, row["context"]), (where, []))[1].append(row)
+    for (title, context), (where, asked) in paragraphs.items():
+        yield where, title, {"context": context, "qas": asked}
+
+
+def _answers(given: Any) -> list[Any]:
+    """Answers as a list of {"text", "answer_start"}; the hub has a list of each, AI Hub a single answer."""
+    match given:
+        case {"text": [*texts], "answer_start": [*starts]}:
+            return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=False)]
+        case dict():
+            return [given]
+    return list(expect(given, list, "answers"))
+
+
 def _question(qa: Mapping[str, Any], document_id: str, context: str) -> Question:
-    question_id, text = identifier(qa), required(qa, "question")
+    question_id, text = identifier(qa, QUESTION_IDS), required(qa, "question")
     language = detect_language(text)
-    if qa.get("is_impossible") is True:
+    unanswerable = isinstance(qa.get("answers"), dict) and qa["answers"].get("text") == []
+    if qa.get("is_impossible") is True or unanswerable:
         metadata = {"is_impossible": True, "about_document": document_id}
         return Question(question_id, text, language=language, metadata=metadata)
-    answers = expect(qa.get("answers"), list, "answers")
+    answers = _answers(qa.get("answers"))
     if not answers:
         raise BadField("no answers (and is_impossible is not set)")
     places: list[tuple[str, Any]] = []

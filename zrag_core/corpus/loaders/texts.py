@@ -6,18 +6,21 @@ from collections import Counter
 from pathlib import Path
 
 from zrag_core.corpus.cleaning import clean
-from zrag_core.corpus.conversion.kinds import CONVERTERS
+from zrag_core.corpus.conversion.kinds import CONVERTERS, convert
 from zrag_core.corpus.conversion.text_page import CannotConvert, Page
+from zrag_core.corpus.folders import visible_files
 from zrag_core.corpus.loaders.base import CorpusLoader, Source
 from zrag_core.corpus.passages import titled_pieces
 from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CorpusError, ProblemList
+from zrag_core.text import is_blank
 
 _NATIVE = ("corpus.jsonl", "questions.jsonl")  # what is left of a corpus in native format is no text
 
 
 class TextsLoader(CorpusLoader):
-    """Reads every file of a known kind below a folder (or one such file); hidden files and folders are skipped.
+    """Reads every file of a known kind below a folder (or one such file); see `visible_files` for hidden and linked
+    ones.
 
     A file is divided at its headings (a PDF at its pages), and every section into passages of at most
     `passage_tokens` evidence tokens. Passage n of a file is called `relative/path.md#n`; its title is the file's title
@@ -36,7 +39,7 @@ class TextsLoader(CorpusLoader):
         """The files of known kinds in a fixed order."""
         if not source.path.is_dir():
             return super().files(source)
-        known = (path for path in _visible(source.path) if path.suffix.lower() in self.suffixes)
+        known = (path for path in visible_files(source.path)[0] if path.suffix.lower() in self.suffixes)
         return [path for path in known if path.name not in _NATIVE]
 
     def load(self, source: Source) -> Corpus:
@@ -45,16 +48,18 @@ class TextsLoader(CorpusLoader):
         root = location if location.is_dir() else location.parent
         documents: list[Document] = []
         notes: list[str] = []
+        counts: Counter[str] = Counter()
         unread: list[str] = []
         empty = bare_headings = 0
         for path in paths:
             name = clean(path.relative_to(root).as_posix())
             try:
-                page = CONVERTERS[path.suffix.lower()](path.read_bytes(), path.name)
+                page = convert(path.read_bytes(), path.name)
             except (CannotConvert, OSError) as error:
                 reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
                 unread.append(f"{name}: {reason}")
                 continue
+            counts[path.suffix.lower()] += 1
             notes += [f"{name}: {note}" for note in page.notes]
             passages, bare = _passages(page, name, source.settings.passage_tokens)
             documents += passages
@@ -67,9 +72,8 @@ class TextsLoader(CorpusLoader):
             raise CorpusError(
                 f"the folder holds {held}", where=str(location), remedy="put texts there, or name another"
             )
-        counts = Counter(path.suffix.lower() for path in paths)
         kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
-        notes.insert(0, f"{len(paths) - len(unread)} files ({kinds}) read as {len(documents)} passages")
+        notes.insert(0, f"{counts.total()} files ({kinds}) read as {len(documents)} passages")
         notes += [f"left out: {line}" for line in (*unread, *_others(location, paths))]
         if empty:
             notes.append(f"{empty} files without text left out")
@@ -78,20 +82,15 @@ class TextsLoader(CorpusLoader):
         return Corpus(self.name(source), tuple(documents), (), tuple(notes))
 
 
-def _visible(folder: Path) -> list[Path]:
-    """The files below a folder, none of them hidden, in a fixed order."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
-
-
 def _others(location: Path, read: list[Path]) -> list[str]:
-    """The files of a folder that are of no known kind, by kind."""
+    """What else a folder holds: links to nothing, and the files that are of no known kind, by kind."""
     if not location.is_dir():
         return []
     known = set(read)
-    counts = Counter(path.suffix.lower() or "no suffix" for path in _visible(location) if path not in known)
-    return [f"{n} file{'s' if n > 1 else ''} of a kind that is not read ({suffix})" for suffix, n in counts.items()]
+    files, lost = visible_files(location)
+    counts = Counter(path.suffix.lower() or "no suffix" for path in files if path not in known)
+    kinds = [f"{n} file{'s' if n > 1 else ''} of a kind that is not read ({suffix})" for suffix, n in counts.items()]
+    return lost + kinds
 
 
 def _passages(page: Page, name: str, limit: int) -> tuple[list[Document], int]:
@@ -102,7 +101,8 @@ def _passages(page: Page, name: str, limit: int) -> tuple[list[Document], int]:
     for position, section in enumerate(page.sections):
         top = section.path[0] if section.path and section.path[0] else stem
         title = " / ".join(part for part in (top, *section.path[1:]) if part)
-        pieces = titled_pieces(title, page.text[section.start : section.end], limit)
+        found = titled_pieces(title, page.text[section.start : section.end], limit)
+        pieces = [(heading, piece) for heading, piece in found if not is_blank(piece.text)]
         following = page.sections[position + 1].path if position + 1 < len(page.sections) else ()
         if section.path and not pieces and following[: len(section.path)] != section.path:
             bare += 1

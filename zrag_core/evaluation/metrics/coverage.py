@@ -23,4 +23,5 @@ def _score(outcome: Outcome) -> float | None:
     return None if covered is None else float(covered)
 
 
-METRICS = (Metric("answer_coverage", "coverage", "evidence", _score, compared="main"),)
+# Version 2: a change of script ends a word, and Han and Kana are compared sign by sign.
+METRICS = (Metric("answer_coverage", "coverage", "evidence", _score, compared="main", version=2),)

@@ -24,3 +24,18 @@ def choose_backbone(settings: Settings) -> tuple[Settings, str]:
         name, why = SMOLLM2, "the corpus is English"
     backbone = settings.backbone.model_copy(update={"name": name})
     return settings.model_copy(update={"backbone": backbone}), f"backbone {name}: {why}"
+
+
+def calibration_warning(settings: Settings) -> str:
+    """What to expect of a skill that was calibrated on texts of another kind; "" where there is nothing to say.
+
+    Args:
+        settings: with a backbone in the place of `auto`.
+    """
+    own = settings.memory.policy == "separated" and settings.backbone.name == TINY and settings.skill.corpus is None
+    if not own or settings.corpus.format == _GENERATED:
+        return ""
+    return (
+        f"{TINY} is calibrated on generated almanacs: on other text it ranks worse and refuses too much. Take "
+        "backbone.name: auto for English, or give texts of the same kind as skill.corpus"
+    )

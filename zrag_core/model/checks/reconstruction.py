@@ -11,11 +11,13 @@ import torch
 from zrag_core.evaluation.metrics.rouge import rouge_l
 from zrag_core.model.architecture.encoder import UNUSED
 from zrag_core.model.architecture.network import MemoryModel
-from zrag_core.model.checks.catalog import judged
+from zrag_core.model.checks.catalog import judged, threshold_of
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.document_likelihood import opening
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.inference.decoder import reconstruct
+
+_BY_CHANCE = 4  # documents that a memory without slots takes for themselves; more in one of 300
 
 
 def document_top1(probe: Probe) -> list[MemoryCheck]:
@@ -24,9 +26,19 @@ def document_top1(probe: Probe) -> list[MemoryCheck]:
 
 
 def projection_random_top1(probe: Probe) -> list[MemoryCheck]:
-    """`document_top1` with the projection of slots replaced by random weights of the same scale."""
+    """`document_top1` with the projection of slots replaced by random weights of the same scale.
+
+    One document is right by chance and more than a few rarely are, whatever their number; of so few alone nothing can
+    be said.
+    """
+    name, documents = "projection_random_top1", len(probe.sample)
+    threshold = threshold_of(name)
+    if documents <= _BY_CHANCE or threshold is None:
+        return []
     with _random_projection(probe.model):
-        return _top1("projection_random_top1", probe.confusion())
+        nll = probe.confusion()
+    allowed = max(0.0, _BY_CHANCE / documents - threshold.value)
+    return _top1(name, nll, allowed)
 
 
 def reconstruction_rouge_l(probe: Probe) -> list[MemoryCheck]:
@@ -40,11 +52,11 @@ def reconstruction_rouge_l(probe: Probe) -> list[MemoryCheck]:
     return [judged("reconstruction_rouge_l", float(np.mean(scores)))] if scores else []
 
 
-def _top1(name: str, nll: np.ndarray) -> list[MemoryCheck]:
+def _top1(name: str, nll: np.ndarray, reference: float = 0.0) -> list[MemoryCheck]:
     if len(nll) < 2:  # a single document cannot be taken for another
         return []
     others = np.where(np.eye(len(nll), dtype=bool), np.inf, nll).min(axis=1)
-    return [judged(name, float((nll.diagonal() < others).mean()))]
+    return [judged(name, float((nll.diagonal() < others).mean()), reference)]
 
 
 @contextmanager

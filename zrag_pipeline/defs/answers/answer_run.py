@@ -15,7 +15,7 @@ from zrag_core.answering.choice import choose_judge, choose_reader
 from zrag_core.answering.judge import Judgement, JudgeRequest, Verdict
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.types import Answer, AnswerRequest, CallObserver, Progress
-from zrag_core.corpus.samples import hash_order
+from zrag_core.corpus.samples import sample_by_split
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
@@ -239,7 +239,7 @@ def _requests(
     answers = settings.answers
     budgets = list(dict.fromkeys([answers.budget, *answers.curve_budgets]))
     rows = warehouse.query(
-        "SELECT e.system, e.budget, e.question_id, e.evidence, q.question, q.language FROM evidence e "
+        "SELECT e.system, e.budget, e.question_id, e.evidence, q.question, q.language, q.split FROM evidence e "
         "JOIN questions q USING (corpus_version, question_id) WHERE e.run_id = ? AND list_contains(?, e.budget) "
         # The headline's budget first, should the money not last.
         "ORDER BY e.budget <> ?, e.rowid",
@@ -252,8 +252,9 @@ def _requests(
             remedy="use one of evaluation.budgets, or materialise system_evidence again",
         )
     if answers.limit_questions is not None:
-        order = hash_order(rows["question_id"].unique(), settings.evaluation.seed, "answers")
-        rows = rows[rows["question_id"].isin(order[: answers.limit_questions])]
+        splits = dict(zip(rows["question_id"], rows["split"], strict=True))
+        kept = sample_by_split(splits, answers.limit_questions, settings.evaluation.seed, "answers")
+        rows = rows[rows["question_id"].isin(kept)]
     requests = [
         AnswerRequest(
             row.question_id, row.system, row.question, row.evidence, row.language, without_evidence(row.system)

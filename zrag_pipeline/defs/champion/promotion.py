@@ -105,8 +105,8 @@ def promote(
 
 
 def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> Champion:
-    """Make the checkpoint in `folder` the champion, whatever its checks say; it is read with default decoding, or as
-    when it was the champion before.
+    """Make the checkpoint in `folder` the champion, whatever its checks say; it is read as when it was the champion
+    before, else with default decoding, where refusal begins as if a run had promoted it.
 
     Raises:
         CheckpointError: no checkpoint is there, or a damaged one.
@@ -119,9 +119,9 @@ def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> C
         settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
     names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [version])["name"]
     made = CheckpointReference(checkpoint_id, folder, version)
-    return promote(
-        made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking, default=True
-    )
+    name = names.iloc[0] if len(names) else "unknown"
+    corpus = warehouse.load_corpus(version) if len(names) else None
+    return promote(made, name, settings, "promoted by hand", tracking, corpus, default=True)
 
 
 def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, Champion]:

@@ -14,6 +14,7 @@ from zrag_pipeline.platform.asset_helpers import (
     table_metadata,
 )
 from zrag_pipeline.platform.handles import CorpusHandle
+from zrag_pipeline.platform.markdown_text import markdown_text
 
 GROUP = "corpus"
 
@@ -32,7 +33,7 @@ def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> Non
     import os
 
     from zrag_core.errors import ProblemList
-    from zrag_core.model.architecture.backbone_choice import choose_backbone
+    from zrag_core.model.architecture.backbone_choice import calibration_warning, choose_backbone
     from zrag_pipeline.defs.corpus.preflight import find_problems
     from zrag_pipeline.defs.corpus.state import observation, readable_fingerprint
     from zrag_pipeline.platform.run_processes import process_tags
@@ -46,8 +47,10 @@ def preflight(context: dg.AssetExecutionContext, settings: SettingsParam) -> Non
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ProblemList(f"the run cannot start: {count}", problems, limit=50)
     given = settings.load()
-    _, choice = choose_backbone(given)
+    chosen, choice = choose_backbone(given)
     context.log.info("settings, files, disk and keys are fine" + (f"; {choice}" if choice else ""))
+    if warning := calibration_warning(chosen):
+        context.log.warning(warning)
     if dg.AssetKey("documents") in context.job_def.asset_layer.executable_asset_keys:
         content = readable_fingerprint(given.corpus)
         if content is not None:
@@ -96,7 +99,7 @@ def read_corpus_assets(
     from dataclasses import replace
 
     from zrag_core.corpus.overlay import apply_overlay, load_overlay
-    from zrag_core.corpus.read import read_corpus
+    from zrag_core.corpus.read import read_corpus, with_facts_apart
     from zrag_core.corpus.source import corpus_key
     from zrag_core.corpus.version import corpus_version, questions_version
     from zrag_pipeline.defs.corpus.frames import corpus_frames
@@ -106,7 +109,8 @@ def read_corpus_assets(
     with platform.tracked(context, "corpus", name="documents") as run:
         before = readable_fingerprint(settings.corpus)
         corpus = replace(read_corpus(settings.corpus), name=corpus_key(settings.corpus))
-        corpus = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
+        changed = apply_overlay(corpus, load_overlay(paths.overlay_dir(corpus.name)))
+        corpus = corpus if changed is corpus else with_facts_apart(changed, corpus)
         # The sensor learns from the tags of runs which content has arrived.
         context.instance.add_run_tags(context.run_id, read_tags(settings.corpus, before))
         version = corpus_version(corpus.documents)
@@ -122,7 +126,9 @@ def read_corpus_assets(
         by_split = {f"questions_{split}": n for split, n in splits.items()}
         run.log_metrics({**sizes, "document_tokens_mean": float(documents["n_tokens"].mean()), **by_split})
     handle = CorpusHandle(version, questions_version(corpus.questions), corpus.name, source)
-    notes = dg.MetadataValue.md("\n".join(f"- {note}" for note in corpus.notes) or "nothing was left out")
+    notes = dg.MetadataValue.md(
+        "\n".join(f"- {markdown_text(note)}" for note in corpus.notes) or "nothing was left out"
+    )
     common = {"corpus_version": version, "notes": notes, **link(run)}
     yield dg.Output(
         handle,

@@ -12,6 +12,7 @@ from zrag_core.corpus.types import Question
 from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.settings import AnswerSettings
 from zrag_pipeline.platform.handles import EvidenceHandle
+from zrag_pipeline.platform.markdown_text import markdown_text
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _SAMPLES = 5
@@ -54,15 +55,15 @@ def sample_traces(system: MemoragSystem, questions: Sequence[Question]) -> str:
     parts = []
     for question in questions[:_SAMPLES]:
         trace = system.traces[question.id]
-        looked_up = ("the question itself", *(_plain(clue) for clue in trace.clues))
+        looked_up = ("the question itself", *(markdown_text(clue) for clue in trace.clues))
         lines = [
-            f"**{_plain(question.question)}**",
+            f"**{markdown_text(question.question)}**",
             "",
-            f"- draft: {_plain(trace.draft) or 'none'}",
-            *(f"- {what} → {', '.join(ids)}" for what, ids in zip(looked_up, trace.found, strict=True)),
-            f"- passages: {', '.join(trace.passages)}",
+            f"- draft: {markdown_text(trace.draft) or 'none'}",
+            *(f"- {what} → {markdown_text(', '.join(ids))}" for what, ids in zip(looked_up, trace.found, strict=True)),
+            f"- passages: {markdown_text(', '.join(trace.passages))}",
         ]
-        parts.append("\n".join(lines + ([f"- error: {_plain(trace.error)}"] if trace.error else [])))
+        parts.append("\n".join(lines + ([f"- error: {markdown_text(trace.error)}"] if trace.error else [])))
     return "\n\n".join(parts)
 
 
@@ -70,8 +71,3 @@ def left_to_spend(settings: AnswerSettings, evidence: EvidenceHandle, run_id: st
     """The settings with the spending limit lowered by what the same run has spent on the evidence already."""
     spent = evidence.spent_usd if evidence.run_id == run_id else 0.0
     return settings.model_copy(update={"max_cost_usd": max(0.0, settings.max_cost_usd - spent)})
-
-
-def _plain(text: str) -> str:
-    """Text on one line that Markdown takes as it is."""
-    return " ".join(text.split()).replace("*", "\\*").replace("_", "\\_")

@@ -7,6 +7,7 @@ from dataclasses import fields
 import dagster as dg
 
 from zrag_core.corpus.audit import Finding, TargetAudit
+from zrag_pipeline.platform.markdown_text import markdown_text
 
 _ENOUGH = 0.95
 
@@ -40,7 +41,7 @@ def audit_markdown(audit: TargetAudit) -> str:
         lines += ["", f"Target length in evidence tokens: {lengths}."]
     lines += ["", "| finding | cases | examples |", "|---|---|---|"]
     for name, finding in _findings(audit).items():
-        examples = ", ".join(f"`{example}`" for example in finding.examples)
+        examples = ", ".join(map(markdown_text, finding.examples))
         lines.append(f"| {name.replace('_', ' ')} | {finding.count:,} | {examples} |")
     return "\n".join(lines)
 
