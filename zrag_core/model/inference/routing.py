@@ -52,13 +52,15 @@ def route_again(
     texts: Sequence[str],
     queries: Sequence[Sequence[int]],
     sources: Sequence[int],
-    k: int,
+    *,
+    ranked: int,
+    read: int,
 ) -> Routed:
     """Merge a first routing with a second one, whose queries are conditioned on the first evidence.
 
     The second step asks where the evidence leads, so the document that it came from is left out of it. A document's
     probability is a mixture of both steps', in which the first weighs more: what the question names comes first. The
-    document whose title question and evidence name best is always kept, in the last place if in no other: evidence
+    document whose title question and evidence name best is always read, in the last place if in no other: evidence
     leads on by names, and how much a title counts was fitted on questions that need no second step.
 
     Args:
@@ -66,7 +68,8 @@ def route_again(
         null_p: [B] probability of the null document in the first step.
         texts, queries: the second step's queries.
         sources: row that each query's first evidence came from.
-        k: documents to keep.
+        ranked: documents to keep.
+        read: how many of them are read.
     """
     terms = model.routing_terms(texts, queries).float()  # [3, B, N]
     own = torch.arange(len(sources)), torch.tensor(sources, device=terms.device)
@@ -75,18 +78,28 @@ def route_again(
     again = torch.log_softmax(scores, dim=-1) if first.shape[1] > 1 else scores
     named, led_to = first + math.log(_FIRST_STEP), again + math.log(1 - _FIRST_STEP)
     both = torch.logaddexp(named, led_to)  # [B, N]
-    rows = both.topk(min(k, both.shape[1]), dim=-1).indices
-    titled = titles.argmax(1)
-    left_out = ~(rows == titled[:, None]).any(1)
-    rows[left_out, -1] = titled[left_out]
+    rows = both.topk(min(max(ranked, read), both.shape[1]), dim=-1).indices
+    kept = min(max(read, 2), rows.shape[1])  # where one document is read, that is the best one
+    _keep_among(rows, titles.argmax(1).tolist(), kept, kept - 1)
     return Routed(rows, both.gather(1, rows), null_p, (led_to > named).gather(1, rows))
 
 
 def keep_rows(routed: Routed, rows: Sequence[int], k: int) -> Routed:
     """The routing with one row of each query among its first k documents: before the last one, if in no other place."""
     kept = routed.rows.clone()
-    for i, row in enumerate(rows):
-        if row not in kept[i, :k].tolist():
-            kept[i, max(0, k - 2)] = row
+    _keep_among(kept, rows, k, max(0, k - 2))
     changed = kept != routed.rows
     return Routed(kept, routed.log_p, routed.null_p, routed.second & ~changed)
+
+
+def _keep_among(ranking: torch.Tensor, rows: Sequence[int], first: int, place: int) -> None:
+    """Put one row of each query at a place of its ranking [B, k], in place, unless it is among the first ones.
+
+    A row that stands further down changes places with the one there, so that none is ranked twice.
+    """
+    for own, row in zip(ranking, rows, strict=True):
+        found = own.tolist()
+        if row not in found[:first]:
+            if row in found:
+                own[found.index(row)] = found[place]
+            own[place] = row

@@ -91,7 +91,7 @@ class SeparatedSystem(MemorySystem):
         else:
             longer, sources = self._first_evidence(texts, questions, first, null_p)
             second = [encode(text, 2 * model.query_tokens) for text in longer]
-            routed = route_again(model, first, null_p, longer, second, sources, self._width)
+            routed = route_again(model, first, null_p, longer, second, sources, ranked=self._width, read=k)
             queries = [
                 [second[i] if later else question for later in routed.second[i, :k].tolist()]
                 for i, question in enumerate(questions)
