@@ -125,22 +125,6 @@ class MemoryReportHandle:
 
 
 @dataclass(frozen=True)
-class MemoryState:
-    """Where a memory stands; drift is the way from its state after the last run that made everything afresh.
-
-    Attributes:
-        corpus, corpus_version: name and version of what it holds.
-        margin: mean difference of log P of the first and the second routed document, on a fixed sample of questions.
-        coverage: constrained coverage on the same questions. Both are None where no question could be asked.
-    """
-
-    corpus: str
-    corpus_version: str
-    margin: float | None
-    coverage: float | None
-
-
-@dataclass(frozen=True)
 class UpdateReportHandle:
     """What an update did.
 
@@ -150,7 +134,6 @@ class UpdateReportHandle:
         documents: their number by what happened to them.
         share_changed: of the corpus since the last full run.
         retrain_reasons: why everything should be made afresh.
-        baseline: the memory's state after the last full run.
     """
 
     run_id: str
@@ -159,7 +142,6 @@ class UpdateReportHandle:
     documents: dict[str, int] = field(default_factory=dict)
     share_changed: float = 0.0
     retrain_reasons: tuple[str, ...] = ()
-    baseline: MemoryState | None = None
     left_out: str | None = None
 
 
