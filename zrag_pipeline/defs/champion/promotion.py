@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from zrag_core.corpus.overlay import apply_overlay, load_overlay
 from zrag_core.corpus.self_study import is_synthetic
 from zrag_core.corpus.types import Corpus
-from zrag_core.errors import CheckpointError
+from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_core.settings.backbone import TINY
@@ -77,6 +80,8 @@ def promote(
     corpus: Corpus | None = None,
     *,
     default: bool = False,
+    source: str | None = None,
+    proven: bool = True,
 ) -> Champion:
     """Make a checkpoint the champion: the champion file first, which `zrag ask` reads, then the registry's alias.
 
@@ -84,6 +89,8 @@ def promote(
         settings: how it is to be read: `decoding` and `backbone.device`.
         corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
         default: its memory is the one that is asked from now on where none is named.
+        source: where its documents lie; left out: where the settings say.
+        proven: whether a run has checked it.
     """
     decoding = settings.decoding.model_dump(mode="json")
     if corpus is not None and not decoding["least_confidence"]:
@@ -97,31 +104,65 @@ def promote(
         backbone_device=settings.backbone.device,
         promoted_at=now(),
         reason=reason,
-        source=settings.corpus.location or "",
+        source=(settings.corpus.location or "") if source is None else source,
+        proven=proven,
     )
     write_champion(champion, default=default)
     ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
     return champion
 
 
-def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> Champion:
-    """Make the checkpoint in `folder` the champion, whatever its checks say; it is read with default decoding, or as
-    when it was the champion before.
+def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking, log: Callable[[str], None]) -> Champion:
+    """Make the checkpoint in `folder` the champion, whatever its checks say.
+
+    It is read as when it was the champion before, else as the run read it that judged it, else as it was written.
+    Where refusal begins is kept, or fitted as in a run.
 
     Raises:
         CheckpointError: no checkpoint is there, or a damaged one.
     """
     config = read_config(folder)
-    checkpoint_id, version = config["checkpoint_id"], config["corpus_version"]
-    settings = Settings()
-    known = next((item for item in all_champions() if item.checkpoint_id == checkpoint_id), None)
+    made = CheckpointReference(config["checkpoint_id"], folder, config["corpus_version"])
+    with change_lock():
+        known = next((item for item in all_champions() if item.checkpoint_id == made.checkpoint_id), None)
+        corpus = _corpus_on_record(warehouse, made.corpus_version)
+        name = known.corpus if known else corpus.name if corpus else "unknown"
+        settings = load_settings(_as_evaluated(made.checkpoint_id, config, known, warehouse))
+        if not settings.decoding.least_confidence:
+            log(
+                "fitting where refusal begins" if corpus else "its corpus is not on record: refusal is left to who asks"
+            )
+        present = known or next(iter(read_champions(name)), None)
+        source = present.source if present else ""
+        proven = known is None or known.proven
+        return promote(
+            made, name, settings, "promoted by hand", tracking, corpus, default=True, source=source, proven=proven
+        )
+
+
+def _as_evaluated(
+    checkpoint_id: str, config: Mapping[str, Any], known: Champion | None, warehouse: Warehouse
+) -> dict[str, Any]:
+    """The sections of the settings that say how a checkpoint is read."""
     if known is not None:
-        settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
-    names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [version])["name"]
-    made = CheckpointReference(checkpoint_id, folder, version)
-    return promote(
-        made, names.iloc[0] if len(names) else "unknown", settings, "promoted by hand", tracking, default=True
+        return {"decoding": known.decoding, "backbone": {"device": known.backbone_device}}
+    judged = warehouse.query(
+        "SELECT decoding, backbone_device FROM champion_decisions WHERE checkpoint_id = ? AND decoding IS NOT NULL "
+        "ORDER BY created_at DESC LIMIT 1",
+        [checkpoint_id],
     )
+    if len(judged):
+        return {"decoding": json.loads(judged["decoding"][0]), "backbone": {"device": judged["backbone_device"][0]}}
+    stored = config["settings"]
+    return {"decoding": stored["decoding"], "backbone": {"device": stored["backbone"]["device"]}}
+
+
+def _corpus_on_record(warehouse: Warehouse, version: str) -> Corpus | None:
+    """The corpus of a checkpoint; None where it was made elsewhere, or its corpus was removed since."""
+    try:
+        return warehouse.load_corpus(version)
+    except WarehouseError:
+        return None
 
 
 def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, Champion]:
