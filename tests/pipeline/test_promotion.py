@@ -232,6 +232,18 @@ def test_the_alias_in_the_registry_follows(data, tracking):
     assert alias(tracking) != registered
 
 
+def test_the_alias_stays_with_the_memory_that_is_asked(data, tracking):
+    versions = {}
+    for name, corpus in (("a", "mine"), ("b", "demo")):
+        own = candidate(data, name)
+        with tracking.run("memory", asset="memory") as run:
+            versions[corpus] = ModelRegistry(tracking).register(run, MODEL, own)
+        promote(own, corpus, SETTINGS, "test", tracking, source="/mine" if corpus == "mine" else "")
+        assert alias(tracking) == versions["mine"], "a run of the demo takes nothing over"
+    assert main(["use", "demo"]) == 0
+    assert alias(tracking) == versions["demo"]
+
+
 def test_the_served_model_is_read_as_the_champion_is(data, tracking):
     """Where refusal begins is in the registered model too, and promoting again replaces it."""
     own = candidate(data, "a")

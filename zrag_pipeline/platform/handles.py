@@ -109,11 +109,12 @@ class MemoryHandle:
 
 @dataclass(frozen=True)
 class IndexHandle:
-    """Index folders of one kind by what they index (passage, sentence)."""
+    """Index folders of one kind by what they index (passage, sentence); none where `left_out` says why."""
 
     corpus_version: str
-    folders: dict[str, Path]
-    params: Params
+    folders: dict[str, Path] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)

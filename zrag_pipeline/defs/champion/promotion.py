@@ -67,7 +67,7 @@ def carry_out(
         else:  # made by a command, and registered by this run
             if not decision.failed_checks:
                 write_champion(replace(champion, proven=True), default=default)
-            ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
+            move_alias(tracking)
     return decision
 
 
@@ -108,8 +108,15 @@ def promote(
         proven=proven,
     )
     write_champion(champion, default=default)
-    ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
+    move_alias(tracking)
     return champion
+
+
+def move_alias(tracking: Tracking) -> None:
+    """Let the registry's alias follow the memory that is asked; one that is promoted beside it moves nothing."""
+    asked = next(iter(read_champions()), None)
+    if asked is not None:
+        ModelRegistry(tracking).set_champion(asked.checkpoint_id, asked.decoding)
 
 
 def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking, log: Callable[[str], None]) -> Champion:
@@ -193,7 +200,7 @@ def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, 
         # bring it back.
         others = [entry for entry in all_champions() if entry.corpus != restored.corpus]
         write_champions([restored, *kept[1:], *others], rejected=[present.checkpoint_id, *rejected_checkpoints()])
-        ModelRegistry(tracking).set_champion(restored.checkpoint_id, restored.decoding)
+        move_alias(tracking)
     return present, restored
 
 
