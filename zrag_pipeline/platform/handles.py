@@ -154,7 +154,6 @@ class EvidenceHandle:
         run_id: under which they stand.
         checkpoint_ids: of the memories by policy; None where there is none.
         params: of each system.
-        spent_usd: what finding the evidence has cost.
     """
 
     corpus_version: str
@@ -162,7 +161,6 @@ class EvidenceHandle:
     run_id: str
     checkpoint_ids: dict[str, str | None]
     params: dict[str, Params]
-    spent_usd: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ def answer_cache_file() -> Path:
     return data_dir() / "answer_cache.sqlite"
 
 
+def spending_file() -> Path:
+    """Return the path of the SQLite file of what each run has spent."""
+    return data_dir() / "spending.sqlite"
+
+
 def dagster_home_dir() -> Path:
     """Return Dagster's home, `$DAGSTER_HOME` or `dagster_home/` (not created)."""
     chosen = os.environ.get("DAGSTER_HOME")

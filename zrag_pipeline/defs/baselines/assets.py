@@ -73,7 +73,8 @@ def dense_index(
         return _left_out(context, version)
     with platform.tracked(context, "baselines", corpus_version=version) as run:
         corpus = platform.warehouse.load_corpus(version)
-        index = DenseIndex.build(corpus.documents, settings.baselines, corpus_version=version)
+        ledger = platform.ledger(context)
+        index = DenseIndex.build(corpus.documents, settings.baselines, corpus_version=version, ledger=ledger)
         folder = paths.indexes_dir() / version / "dense"
         index.save(folder)
         numbers = {"passages": int(index.vectors.shape[0]), "dimensions": int(index.vectors.shape[1])}
