@@ -74,13 +74,12 @@ class OpenAIEncoder(Encoder):
         return unit_rows(np.array([row for batch in batches for row in self._embed(list(batch))], dtype=np.float32))
 
     def _embed(self, batch: list[str]) -> list[list[float]]:
-        for attempt in range(self._attempts):
-            outcome = self._attempt(batch)
-            if not isinstance(outcome, Failure):
-                break
-            if outcome.outlook is not Outlook.RETRY or attempt + 1 == self._attempts:
+        outcome, attempt = self._attempt(batch), 1
+        while isinstance(outcome, Failure):
+            if outcome.outlook is not Outlook.RETRY or attempt == self._attempts:
                 raise self._error(outcome)
-            time.sleep(wait_s(outcome, attempt, self._waits.retry_s))
+            time.sleep(wait_s(outcome, attempt - 1, self._waits.retry_s))
+            outcome, attempt = self._attempt(batch), attempt + 1
         if len(outcome.data) != len(batch):
             raise AnsweringError(
                 f"{len(outcome.data)} embeddings came back for {len(batch)} texts",

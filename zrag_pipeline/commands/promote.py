@@ -32,6 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = choose_memory(arguments.checkpoint).folder
     data = Warehouse(paths.warehouse_file()), Tracking(paths.data_dir())
-    champion = promote_by_hand(folder.absolute(), *data, lambda line: print(line, file=sys.stderr))
+
+    def remark(line: str) -> None:
+        if not arguments.quiet:
+            print(line, file=sys.stderr)
+
+    champion = promote_by_hand(folder.absolute(), *data, remark)
     print(f"{champion.checkpoint_id} is the champion now; `zrag rollback` takes it back")
     return 0

@@ -26,6 +26,8 @@ def run(_arguments: argparse.Namespace) -> int:
     """Print where things are and which commands show them."""
     home = os.environ.get("DAGSTER_HOME") or str(paths.dagster_home_dir())
     data = paths.data_path()
+    if data.exists():
+        paths.data_dir()  # one that cannot be used is an error
     print(f"data:         {data}{'' if data.is_dir() else '  (not made yet)'}")
     print(f"warehouse:    {paths.warehouse_path()}  (tables and views, DuckDB)")
     print(f"checkpoints:  {data / 'checkpoints'}")

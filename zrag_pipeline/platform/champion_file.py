@@ -181,6 +181,7 @@ def set_default_memory(memory: str) -> None:
     Raises:
         CheckpointError: it has no champion.
     """
+    required_memory(memory)  # before anything is made
     with _locked():
         record = _read()
         required_memory(memory)

@@ -184,11 +184,10 @@ def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, 
     Raises:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
+    if not read_champions(memory):  # before anything is made
+        raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
     with change_lock():
-        known = read_champions(memory)
-        if not known:
-            raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
-        present, *former = known
+        present, *former = read_champions(memory)
         kept = [entry for entry in former if (entry.folder / "config.json").is_file()]
         if not kept:
             raise CheckpointError(
