@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zrag_core.model.inference.routing import Routed, keep_rows, route_again
+from zrag_core.model.inference.routing import Depth, Routed, keep_rows, route_again
 
 N, K = 14, 10
 
@@ -22,7 +22,7 @@ def parts(writer, monkeypatch):
 def again(writer, first, sources, read=K):
     """What is kept after a first step's probabilities [B, N]."""
     texts, queries = [""] * len(first), [[0]] * len(first)
-    return route_again(writer, first.log(), torch.zeros(len(first)), texts, queries, sources, ranked=K, read=read)
+    return route_again(writer, first.log(), torch.zeros(len(first)), texts, queries, sources, Depth(K, read))
 
 
 def test_the_best_title_takes_the_last_place_where_it_has_none(writer, parts):

@@ -238,7 +238,8 @@ def test_the_alias_stays_with_the_memory_that_is_asked(data, tracking):
         own = candidate(data, name)
         with tracking.run("memory", asset="memory") as run:
             versions[corpus] = ModelRegistry(tracking).register(run, MODEL, own)
-        promote(own, corpus, SETTINGS, "test", tracking, source="/mine" if corpus == "mine" else "")
+        place = {"corpus": {"format": "auto", "location": "/mine"}} if corpus == "mine" else {}
+        promote(own, corpus, load_settings(place), "test", tracking)
         assert alias(tracking) == versions["mine"], "a run of the demo takes nothing over"
     assert main(["use", "demo"]) == 0
     assert alias(tracking) == versions["demo"]

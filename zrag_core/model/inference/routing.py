@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -12,6 +13,13 @@ from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 
 _FIRST_STEP = 0.9  # share of the first step in the mixture (docs/experiments.md, 15)
+
+
+class Depth(NamedTuple):
+    """How many documents of a routing are ranked, and how many of these are read."""
+
+    ranked: int
+    read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +60,7 @@ def route_again(
     texts: Sequence[str],
     queries: Sequence[Sequence[int]],
     sources: Sequence[int],
-    *,
-    ranked: int,
-    read: int,
+    depth: Depth,
 ) -> Routed:
     """Merge a first routing with a second one, whose queries are conditioned on the first evidence.
 
@@ -68,8 +74,7 @@ def route_again(
         null_p: [B] probability of the null document in the first step.
         texts, queries: the second step's queries.
         sources: row that each query's first evidence came from.
-        ranked: documents to keep.
-        read: how many of them are read.
+        depth: how many documents are kept, and read.
     """
     terms = model.routing_terms(texts, queries).float()  # [3, B, N]
     own = torch.arange(len(sources)), torch.tensor(sources, device=terms.device)
@@ -78,8 +83,8 @@ def route_again(
     again = torch.log_softmax(scores, dim=-1) if first.shape[1] > 1 else scores
     named, led_to = first + math.log(_FIRST_STEP), again + math.log(1 - _FIRST_STEP)
     both = torch.logaddexp(named, led_to)  # [B, N]
-    rows = both.topk(min(max(ranked, read), both.shape[1]), dim=-1).indices
-    kept = min(max(read, 2), rows.shape[1])  # where one document is read, that is the best one
+    rows = both.topk(min(max(depth), both.shape[1]), dim=-1).indices
+    kept = min(max(depth.read, 2), rows.shape[1])  # where one document is read, that is the best one
     _keep_among(rows, titles.argmax(1).tolist(), kept, kept - 1)
     return Routed(rows, both.gather(1, rows), null_p, (led_to > named).gather(1, rows))
 

@@ -80,17 +80,13 @@ def promote(
     corpus: Corpus | None = None,
     *,
     default: bool = False,
-    source: str | None = None,
-    proven: bool = True,
 ) -> Champion:
     """Make a checkpoint the champion: the champion file first, which `zrag ask` reads, then the registry's alias.
 
     Args:
-        settings: how it is to be read: `decoding` and `backbone.device`.
+        settings: how it is to be read (`decoding` and `backbone.device`), and where its documents lie.
         corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
         default: its memory is the one that is asked from now on where none is named.
-        source: where its documents lie; left out: where the settings say.
-        proven: whether a run has checked it.
     """
     decoding = settings.decoding.model_dump(mode="json")
     if corpus is not None and not decoding["least_confidence"]:
@@ -104,8 +100,7 @@ def promote(
         backbone_device=settings.backbone.device,
         promoted_at=now(),
         reason=reason,
-        source=(settings.corpus.location or "") if source is None else source,
-        proven=proven,
+        source=settings.corpus.location or "",
     )
     write_champion(champion, default=default)
     move_alias(tracking)
@@ -134,17 +129,16 @@ def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking, log:
         known = next((item for item in all_champions() if item.checkpoint_id == made.checkpoint_id), None)
         corpus = _corpus_on_record(warehouse, made.corpus_version)
         name = known.corpus if known else corpus.name if corpus else "unknown"
-        settings = load_settings(_as_evaluated(made.checkpoint_id, config, known, warehouse))
-        if not settings.decoding.least_confidence:
-            log(
-                "fitting where refusal begins" if corpus else "its corpus is not on record: refusal is left to who asks"
-            )
         present = known or next(iter(read_champions(name)), None)
-        source = present.source if present else ""
-        proven = known is None or known.proven
-        return promote(
-            made, name, settings, "promoted by hand", tracking, corpus, default=True, source=source, proven=proven
-        )
+        place = {"corpus": {"format": "auto", "location": present.source}} if present and present.source else {}
+        settings = load_settings({**_as_evaluated(made.checkpoint_id, config, known, warehouse), **place})
+        if not settings.decoding.least_confidence:
+            log("fitting where refusal begins" if corpus else "its corpus is not on record, so nothing is refused yet")
+        champion = promote(made, name, settings, "promoted by hand", tracking, corpus, default=True)
+        if known is not None and not known.proven:
+            champion = replace(champion, proven=False)
+            write_champion(champion, default=True)
+    return champion
 
 
 def _as_evaluated(
