@@ -107,8 +107,6 @@ def test_a_real_corpus_needs_nothing_but_its_location_and_has_a_joint_version_be
     settings, joint = (load_settings(settings_of(f"{corpus}{kind}.yaml")) for kind in ("", "_joint"))
     assert (settings.memory.policy, joint.memory.policy) == ("separated", "joint")
     assert (settings.skill.corpus, settings.skill.steps) == (None, 0), "the shipped skill"
-    monkeypatch.setenv("ZRAG_SKILL_CORPUS", str(tmp_path / "other"))
-    assert load_settings(settings_of(f"{corpus}.yaml")).skill.corpus == str(tmp_path / "other")
 
 
 def test_the_demo_is_what_its_job_runs_and_cannot_spend():
