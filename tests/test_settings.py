@@ -75,6 +75,12 @@ def test_location_from_the_environment(monkeypatch):
     monkeypatch.delenv("MY_CORPUS")
     with pytest.raises(SettingsError, match="MY_CORPUS is not set; export MY_CORPUS="):
         load_settings(values)
+    values["skill"] = {"corpus": {"env": "MY_CORPUS", "default": None}}
+    values["corpus"]["location"]["default"] = "/elsewhere"
+    settings = load_settings(values)
+    assert (settings.corpus.location, settings.skill.corpus) == ("/elsewhere", None)
+    monkeypatch.setenv("MY_CORPUS", "/somewhere")
+    assert load_settings(values).skill.corpus == "/somewhere"
 
 
 def test_the_answered_budget_must_be_measured():

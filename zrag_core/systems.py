@@ -155,6 +155,11 @@ def policies_read(settings: Any) -> set[Policy]:
     return {spec.policy for spec in specs if spec.policy is not None}
 
 
+def indexes_read(settings: Any) -> set[str]:
+    """The kinds of index that the evaluated systems read."""
+    return {kind for name in settings.evaluation.systems for kind in system_spec(name, settings).indexes}
+
+
 def resolve(reference: str) -> Callable[..., Any]:
     """The function that `module:function` names."""
     module, _, name = reference.partition(":")

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from zrag_core.answering.failures import Waits
+from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.baselines.dense import DenseIndex, DenseSystem
-from zrag_core.baselines.encoders import LsaEncoder, OpenAIEncoder, e5_prefixes, unit_rows
+from zrag_core.baselines.encoders import LsaEncoder, e5_prefixes, unit_rows
+from zrag_core.baselines.openai_encoder import OpenAIEncoder
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError, SettingsError
 from zrag_core.settings import BaselineSettings
@@ -150,14 +153,18 @@ def test_a_model_that_does_not_exist_is_named(tmp_path):
 
 
 class EmbeddingServer(BaseHTTPRequestHandler):
-    """Answers like OpenAI's embeddings, out of order; models named after a status fail with it."""
+    """Answers like OpenAI's embeddings, out of order; models named after a status fail with it, others as often as
+    `failures` says, first."""
 
     batches: list[int] = []
+    failures = 0
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         status = int(body["model"]) if body["model"].isdigit() else 200
         key = self.headers["Authorization"].removeprefix("Bearer ")
+        if status == 200 and type(self).failures:
+            type(self).failures, status = type(self).failures - 1, 503
         if status != 200:
             return self._send(status, {"error": {"message": f"bad request with {key}", "type": "t", "code": "c"}})
         type(self).batches.append(len(body["input"]))
@@ -168,7 +175,13 @@ class EmbeddingServer(BaseHTTPRequestHandler):
         if body["model"] == "short":
             rows = rows[:-1]
         return self._send(
-            200, {"object": "list", "model": "m", "data": rows[::-1], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+            200,
+            {
+                "object": "list",
+                "model": "m",
+                "data": rows[::-1],
+                "usage": {"prompt_tokens": 1000, "total_tokens": 1000},
+            },
         )
 
     def _send(self, status, payload):
@@ -185,7 +198,7 @@ class EmbeddingServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    EmbeddingServer.batches = []
+    EmbeddingServer.batches, EmbeddingServer.failures = [], 0
     http = ThreadingHTTPServer(("127.0.0.1", 0), EmbeddingServer)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key")
@@ -212,13 +225,60 @@ def test_openai_embeddings_come_back_in_order_and_in_batches(tmp_path):
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("model", "message"),
-    [("401", "the key was refused.*OPENAI_API_KEY"), ("404", "status 404"), ("short", "3 embeddings came back for 4")],
+    [
+        ("401", "the key was refused.*OPENAI_API_KEY"),
+        ("404", "refused: HTTP 404: bad request"),
+        ("short", "3 embeddings came back for 4"),
+    ],
 )
 def test_openai_failures_are_clear_and_keep_the_key(model, message):
     with pytest.raises(AnsweringError, match=message) as caught:
         DenseIndex.build(DOCUMENTS, BaselineSettings(dense_encoder=f"openai:{model}"))
     assert "sk-secret-key" not in str(caught.value)
     assert "127.0.0.1" in str(caught.value)
+
+
+PRICED = BaselineSettings(dense_encoder="openai:text-embedding-3-small")
+EACH = 1000 * 0.02 / 1e6  # dollars for a batch of the server's
+
+
+@pytest.mark.usefixtures("server")
+def test_embeddings_of_documents_and_questions_are_in_the_ledger(tmp_path):
+    ledger = SpendingLedger(1.0)
+    documents = [Document(str(i), "", "x" * (i + 1)) for i in range(300)]
+    DenseIndex.build(documents, PRICED, ledger=ledger).save(tmp_path / "index")
+    assert (ledger.spent_usd, ledger.unconfirmed_usd) == (pytest.approx(3 * EACH), 0.0)
+    DenseIndex.load(tmp_path / "index", ledger).scores(["xx", "xxx"])
+    assert ledger.spent_usd == pytest.approx(4 * EACH)
+
+
+@pytest.mark.usefixtures("server")
+def test_nothing_is_embedded_beyond_the_spending_limit():
+    documents = [Document(str(i), "", "x" * (10 if i < 128 else 1000)) for i in range(300)]
+    ledger = SpendingLedger(0.001)  # enough for the first batch, at the most it could cost
+    with pytest.raises(AnsweringError, match=r"spending limit of 0\.001 USD .*raise answers.max_cost_usd"):
+        DenseIndex.build(documents, PRICED, ledger=ledger)
+    assert EmbeddingServer.batches == [128]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_failing_embedding_server_is_tried_again_and_costs_nothing():
+    ledger = SpendingLedger(1.0)
+    EmbeddingServer.failures = 2
+    encoder = OpenAIEncoder("text-embedding-3-small", ledger=ledger, max_retries=2, waits=Waits(retry_s=0.01))
+    assert encoder.encode_queries(["xx"]).shape == (1, 3)
+    assert ledger.counted_usd == pytest.approx(EACH)
+    EmbeddingServer.failures = 3
+    with pytest.raises(AnsweringError, match="refused: HTTP 503"):
+        encoder.encode_queries(["xx"])
+    assert ledger.counted_usd == pytest.approx(EACH)
+
+
+def test_an_embedding_model_without_a_price_is_refused_at_openai(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(SettingsError, match=r"no price for 'text-embedding-9'.*the spending limit could not be kept"):
+        OpenAIEncoder("text-embedding-9")
 
 
 def test_openai_without_server_or_key(monkeypatch):

@@ -1,10 +1,12 @@
 """The fingerprint of a corpus' source: new for new content, an error for a source that is not there."""
 
 import json
+import os
 import shutil
 
 import pytest
 
+from zrag_core.corpus import file_digests
 from zrag_core.corpus.loaders.huggingface import names_dataset
 from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.errors import CorpusError
@@ -118,3 +120,41 @@ def test_keys_tell_corpora_of_one_name_apart(tmp_path, monkeypatch):
 def test_a_chosen_name_is_the_key_wherever_the_corpus_lies():
     keys = {corpus_key(CorpusSettings(format="texts", location=place, name="law")) for place in ("/a/docs", "/b/docs")}
     assert keys == {"law"}
+
+
+@pytest.fixture
+def settled(folder, monkeypatch):
+    """The folder, of three files that were written long ago, and the files that are read from now on."""
+    for name in ("a.md", "b.md", "c.md"):
+        (folder / name).write_text(f"# {name}", "utf-8")
+    (folder / "corpus.jsonl").unlink()
+    monkeypatch.setattr(file_digests, "_SETTLED_S", -1e9)
+    file_digests._remembered.cache_clear()
+    read, original = [], file_digests._read
+    monkeypatch.setattr(file_digests, "_read", lambda path: read.append(path.name) or original(path))
+    return folder, read
+
+
+def test_only_what_has_changed_is_read_again(settled):
+    folder, read = settled
+    first = fingerprint(folder)
+    assert read == ["a.md", "b.md", "c.md"]
+    assert fingerprint(folder) == first
+    assert len(read) == 3, "nothing changed, so nothing is read"
+    before = (folder / "b.md").stat()
+    (folder / "b.md").write_text("# B.md", "utf-8")  # as long as before
+    os.utime(folder / "b.md", ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy with its times
+    assert fingerprint(folder) != first
+    assert read[3:] == ["b.md"]
+    (folder / "b.md").write_text("# b.md", "utf-8")
+    assert fingerprint(folder) == first, "a corpus that returns to an earlier state has its earlier fingerprint"
+    (folder / "c.md").rename(folder / "d.md")
+    assert fingerprint(folder) != first
+
+
+def test_a_file_that_was_written_just_now_is_read_again(settled, monkeypatch):
+    folder, read = settled
+    monkeypatch.setattr(file_digests, "_SETTLED_S", 60.0)
+    fingerprint(folder)
+    fingerprint(folder)
+    assert len(read) == 6, "within one tick of the clock it may have changed and look the same"

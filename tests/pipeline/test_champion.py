@@ -95,6 +95,18 @@ def test_memories_have_champions_of_their_own():
     assert read_champion().corpus == "other", "the default is gone: the one promoted last"
 
 
+def test_a_run_of_the_demo_takes_no_memory_of_ones_own_away():
+    own, demo = replace(champion(1), corpus="mine", source="/mine"), replace(champion(2), corpus="almanac-en-0-64")
+    write_champion(own)
+    write_champion(demo)
+    assert read_champion() == own
+    assert memory_names() == ["mine", "almanac-en-0-64"]
+    write_champion(replace(champion(3), corpus="other", source="/other"))
+    assert read_champion().corpus == "other"
+    set_default_memory("almanac-en-0-64")
+    assert read_champion() == demo
+
+
 def test_the_data_folder_may_be_moved(data, monkeypatch):
     write_champion(champion(1))
     moved = data.rename(data.with_name("moved"))

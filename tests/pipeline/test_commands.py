@@ -152,12 +152,28 @@ def test_what_cannot_be_asked_is_one_line(zrag, champion, arguments, message):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--budget", "0"], ["--least-confidence", "1.5"], ["--budget", "x"], []])
-def test_wrong_options_are_usage_errors(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ask", "Who?", "--budget", "0"], "zrag ask: argument --budget: '0' is no whole number of at least 1"),
+        (["ask", "Who?", "--budget", "x"], "zrag ask: argument --budget: 'x' is no whole number of at least 1"),
+        (["ask", "Who?", "--least-confidence", "1.5"], "'1.5' is no number between 0 and 1"),
+        (["ask", "Who?", "--jsn"], "zrag ask: there is no option '--jsn'; did you mean '--json'?"),
+        (["ask", "Who?", "--reader", "opnai"], "'opnai' is none of none, local, openai; did you mean 'openai'?"),
+        (["ask"], "zrag ask: the following arguments are required: question"),
+        (["serve", "--port", "70000"], "'70000' is no port (0 to 65535)"),
+        (["where", "here"], "zrag where: there is one argument too many: 'here'"),
+        (["aks", "Who?"], "zrag: there is no command 'aks'; did you mean 'ask'?"),
+        (["--quiet"], "zrag: the following arguments are required: COMMAND"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line_about_what_was_typed(arguments, said, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["ask", *arguments, *(["Who?"] if arguments else [])])
+        main(arguments)
     assert caught.value.code == 2
-    assert "usage: zrag ask" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert line.endswith("--help` explains")
 
 
 def test_a_champion_that_was_damaged_is_one_line(zrag, champion):

@@ -100,6 +100,15 @@ def test_a_wrong_field_in_it_would_be_noticed(name, monkeypatch, tmp_path):
         load_settings(given)
 
 
+@pytest.mark.parametrize("corpus", ["squad", "korquad", "hotpotqa"])
+def test_a_real_corpus_needs_nothing_but_its_location_and_has_a_joint_version_beside_it(corpus, monkeypatch, tmp_path):
+    monkeypatch.delenv("ZRAG_SKILL_CORPUS", raising=False)
+    monkeypatch.setenv("ZRAG_CORPUS", str(tmp_path))
+    settings, joint = (load_settings(settings_of(f"{corpus}{kind}.yaml")) for kind in ("", "_joint"))
+    assert (settings.memory.policy, joint.memory.policy) == ("separated", "joint")
+    assert (settings.skill.corpus, settings.skill.steps) == (None, 0), "the shipped skill"
+
+
 def test_the_demo_is_what_its_job_runs_and_cannot_spend():
     demo = next(job for job in defs.jobs if job.name == "demo")
     assert demo.config == run_config("demo.yaml")

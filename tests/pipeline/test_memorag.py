@@ -1,8 +1,9 @@
 """MemoRAG's memory models in the pipeline: what they keep, what they cost, and what they need."""
 
 import json
+import sqlite3
 import sys
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "answering"))
 from faulty_server import Reply, serving
 
 from zrag_core.answering.ledger import SpendingLedger
+from zrag_core.answering.spending_account import SpendingAccount
 from zrag_core.corpus.types import Question
 from zrag_core.errors import AnsweringError, SettingsError
 from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.memorag_system import MemoragTrace
-from zrag_core.settings import AnswerSettings, Settings, load_settings
+from zrag_core.settings import Settings, load_settings
 from zrag_core.system_factory import SystemInputs
 from zrag_core.systems import system_spec
 from zrag_pipeline.defs.answers.answer_run import ModelAccess, answer_evidence
-from zrag_pipeline.defs.evaluation.memorag import left_to_spend, sample_traces
+from zrag_pipeline.defs.evaluation.memorag import sample_traces
+from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.tracking import Tracking
@@ -44,6 +47,12 @@ def evaluate(data, memorag, **answers):
     """Run the job `evaluate` on what a lineage left, for MemoRAG alone."""
     evaluation = {"systems": ["memorag"], "limit_questions": QUESTIONS, "budgets": [64, 256], "bootstrap_samples": 20}
     return execute("evaluate", data, run_config=config(evaluation=evaluation, memorag=memorag, answers=answers))
+
+
+def spent(data, run_id):
+    """Dollars by asset."""
+    with closing(sqlite3.connect(data / "spending.sqlite")) as connection:
+        return dict(connection.execute("SELECT part, spent_usd FROM spending WHERE run_id = ?", [run_id]))
 
 
 def evidence_event(result):
@@ -75,8 +84,8 @@ def test_a_summary_memory_is_built_once_asked_through_the_cache_and_accounted_fo
     assert (again["memorag_summaries_made"].value, again["memorag_asking_cost_usd"].value) == (0, 0)
     assert again["memorag_summaries_reused"].value == len(summaries)
     value = first.output_for_node("system_evidence")
-    assert value.spent_usd == pytest.approx((len(summaries) + 2 * QUESTIONS) * EACH)
-    assert second.output_for_node("system_evidence").spent_usd == 0
+    assert spent(data, first.run_id) == {"system_evidence": pytest.approx((len(summaries) + 2 * QUESTIONS) * EACH)}
+    assert spent(data, second.run_id) == {}
     assert value.params["memorag"]["light_model"] == "gpt-4o-mini"
     assert "checkpoint_id" not in value.params["memorag"]
     rows = traces(data, first.run_id)
@@ -112,30 +121,26 @@ def test_the_spending_limit_holds_over_summaries_drafts_and_clues(own_lineage):
         assert server.answered == 0
 
 
-@pytest.mark.parametrize("same_run", [True, False])
-def test_answers_may_spend_what_the_evidence_of_the_same_run_left_over(same_run):
-    handle = EvidenceHandle("v", "q", "r1" if same_run else "r0", {}, {}, spent_usd=0.75)
-    left = left_to_spend(AnswerSettings(max_cost_usd=2.0), handle, "r1")
-    assert left.max_cost_usd == (1.25 if same_run else 2.0)
-    assert left_to_spend(AnswerSettings(max_cost_usd=0.5), handle, "r1").max_cost_usd == (0.0 if same_run else 0.5)
-
-
 def test_nothing_is_left_for_answers_where_the_evidence_took_it_all(own_lineage, monkeypatch):
-    """The limit is lowered where the answers are asked for, not only in theory."""
+    """One limit for a run, over its assets; another run has its own."""
     monkeypatch.setenv("ZRAG_DATA_DIR", str(own_lineage.data))
     handle = stored_handle("system_evidence", EvidenceHandle)
     warehouse = Warehouse(own_lineage.data / "warehouse.duckdb")
+    taken = SpendingLedger(2.0, SpendingAccount(paths.spending_file(), "r1", "system_evidence"))
+    assert taken.try_reserve(1.99999)
+    taken.settle(1.99999, 1.99999)
     with serving(say) as server:
         answers = {"reader": "openai", "base_url": server.url, "max_cost_usd": 2.0, "limit_questions": 1}
         settings = load_settings({"answers": answers})
-        cache = own_lineage.data / "cache.sqlite"
-        access = ModelAccess({}, cache)
-        spent = replace(handle, spent_usd=2.0)
-        made = answer_evidence(settings, warehouse, spent, handle.run_id, access, str)
-        assert set(made.frame["error"]) == {"spending limit"}
+
+        def asked(run_id):
+            ledger = SpendingLedger(2.0, SpendingAccount(paths.spending_file(), run_id, "answer_runs"))
+            access = ModelAccess({}, own_lineage.data / "cache.sqlite", ledger)
+            return answer_evidence(settings, warehouse, handle, run_id, access, str).frame["error"]
+
+        assert set(asked("r1")) == {"spending limit"}
         assert server.answered == 0
-        made = answer_evidence(settings, warehouse, spent, "another run", access, str)
-        assert made.frame["error"].isna().all()
+        assert asked("r2").isna().all()
 
 
 def test_without_a_model_a_summary_memory_is_one_clear_error(own_lineage, monkeypatch, tmp_path):

@@ -293,6 +293,24 @@ def test_a_checkpoint_of_other_questions_is_refused_where_it_is_read(handles):
     assert inputs("closed_book").make("closed_book")
 
 
+def test_an_index_is_looked_at_only_where_a_system_reads_it(handles):
+    stale = replace(handles.index, corpus_version="another")
+    left_out = replace(handles.index, left_out="not built: no system of this run reads it")
+    memories = {"separated": handles.none, "joint": handles.none}
+
+    def inputs(system, bm25):
+        settings = load_settings({"evaluation": {"systems": [system]}})
+        return system_inputs(
+            settings, handles.corpus, [], Artefacts(memories, {"bm25": bm25, "dense": stale}), SpendingLedger(0.0)
+        )
+
+    assert inputs("bm25", handles.index).indexes == {"bm25": {}}
+    with pytest.raises(CheckpointError, match="the dense index was made from corpus another"):
+        inputs("dense", handles.index)
+    with pytest.raises(CheckpointError, match="there is no bm25 index, which a system of this run reads"):
+        inputs("bm25", left_out)
+
+
 def test_each_system_is_told_by_its_own_checkpoint(handles):
     bm25 = replace(handles.index, params={"k1": 1})
     artefacts = artefacts_of(

@@ -1,5 +1,6 @@
 """Who becomes the champion, and taking it back: pointer file and registry alias together."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -53,7 +54,8 @@ def tracking(data, tables):
 def candidate(data, name):
     folder = data / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}"}
+    read_as = {"decoding": {"routed_documents": 7}, "backbone": {"device": "cpu"}}
+    config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}", "settings": read_as}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return CheckpointReference(name, folder, f"corpus-of-{name}")
 
@@ -104,11 +106,41 @@ def test_a_challenger_has_to_pass_in_every_way_of_reading(data, monkeypatch):
     assert not decided(data, "b", ["document_top1"], outcome=[result(1.0)], monkeypatch=monkeypatch).promoted
 
 
-def test_another_corpus_is_judged_by_its_checks_alone_and_says_so(data, monkeypatch):
+def in_memory(monkeypatch, **documents):
+    """Let checkpoints hold these documents, by their hashes."""
+    monkeypatch.setattr(
+        "zrag_pipeline.defs.champion.decision.stored_hashes", lambda folder: list(documents[folder.name])
+    )
+
+
+def test_without_shared_questions_the_checks_decide_alone_and_that_is_said(data, monkeypatch):
     crown(data, "a")
+    in_memory(monkeypatch, a="xy", b="yz")
+    grown = decided(data, "b", outcome=[], monkeypatch=monkeypatch)
+    assert grown.promoted
+    assert "no held-out question can be asked of a" in grown.reason
+
+
+def test_another_corpus_of_the_same_name_takes_nothing_over(data, monkeypatch):
+    crown(data, "a")
+    in_memory(monkeypatch, a="xy", b="z")
     other = decided(data, "b", outcome=[], monkeypatch=monkeypatch)
-    assert other.promoted
-    assert "no held-out question can be asked of a" in other.reason
+    assert not other.promoted
+    assert "another corpus of the same name: it shares no document with a; give this one another corpus.name" in (
+        other.reason
+    )
+
+
+def test_a_corpus_that_lies_where_it_lay_may_have_changed_as_a_whole(data, monkeypatch, tmp_path):
+    crown(data, "a")
+    in_memory(monkeypatch, a="xy", b="z")
+    monkeypatch.setattr(CHALLENGE, lambda *_: [])
+    for source, location, follows in (("x", str(tmp_path / "y"), False), (str(tmp_path), f"{tmp_path}/", True)):
+        write_champion(replace(read_champion(), source=source))
+        settings = load_settings({"corpus": {"format": "auto", "location": location}})
+        decision = decide(candidate(data, "b"), [], CORPUS, settings, lambda line: None)
+        assert decision.promoted == follows
+        assert follows or "(x)" in decision.reason
 
 
 def test_the_champion_is_not_compared_with_itself(data, monkeypatch):
@@ -201,6 +233,19 @@ def test_the_alias_in_the_registry_follows(data, tracking):
     assert alias(tracking) != registered
 
 
+def test_the_alias_stays_with_the_memory_that_is_asked(data, tracking):
+    versions = {}
+    for name, corpus in (("a", "mine"), ("b", "demo")):
+        own = candidate(data, name)
+        with tracking.run("memory", asset="memory") as run:
+            versions[corpus] = ModelRegistry(tracking).register(run, MODEL, own)
+        place = {"corpus": {"format": "auto", "location": "/mine"}} if corpus == "mine" else {}
+        promote(own, corpus, load_settings(place), "test", tracking)
+        assert alias(tracking) == versions["mine"], "a run of the demo takes nothing over"
+    assert main(["use", "demo"]) == 0
+    assert alias(tracking) == versions["demo"]
+
+
 def test_the_served_model_is_read_as_the_champion_is(data, tracking):
     """Where refusal begins is in the registered model too, and promoting again replaces it."""
     own = candidate(data, "a")
@@ -221,8 +266,8 @@ def alias(tracking):
 def test_rows_say_what_was_compared_or_that_nothing_was(data, monkeypatch):
     crown(data, "a")
     decision = decided(data, "b", outcome=[result(-3.0), result(1.0, "zrag_free")], monkeypatch=monkeypatch)
-    rows = decision.rows("v", 0.02)
-    nothing = replace(decision, results=()).rows("v", 0.02)
+    rows = decision.rows("v", SETTINGS)
+    nothing = replace(decision, results=()).rows("v", SETTINGS)
     assert decision.metrics["zrag/low_points"] == -3.0
     assert decision.metrics["promoted"] == 0.0
     warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
@@ -253,7 +298,7 @@ def test_commands_show_promote_and_roll_back(data, tracking, capsys):
     assert "b -> a" in capsys.readouterr().out
     assert main(["rollback"]) == 1
     assert main(["promote", "nothing-there"]) == 1
-    assert "no checkpoint here" in capsys.readouterr().err
+    assert "there is no checkpoint 'nothing-there' -> known: a, b" in capsys.readouterr().err
 
 
 def test_by_hand_refusal_begins_where_a_run_would_have_it(data, tracking, monkeypatch):
@@ -282,3 +327,54 @@ def test_showing_the_champion_imports_nothing_heavy(data):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert (found.returncode, found.stderr.strip()) == (0, ""), found.stderr
+
+
+def test_by_hand_a_checkpoint_is_read_as_it_was_evaluated(data, tracking):
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    judged = load_settings({"decoding": {"routed_documents": 5, "steps": 1}, "backbone": {"device": "cpu"}})
+    rows = Decision("a", None, False, "checks fail").rows("v", judged)
+    warehouse.replace_rows("champion_decisions", rows, {"run_id": "r1"})
+    candidate(data, "a"), candidate(data, "b")
+    assert main(["promote", "a"]) == 0
+    assert (read_champion().decoding["routed_documents"], read_champion().decoding["steps"]) == (5, 1)
+    assert read_champion().backbone_device == "cpu"
+    assert main(["promote", "b"]) == 0
+    assert read_champion().decoding["routed_documents"] == 7, "no run has judged it: as it was written"
+    changed = {**read_champion().decoding, "routed_documents": 9, "least_confidence": 0.3}
+    write_champion(replace(read_champion(), decoding=changed, proven=False, source="/handbook"))
+    assert main(["promote", "a"]) == 0
+    assert main(["promote", "b"]) == 0
+    again = read_champion()
+    assert (again.decoding, again.proven, again.source) == (changed, False, "/handbook"), (
+        "as it was the champion before"
+    )
+
+
+def test_by_hand_where_refusal_begins_is_fitted_as_in_a_run(data, tracking, monkeypatch):
+    made = candidate(data, "a")
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    corpus = Corpus("연감", (Document("d1", "", "It lies by the sea."),), ())
+    warehouse.save_corpus(made.corpus_version, corpus)
+    fitted = []
+    monkeypatch.setattr(
+        "zrag_pipeline.defs.champion.promotion._least_confidence", lambda *given: fitted.append(given) or 0.25
+    )
+    assert main(["promote", "a"]) == 0
+    assert read_champion().corpus == "연감"
+    assert read_champion().decoding["least_confidence"] == 0.25
+    assert fitted[0][1].documents == corpus.documents
+    assert main(["promote", "a"]) == 0
+    assert len(fitted) == 1, "it is kept"
+
+
+def test_promotion_by_hand_waits_for_other_commands(data, tracking, monkeypatch):
+    candidate(data, "a")
+    held = []
+
+    def locked(file):
+        held.append(file.name)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("zrag_pipeline.defs.champion.corpus_changes.locked", locked)
+    assert main(["promote", "a"]) == 0
+    assert held == [".corpus_changes.lock"], "the lock of add, remove, rollback and the champion of a run"

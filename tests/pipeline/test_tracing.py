@@ -1,6 +1,8 @@
 """Calls as MLflow traces: complete, searchable, bounded, and never in the way of the answers."""
 
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -104,6 +106,34 @@ def test_a_store_that_fails_is_said_and_stops_nothing(store, run, monkeypatch):
     traces, said = write(store, run, [(Prompt(MESSAGES, 64, LABELS), completion())] * 3)
     assert (traces.written, traces.left_out) == (0, 3)
     assert said == ["3 calls were not traced in MLflow: database is locked"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), SystemExit("no room"), RuntimeError("no room")])
+def test_a_writer_that_dies_unexpectedly_loses_no_trace_in_silence(store, run, monkeypatch, error):
+    def die(*_):
+        raise error
+
+    monkeypatch.setattr(CallTraces, "_span", die)
+    traces, said = write(store, run, [(Prompt(MESSAGES, 64, LABELS), completion())] * 150)
+    assert (traces.written, traces.left_out) == (0, 150)
+    assert said == ["150 calls were not traced in MLflow: no room"], "once, however many batches were lost"
+
+
+def test_a_client_that_cannot_be_imported_is_said(store, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow.tracing.client", None)
+    traces, (said,) = write(store, run, [(Prompt(MESSAGES, 64, LABELS), completion())])
+    assert traces.left_out == 1
+    assert "mlflow.tracing.client" in said
+
+
+def test_recording_goes_on_where_no_thread_can_be_started(store, run, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    traces, said = write(store, run, [(Prompt(MESSAGES, 64, LABELS), completion())] * 100)
+    assert traces.left_out == 100
+    assert said == ["100 calls were not traced in MLflow: can't start new thread"]
 
 
 @pytest.mark.parametrize("limit", [0, 10])

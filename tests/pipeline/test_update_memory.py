@@ -1,6 +1,7 @@
 """The job `update_memory`: one changed folder, from the files to the new checkpoint, its proofs and the champion."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from pipeline_runs import config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import UpdateSettings
-from zrag_pipeline.defs.champion.update_report import MemoryState, retrain_reasons
+from zrag_pipeline.defs.champion.drift_baseline import MemoryState, load_baseline
+from zrag_pipeline.defs.champion.update_report import retrain_reasons
 from zrag_pipeline.defs.memory.separated_memory import proof_base
 from zrag_pipeline.platform.champion_file import Champion, read_champion, write_champion
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -80,7 +82,8 @@ def test_the_handle_names_what_was_updated_and_the_report_counts(updated):
         "unchanged": 10,
     }
     assert report.share_changed == pytest.approx(3 / 13)
-    assert report.baseline.corpus_version == handle(updated, 0).corpus_version
+    baseline = load_baseline(Warehouse(updated["data"] / "warehouse.duckdb", timeout_s=5), "records")
+    assert baseline.corpus_version == handle(updated, 0).corpus_version
 
 
 def test_a_run_without_changes_changes_nothing(updated):
@@ -93,6 +96,18 @@ def test_a_run_without_changes_changes_nothing(updated):
     assert (report.documents["unchanged"], report.documents["added"], report.documents["removed"]) == (0, 0, 0)
     # Drift is still measured from the full run, not from the update before.
     assert report.share_changed == pytest.approx(3 / 13)
+
+
+def test_drift_is_counted_from_the_baseline_of_the_same_corpus(updated, tmp_path, monkeypatch):
+    """A run on another corpus in between, as of `make demo`, makes no new start of this one."""
+    data = tmp_path / "data"
+    shutil.copytree(updated["data"], data)
+    elsewhere = config(corpus={"almanac": {"documents": 6, "seed": 5}}, evaluation={"systems": ["zrag"]})
+    assert execute("train", data, run_config=elsewhere).success
+    again = execute("update_memory", data, run_config=updated["settings"])
+    assert again.output_for_node("update_report").share_changed == pytest.approx(3 / 13)
+    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
+    assert len(warehouse.query("SELECT * FROM drift_baselines")) == 2
 
 
 def test_proofs_stand_in_the_warehouse_beside_the_memory_checks(updated):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.baselines.encoders import Encoder, encoder_file_names, make_encoder, restore_encoder
 from zrag_core.baselines.index_folder import damaged, read_index_config, read_index_file, write_index_folder
 from zrag_core.baselines.ranking import DEPTH, documents_by_id, retrieved_passages, top_indices
@@ -43,17 +44,25 @@ class DenseIndex:
 
     @classmethod
     def build(
-        cls, documents: Sequence[Document], settings: BaselineSettings, *, corpus_version: str = ""
+        cls,
+        documents: Sequence[Document],
+        settings: BaselineSettings,
+        *,
+        corpus_version: str = "",
+        ledger: SpendingLedger | None = None,
     ) -> DenseIndex:
         """Encode the title and text of every document.
+
+        Args:
+            ledger: holds the spending limit where embeddings are paid for.
 
         Raises:
             SettingsError: the encoder's package, model or key is missing.
             CorpusError: no document holds a word (`lsa`).
-            AnsweringError: the embedding server cannot be reached or refuses.
+            AnsweringError: the embedding server cannot be reached or refuses, or the spending limit is reached.
         """
         texts = [document.contents for document in documents]
-        encoder = make_encoder(settings, texts)
+        encoder = make_encoder(settings, texts, ledger)
         vectors = encoder.encode_documents(texts)
         return cls(encoder, vectors, [document.id for document in documents], corpus_version=corpus_version)
 
@@ -77,8 +86,8 @@ class DenseIndex:
         write_index_folder(folder, "dense", config, files)
 
     @classmethod
-    def load(cls, folder: Path) -> DenseIndex:
-        """Read an index folder; a neural encoder is loaded by its name.
+    def load(cls, folder: Path, ledger: SpendingLedger | None = None) -> DenseIndex:
+        """Read an index folder; a neural encoder is loaded by its name, and `ledger` holds what its queries may cost.
 
         Raises:
             CheckpointError: missing, damaged, or not a dense index.
@@ -93,7 +102,7 @@ class DenseIndex:
             expected = (len(document_ids), config["dimensions"])
             vectors = load(read_index_file(folder, _VECTORS))["vectors"]
             files = {file: read_index_file(folder, file) for file in encoder_file_names(name)}
-            encoder = restore_encoder(name, files)
+            encoder = restore_encoder(name, files, ledger)
             corpus_version = config["corpus_version"]
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise damaged(folder, f"{type(error).__name__} {error}") from error
@@ -137,4 +146,4 @@ class DenseSystem:
 
 def make_dense(_spec: SystemSpec, inputs: SystemInputs) -> DenseSystem:
     """Exact search over the indexed vectors."""
-    return DenseSystem(DenseIndex.load(inputs.indexes["dense"]["passage"]), inputs.corpus.documents)
+    return DenseSystem(DenseIndex.load(inputs.indexes["dense"]["passage"], inputs.ledger), inputs.corpus.documents)

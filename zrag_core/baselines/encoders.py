@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zrag_core.errors import AnsweringError, CorpusError, SettingsError
+from zrag_core.errors import CorpusError, SettingsError
 from zrag_core.settings import BaselineSettings
 from zrag_core.text import search_terms
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-_FIELD = "baselines.dense_encoder"
+    from zrag_core.answering.ledger import SpendingLedger
+
+FIELD = "baselines.dense_encoder"
 _LSA_TERMS = "lsa.json"
 _LSA_COMPONENTS = "lsa.safetensors"
-_OPENAI_BATCH = 128
 # The E5 models were trained with these prefixes and lose accuracy without them (Wang et al. 2022, arXiv
 # 2212.03533); their instruction-tuned successors take a task description before the query alone.
 _E5 = re.compile(r"(^|[-_/])e5([-_]|$)", re.IGNORECASE)
@@ -54,8 +54,11 @@ class Encoder(ABC):
         return {}
 
 
-def make_encoder(settings: BaselineSettings, texts: Sequence[str]) -> Encoder:
+def make_encoder(settings: BaselineSettings, texts: Sequence[str], ledger: SpendingLedger | None = None) -> Encoder:
     """The encoder that the settings name; `lsa` is fitted to `texts`.
+
+    Args:
+        ledger: holds the spending limit where embeddings are paid for.
 
     Raises:
         SettingsError: a missing package, model or key.
@@ -63,12 +66,12 @@ def make_encoder(settings: BaselineSettings, texts: Sequence[str]) -> Encoder:
     """
     if settings.dense_encoder == LsaEncoder.name:
         return LsaEncoder.fit(texts, settings.lsa_dimensions)
-    return _pretrained_encoder(settings.dense_encoder)
+    return _pretrained_encoder(settings.dense_encoder, ledger)
 
 
-def restore_encoder(name: str, files: Mapping[str, bytes]) -> Encoder:
-    """The encoder of a stored index, from its name and its files."""
-    return LsaEncoder.from_files(files) if name == LsaEncoder.name else _pretrained_encoder(name)
+def restore_encoder(name: str, files: Mapping[str, bytes], ledger: SpendingLedger | None = None) -> Encoder:
+    """The encoder of a stored index, from its name and its files; `ledger` as in `make_encoder`."""
+    return LsaEncoder.from_files(files) if name == LsaEncoder.name else _pretrained_encoder(name, ledger)
 
 
 def encoder_file_names(name: str) -> tuple[str, ...]:
@@ -76,9 +79,11 @@ def encoder_file_names(name: str) -> tuple[str, ...]:
     return (_LSA_TERMS, _LSA_COMPONENTS) if name == LsaEncoder.name else ()
 
 
-def _pretrained_encoder(name: str) -> Encoder:
+def _pretrained_encoder(name: str, ledger: SpendingLedger | None) -> Encoder:
     if name.startswith("openai:"):
-        return OpenAIEncoder(name.removeprefix("openai:"))
+        from zrag_core.baselines.openai_encoder import OpenAIEncoder
+
+        return OpenAIEncoder(name.removeprefix("openai:"), ledger=ledger)
     return SentenceTransformerEncoder(name)
 
 
@@ -149,7 +154,7 @@ class SentenceTransformerEncoder(Encoder):
         except ImportError as error:
             raise SettingsError(
                 f"'{name}' needs the package sentence-transformers",
-                where=_FIELD,
+                where=FIELD,
                 remedy="pip install 'zrag[dense]', or use 'lsa'",
             ) from error
         try:
@@ -157,7 +162,7 @@ class SentenceTransformerEncoder(Encoder):
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise SettingsError(
-                f"cannot load '{name}': {reason}", where=_FIELD, remedy="check name, path and network"
+                f"cannot load '{name}': {reason}", where=FIELD, remedy="check name, path and network"
             ) from error
         self.name = name
         prefixes = e5_prefixes(name)
@@ -174,69 +179,6 @@ class SentenceTransformerEncoder(Encoder):
 
     def _encode(self, encode: Any, texts: Sequence[str], prompt: str | None) -> np.ndarray:
         return unit_rows(encode(list(texts), prompt=prompt, show_progress_bar=False))
-
-
-class OpenAIEncoder(Encoder):
-    """Embeddings of an OpenAI-compatible server; `OPENAI_API_KEY` and `OPENAI_BASE_URL` are read as usual."""
-
-    def __init__(self, model: str, *, max_retries: int = 5, timeout_s: float = 60.0):
-        """Prepare the client; nothing is sent yet.
-
-        Raises:
-            SettingsError: no model name, or no key in the environment.
-        """
-        from openai import OpenAI
-
-        if not model:
-            raise SettingsError("no model named", where=_FIELD, remedy="write openai:text-embedding-3-small")
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key:
-            raise SettingsError(
-                f"'openai:{model}' needs the environment variable OPENAI_API_KEY",
-                where=_FIELD,
-                remedy="export it, or use 'lsa'",
-            )
-        self.name = f"openai:{model}"
-        self._model = model
-        self._key = key
-        self._client = OpenAI(api_key=key, max_retries=max_retries, timeout=timeout_s)
-
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of documents.
-
-        Raises:
-            AnsweringError: the server cannot be reached or refuses.
-        """
-        batches = [texts[i : i + _OPENAI_BATCH] for i in range(0, len(texts), _OPENAI_BATCH)]
-        return unit_rows(np.array([row for batch in batches for row in self._embed(list(batch))], dtype=np.float32))
-
-    def _embed(self, batch: list[str]) -> list[list[float]]:
-        import openai
-
-        from zrag_core.answering.failures import public_url
-
-        where = public_url(str(self._client.base_url))
-        try:
-            response = self._client.embeddings.create(model=self._model, input=batch)
-        except openai.AuthenticationError as error:
-            raise AnsweringError("the key was refused", where=where, remedy="check OPENAI_API_KEY") from error
-        except openai.APIConnectionError as error:
-            raise AnsweringError(
-                "the embedding server cannot be reached", where=where, remedy="check the network and OPENAI_BASE_URL"
-            ) from error
-        except openai.APIStatusError as error:
-            # Some servers repeat the key in their messages.
-            reason = error.message.replace(self._key, "***")
-            raise AnsweringError(
-                f"the embedding server refused with status {error.status_code}: {reason}",
-                where=where,
-                remedy=f"check the model name '{self._model}' and the account's limits",
-            ) from error
-        if len(response.data) != len(batch):
-            raise AnsweringError(
-                f"{len(response.data)} embeddings came back for {len(batch)} texts", where=where, remedy="try again"
-            )
-        return [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
 
 
 def e5_prefixes(name: str) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from zrag_core.corpus.file_digests import file_digest
 from zrag_core.corpus.loaders.base import Source, loader_of
 from zrag_core.errors import CorpusError
 from zrag_core.settings import CorpusSettings
@@ -34,8 +35,8 @@ def source_fingerprint(settings: CorpusSettings) -> str:
     """Hash the bytes of a source's files (with their names), or the recipe of a generated corpus.
 
     Equal content gives an equal fingerprint whatever the files' times; a corpus that returns to an
-    earlier state returns to its earlier fingerprint. A Hugging Face data set is known by its name alone:
-    the hub is not asked.
+    earlier state returns to its earlier fingerprint. Within a process only files that have changed are read again.
+    A Hugging Face data set is known by its name alone: the hub is not asked.
 
     Raises:
         CorpusError: the location does not exist, holds no corpus (a share that is not mounted is an empty
@@ -54,9 +55,7 @@ def source_fingerprint(settings: CorpusSettings) -> str:
             digest.update(source.location.encode())
         for path in files:
             digest.update(f"\x1f{path.relative_to(source.path.parent).as_posix()}\x1f".encode())
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
+            digest.update(file_digest(path))
     except OSError as error:
         raise CorpusError(f"cannot be read ({error.strerror})", where=str(error.filename or source.path)) from error
     return digest.hexdigest()[:16]

@@ -32,16 +32,20 @@ def names_variable(text: object) -> bool:
 def from_environment(value: Any) -> Any:
     """The value of an environment variable where `value` is {env: NAME}; else `value`.
 
+    With {env: NAME, default: VALUE} the default stands where there is no such variable.
+
     Raises:
-        ValueError: no such variable.
+        ValueError: no such variable, and no default.
     """
-    if isinstance(value, Mapping) and set(value) == {"env"}:
+    if isinstance(value, Mapping) and set(value) in ({"env"}, {"env", "default"}):
         name = value["env"]
         if not names_variable(name):
             raise ValueError("env takes the name of an environment variable, as in {env: ZRAG_CORPUS}")
         if names_secret(name):
             raise ValueError(f"{name} names a secret, which does not belong here; name a variable that holds a place")
         if not os.environ.get(name):
+            if "default" in value:
+                return value["default"]
             raise ValueError(f"the environment variable {name} is not set; export {name}=/path/to/corpus")
         return os.environ[name]
     return value

@@ -9,6 +9,7 @@ from pathlib import Path
 from zrag_core.corpus.types import Document
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.memory_choice import add_memory_option
+from zrag_pipeline.commands.progress import ProgressLine
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
@@ -34,7 +35,7 @@ def register(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add the documents and say what became of them."""
     from zrag_core.corpus.read import read_documents
-    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, required_champion
 
     champion = required_champion(arguments.memory)
     # A file of the folder that was ingested has the id that it has there.
@@ -44,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
         lines = _preview(documents, arguments.memory)
     else:
         reason = f"zrag add {arguments.file.name}"
-        with change_lock():
+        with change_lock(), ProgressLine(quiet=arguments.quiet) as progress:
             added = change_corpus(
                 required_champion(arguments.memory),
                 lambda o: o.with_added(documents),
                 reason=reason,
-                on_progress=print_progress,
+                on_progress=progress,
             )
         lines = added.lines()
     print("\n".join(lines))

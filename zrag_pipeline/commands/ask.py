@@ -13,7 +13,7 @@ from typing import cast
 from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.text import is_blank
-from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command, positive, share
 from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 from zrag_pipeline.commands.reply_text import reply_text
@@ -29,10 +29,9 @@ def register(commands: Commands) -> None:
         "ask",
         run,
         summary="answer a question from the memory, with evidence and source",
-        description="Answer a question from the memory of the champion (the checkpoint promoted last):\n"
-        "the evidence with its place in the corpus, how sure the memory is, and the documents\n"
-        "that the question was routed to; with `--reader`, an answer. What the memory does not\n"
-        "hold is refused. Nothing is sent anywhere or spent unless `--reader openai` asks for it.",
+        description="Answer a question from the memory of the champion: the evidence with its place in the corpus, how "
+        "sure the memory is, and the documents that the question was routed to; with `--reader`, an answer. What the "
+        "memory does not hold is refused. Nothing is sent anywhere or spent unless `--reader openai` asks for it.",
         examples=[
             'zrag ask "Where was Orla Venn born?"',
             "zrag ask --json - < questions.txt > replies.jsonl",
@@ -45,11 +44,11 @@ def register(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     parser.add_argument("--free", action="store_true", help="evidence in the model's own words, from Z alone")
     parser.add_argument(
-        "--budget", type=_positive, default=256, metavar="N", help="most tokens of evidence (default: %(default)s)"
+        "--budget", type=positive, default=256, metavar="N", help="most tokens of evidence (default: %(default)s)"
     )
     parser.add_argument(
         "--least-confidence",
-        type=_share,
+        type=share,
         metavar="P",
         help="refuse below this probability that the memory holds the answer; 0 never refuses (default: what the "
         f"champion was configured with, else {LEAST_CONFIDENCE})",
@@ -104,17 +103,3 @@ def _refuse_unreadable(question: str) -> None:
         raise ZragError("the question is empty", remedy='ask one: zrag ask "Where was ... born?"')
     if any("\ud800" <= character <= "\udfff" for character in question):  # how Python hands over other bytes
         raise ZragError("the question is not valid UTF-8")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError("must be between 0 and 1")
-    return value

@@ -38,7 +38,6 @@ def register(commands: Commands) -> None:
     parser.add_argument("location", metavar="LOCATION", help="folder, file, or name of a data set")
     parser.add_argument("--memory", metavar="NAME", help="name of the memory (default: the folder's or file's name)")
     parser.add_argument("--backbone", metavar="NAME", help="the local LLM (default: chosen by language)")
-    parser.add_argument("--quiet", action="store_true", help="say only how it ended")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if path.exists():
         location = str(path.resolve())
     elif location.startswith((".", "/", "~")):
-        raise ZragError("no such file or folder", where=str(path), remedy="check the path")
+        raise ZragError("no such file or folder", where=location, remedy="check the path")
     name = arguments.memory or _name_of(location)
     _refuse_other_source(name, location)
     _read_anew(name, Path(location))

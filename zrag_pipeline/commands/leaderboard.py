@@ -48,13 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
     from zrag_pipeline.defs.evaluation.comparisons import newest_comparisons
     from zrag_pipeline.platform.warehouse import Warehouse
 
-    warehouse, corpus_version = Warehouse(paths.warehouse_file()), arguments.corpus_version
+    warehouse, corpus_version = Warehouse(paths.warehouse_path()), arguments.corpus_version
+    nothing = WarehouseError(
+        "nothing has been evaluated yet", where=str(warehouse.path), remedy="run `make demo`, or the job `full`"
+    )
+    if not warehouse.path.is_file():  # looking makes none
+        raise nothing
     if corpus_version is None:
         newest = warehouse.query("SELECT corpus_version FROM leaderboard_all ORDER BY created_at DESC LIMIT 1")
         if newest.empty:
-            raise WarehouseError(
-                "nothing has been evaluated yet", where=str(warehouse.path), remedy="run `make demo`, or the job `full`"
-            )
+            raise nothing
         corpus_version = newest["corpus_version"][0]
     frame, notes = of_newest_runs(warehouse.query(_ROWS, [corpus_version]))
     if frame.empty:

@@ -45,7 +45,9 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     add_memory_option(group)
     group.add_argument(
-        "--checkpoint", metavar="ID|FOLDER", help="another memory than the champion (`zrag where` says where they are)"
+        "--checkpoint",
+        metavar="ID",
+        help="id or folder of another one than the champion (`zrag checkpoints` lists them)",
     )
 
 

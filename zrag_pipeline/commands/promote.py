@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
 
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.memory_choice import choose_memory
 from zrag_pipeline.platform import paths
 
 
@@ -16,7 +17,8 @@ def register(commands: Commands) -> None:
         "promote",
         run,
         summary="make a checkpoint the champion by hand",
-        description="Make a checkpoint the champion, whatever its checks and the comparison with the present one say.",
+        description="Make a checkpoint the champion, whatever its checks and the comparison with the present one say. "
+        "It is read as the run read it that judged it, and refuses as fitted on the dev questions of its corpus.",
         examples=["zrag promote memory-0123456789abcdef"],
     )
     parser.add_argument("checkpoint", help="id of a checkpoint (a folder below data/checkpoints), or its folder")
@@ -28,9 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     from zrag_pipeline.platform.tracking import Tracking
     from zrag_pipeline.platform.warehouse import Warehouse
 
-    folder = Path(arguments.checkpoint).expanduser()
-    if not folder.is_dir():
-        folder = paths.checkpoints_dir() / arguments.checkpoint
-    champion = promote_by_hand(folder.absolute(), Warehouse(paths.warehouse_file()), Tracking(paths.data_dir()))
+    folder = choose_memory(arguments.checkpoint).folder
+    data = Warehouse(paths.warehouse_file()), Tracking(paths.data_dir())
+
+    def remark(line: str) -> None:
+        if not arguments.quiet:
+            print(line, file=sys.stderr)
+
+    champion = promote_by_hand(folder.absolute(), *data, remark)
     print(f"{champion.checkpoint_id} is the champion now; `zrag rollback` takes it back")
     return 0

@@ -8,7 +8,9 @@ import sys
 from zrag_core.errors import CorpusError, ZragError
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.memory_choice import add_memory_option
+from zrag_pipeline.commands.progress import ProgressLine
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import all_champions
 from zrag_pipeline.platform.checkpoint_documents import checkpoint_documents
 
 
@@ -37,10 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.purge:
         return _purge(ids, confirmed=arguments.yes)
     from zrag_core.corpus.overlay import find_documents, load_overlay
-    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, print_progress, required_champion
+    from zrag_pipeline.defs.champion.corpus_changes import change_corpus, change_lock, required_champion
 
     reason = f"zrag remove {' '.join(ids)}"
-    with change_lock():
+    required_champion(arguments.memory)  # before anything is made
+    with change_lock(), ProgressLine(quiet=arguments.quiet) as progress:
         champion = required_champion(arguments.memory)
         documents = checkpoint_documents(champion.folder)
         found = {name: find_documents(documents, name) for name in ids}
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
                 where=champion.checkpoint_id,
                 remedy="`zrag documents` lists them; nothing was removed",
             )
-        removed = change_corpus(champion, lambda o: o.with_removed(found), reason=reason, on_progress=print_progress)
+        removed = change_corpus(champion, lambda o: o.with_removed(found), reason=reason, on_progress=progress)
     print("\n".join(removed.lines()))
     return 0
 
@@ -62,6 +65,8 @@ def _purge(ids: list[str], *, confirmed: bool) -> int:
     from zrag_pipeline.purging.purge import erase
     from zrag_pipeline.purging.target import find_target
 
+    if not all_champions() and not paths.warehouse_path().is_file():  # before anything is made
+        raise CorpusError(f"no document '{ids[0]}': nothing is on record", where=str(paths.data_path()))
     with change_lock():
         target = find_target(ids)
         print("\n".join(target.lines()))

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from zrag_pipeline.defs.champion.promotion import roll_back
     from zrag_pipeline.platform.tracking import Tracking
 
-    was, champion = roll_back(Tracking(paths.data_dir()), required_memory(arguments.memory))
+    was, champion = roll_back(Tracking(paths.data_path()), required_memory(arguments.memory))
     print(f"rolled back: {was.checkpoint_id} -> {champion.checkpoint_id} (corpus {champion.corpus_version})")
     if not was.proven:
         print("what the command added or removed stays recorded, and the next run applies it again; the opposite")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command, port, share
 from zrag_pipeline.commands.memory_choice import MemoryChoice, add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 
@@ -19,15 +19,15 @@ def register(commands: Commands) -> None:
         "serve",
         run,
         summary="serve a page to ask the memory, and an API, on this machine",
-        description="Serve a page to ask the memory, and an API: OpenAI's /v1/chat/completions and /v1/responses,\n"
-        "/v1/retrieve, /healthz; /docs describes it. On loopback, until Ctrl-C. A new champion is asked at once.\n"
+        description="Serve a page to ask the memory, and an API: OpenAI's /v1/chat/completions and /v1/responses, "
+        "/v1/retrieve, /healthz; /docs describes it. On loopback, until Ctrl-C. A new champion is asked at once. "
         "Without a reader the evidence is quoted, and nothing is called an answer.",
         examples=["zrag serve", "zrag serve --reader local", "zrag serve --memory handbook --port 8081"],
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, metavar="N", help="port (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8080, metavar="N", help="port (default: %(default)s)")
     add_reader_options(parser)
-    parser.add_argument("--least-confidence", type=float, metavar="P", help="refuse below this probability")
+    parser.add_argument("--least-confidence", type=share, metavar="P", help="refuse below this probability")
     add_checkpoint_option(parser)
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from zrag_core.settings import LOCAL_MODEL
-from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.commands.arguments import Commands, add_command, port, positive
 
 
 def register(commands: Commands) -> None:
@@ -18,13 +18,13 @@ def register(commands: Commands) -> None:
         "serve-reader",
         run,
         summary="serve a small LLM that answers, on this machine",
-        description=f"Serve {LOCAL_MODEL}, the model of `answers.reader: local`, by an OpenAI-compatible API\n"
-        "on loopback only, until Ctrl-C. Runs with `answers.reader: local` start and stop one by themselves;\n"
+        description=f"Serve {LOCAL_MODEL}, the model of `answers.reader: local`, by an OpenAI-compatible API "
+        "on loopback only, until Ctrl-C. Runs with `answers.reader: local` start and stop one by themselves; "
         "one that stays up saves them the start: give its address as `answers.base_url`. It reads English only.",
         examples=["zrag serve-reader", "zrag serve-reader --port 8001 --threads 4"],
     )
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
-    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
+    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,10 +46,3 @@ def run(arguments: argparse.Namespace) -> int:
             return 1
     except KeyboardInterrupt:
         return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value

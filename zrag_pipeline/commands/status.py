@@ -9,7 +9,6 @@ from typing import Any
 
 from zrag_core.errors import WarehouseError
 from zrag_pipeline.commands.arguments import Commands, add_command
-from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, memory_names, read_champions
 
 
@@ -50,8 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _values(name: str, *, first: bool) -> dict[str, Any]:
+    from zrag_pipeline.commands.checkpoint_facts import contents
+
     champion = read_champions(name)[0]
-    documents, backbone = _contents(champion)
+    documents, backbone = contents(champion.folder)
     checks, decision = _on_record(champion)
     return {
         "memory": name,
@@ -66,40 +67,25 @@ def _values(name: str, *, first: bool) -> dict[str, Any]:
     }
 
 
-def _contents(champion: Champion) -> tuple[int, str]:
-    """How many documents a checkpoint holds, and its LLM."""
-    try:
-        config = json.loads((champion.folder / "config.json").read_text(encoding="utf-8"))
-        with (champion.folder / "documents.jsonl").open(encoding="utf-8") as file:
-            return sum(1 for _ in file), config["settings"]["backbone"]["name"]
-    except (OSError, ValueError, KeyError):
-        return 0, "its checkpoint is gone"
-
-
 def _on_record(champion: Champion) -> tuple[dict[str, float], str]:
     """Figures of the champion's newest checks, and why a newer checkpoint of its memory was not promoted."""
-    from zrag_pipeline.platform.warehouse import Warehouse
+    from zrag_pipeline.commands.checkpoint_facts import checks_of, warehouse_on_record
 
-    if not paths.warehouse_path().is_file():
+    warehouse = warehouse_on_record()
+    if warehouse is None:
         return {}, ""
-    warehouse = Warehouse(paths.warehouse_path())
+    checks = {name: value for name, (value, _) in checks_of(warehouse, champion.checkpoint_id).items()}
     try:
-        checks = warehouse.query(
-            "SELECT check_name, arg_max(value, created_at) AS value FROM memory_checks WHERE checkpoint_id = ? "
-            "AND passed IS NOT NULL GROUP BY 1 ORDER BY min(created_at), 1",
-            [champion.checkpoint_id],
-        )
         newest = warehouse.query(
             "SELECT d.checkpoint_id, d.promoted, d.reason FROM champion_decisions d JOIN corpora c "
             "ON c.corpus_version = d.corpus_version WHERE c.name = ? ORDER BY d.created_at DESC LIMIT 1",
             [champion.corpus],
         )
-    except WarehouseError:  # a run is writing, or nothing is there yet
-        return {}, ""
-    decision = ""
+    except WarehouseError:  # a run is writing
+        return checks, ""
     if len(newest) and not newest["promoted"][0] and newest["checkpoint_id"][0] != champion.checkpoint_id:
-        decision = f"{newest['checkpoint_id'][0]}, {newest['reason'][0]}"
-    return dict(zip(checks["check_name"], map(float, checks["value"]), strict=True)), decision
+        return checks, f"{newest['checkpoint_id'][0]}, {newest['reason'][0]}"
+    return checks, ""
 
 
 def _age(promoted_at: str) -> str:

@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
         "ui",
         run,
         summary="start Dagster and MLflow on this machine",
-        description="Start Dagster (webserver and daemon) and MLflow, on loopback only, until Ctrl-C.\n"
+        description="Start Dagster (webserver and daemon) and MLflow, on loopback only, until Ctrl-C. "
         "$ZRAG_DAGSTER_PORT (3000) and $ZRAG_MLFLOW_PORT (5000) choose other ports.",
         examples=["zrag ui", "ZRAG_DAGSTER_PORT=3001 zrag ui"],
     )

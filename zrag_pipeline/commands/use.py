@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from zrag_pipeline.commands.arguments import Commands, add_command
+from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champions, set_default_memory
 
 
@@ -24,5 +25,10 @@ def register(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Choose it."""
     set_default_memory(arguments.memory)
+    if (paths.data_path() / paths.MLFLOW).is_file():
+        from zrag_pipeline.defs.champion.promotion import move_alias
+        from zrag_pipeline.platform.tracking import Tracking
+
+        move_alias(Tracking(paths.data_dir()))
     print(f"{arguments.memory} is asked from now on ({read_champions(arguments.memory)[0].checkpoint_id})")
     return 0

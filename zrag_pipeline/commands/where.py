@@ -25,14 +25,17 @@ def register(commands: Commands) -> None:
 def run(_arguments: argparse.Namespace) -> int:
     """Print where things are and which commands show them."""
     home = os.environ.get("DAGSTER_HOME") or str(paths.dagster_home_dir())
-    print(f"data:         {paths.data_dir()}")
-    print(f"warehouse:    {paths.warehouse_file()}  (tables and views, DuckDB)")
-    print(f"checkpoints:  {paths.checkpoints_dir()}")
+    data = paths.data_path()
+    if data.exists():
+        paths.data_dir()  # one that cannot be used is an error
+    print(f"data:         {data}{'' if data.is_dir() else '  (not made yet)'}")
+    print(f"warehouse:    {paths.warehouse_path()}  (tables and views, DuckDB)")
+    print(f"checkpoints:  {data / 'checkpoints'}")
     print(f"DAGSTER_HOME: {home}")
     print(f"report:       {paths.newest_report() or 'none yet: the job `evaluate` writes one'}")
     ui = "make ui" if paths.CHECKOUT else "zrag ui"
     print(f"look:         {ui}   (Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000)")
-    store = shlex.quote(f"sqlite:///{paths.data_dir() / 'mlflow.db'}")
+    store = shlex.quote(f"sqlite:///{data / paths.MLFLOW}")
     print(f"serve:        MLFLOW_TRACKING_URI={store} \\")
     print("              mlflow models serve -m models:/zrag@champion --env-manager local --port 5001")
     print("more:         zrag leaderboard --markdown   prints every table with its intervals")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from zrag_core.settings import Settings
+from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.markdown_text import markdown_text
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.tracking import TrackedRun, Tracking, dagster_tags
@@ -19,6 +20,8 @@ from zrag_pipeline.platform.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import pandas
+
+    from zrag_core.answering.ledger import SpendingLedger
 
 OWNERS = ["team:zrag"]
 UPDATE_TAG = "zrag.update"
@@ -48,6 +51,14 @@ class Platform:
         from zrag_core.model.architecture.backbone_choice import choose_backbone
 
         return choose_backbone(self.given.load())[0]
+
+    def ledger(self, context: dg.AssetExecutionContext) -> SpendingLedger:
+        """What this asset may still spend: `answers.max_cost_usd` holds for the whole run, over all its assets."""
+        from zrag_core.answering.ledger import SpendingLedger
+        from zrag_core.answering.spending_account import SpendingAccount
+
+        account = SpendingAccount(paths.spending_file(), context.run.run_id, context.asset_key.to_user_string())
+        return SpendingLedger(self.settings.answers.max_cost_usd, account)
 
     @contextlib.contextmanager
     def tracked(

@@ -3,7 +3,8 @@
 
     {
       "format_version": 2,
-      "default": "handbook",        the memory that is asked where none is named; null: the one promoted last
+      "default": "handbook",        the memory that is asked where none is named; null: the one promoted last,
+                                    but none of generated documents where there is one of your own
       "champions": [                newest first; the first one of a corpus is its champion, the others were before
         {"checkpoint_id": "memory-...", "folder": "checkpoints/memory-...", "corpus_version": "...",
          "corpus": "almanac", "decoding": {...}, "backbone_device": "auto",
@@ -180,6 +181,7 @@ def set_default_memory(memory: str) -> None:
     Raises:
         CheckpointError: it has no champion.
     """
+    required_memory(memory)  # before anything is made
     with _locked():
         record = _read()
         required_memory(memory)
@@ -225,7 +227,11 @@ def _key(champion: Champion) -> tuple[str, str]:
 def _default(record: _Record) -> str:
     """The memory that is asked where none is named; "" where there is none."""
     names = [entry.corpus for entry in record.champions]
-    return record.default if record.default in names else next(iter(names), "")
+    if record.default in names:
+        return record.default
+    # A run of the demo takes nobody's own memory away.
+    own = (entry.corpus for entry in record.champions if entry.source)
+    return next(own, next(iter(names), ""))
 
 
 def _write(champions: Sequence[Champion], rejected: Sequence[str], default: str | None) -> None:

@@ -109,11 +109,12 @@ class MemoryHandle:
 
 @dataclass(frozen=True)
 class IndexHandle:
-    """Index folders of one kind by what they index (passage, sentence)."""
+    """Index folders of one kind by what they index (passage, sentence); none where `left_out` says why."""
 
     corpus_version: str
-    folders: dict[str, Path]
-    params: Params
+    folders: dict[str, Path] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,22 +123,6 @@ class MemoryReportHandle:
 
     run_id: str
     checkpoint_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MemoryState:
-    """Where a memory stands; drift is the way from its state after the last run that made everything afresh.
-
-    Attributes:
-        corpus, corpus_version: name and version of what it holds.
-        margin: mean difference of log P of the first and the second routed document, on a fixed sample of questions.
-        coverage: constrained coverage on the same questions. Both are None where no question could be asked.
-    """
-
-    corpus: str
-    corpus_version: str
-    margin: float | None
-    coverage: float | None
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,6 @@ class UpdateReportHandle:
         documents: their number by what happened to them.
         share_changed: of the corpus since the last full run.
         retrain_reasons: why everything should be made afresh.
-        baseline: the memory's state after the last full run.
     """
 
     run_id: str
@@ -159,7 +143,6 @@ class UpdateReportHandle:
     documents: dict[str, int] = field(default_factory=dict)
     share_changed: float = 0.0
     retrain_reasons: tuple[str, ...] = ()
-    baseline: MemoryState | None = None
     left_out: str | None = None
 
 
@@ -171,7 +154,6 @@ class EvidenceHandle:
         run_id: under which they stand.
         checkpoint_ids: of the memories by policy; None where there is none.
         params: of each system.
-        spent_usd: what finding the evidence has cost.
     """
 
     corpus_version: str
@@ -179,7 +161,6 @@ class EvidenceHandle:
     run_id: str
     checkpoint_ids: dict[str, str | None]
     params: dict[str, Params]
-    spent_usd: float = 0.0
 
 
 @dataclass(frozen=True)

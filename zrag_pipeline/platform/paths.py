@@ -14,6 +14,7 @@ CHECKOUT = _ROOT if (_ROOT / "dagster_home" / "dagster.yaml").exists() else None
 SHIPPED_HOME = (CHECKOUT or _ROOT / "zrag_pipeline") / "dagster_home"
 CONFIGS = SHIPPED_HOME / "configs"
 WAREHOUSE = "warehouse.duckdb"
+MLFLOW = "mlflow.db"
 
 
 def data_dir() -> Path:
@@ -89,13 +90,18 @@ def report_file(corpus_version: str, evidence_run_id: str) -> Path:
 
 
 def newest_report() -> Path | None:
-    """Return the HTML report that was written last; None before the first."""
-    return max(reports_dir().glob("*.html"), key=lambda path: path.stat().st_mtime, default=None)
+    """Return the HTML report that was written last; None before the first (nothing is created)."""
+    return max((data_path() / "reports").glob("*.html"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def answer_cache_file() -> Path:
     """Return the path of the SQLite cache of paid answers."""
     return data_dir() / "answer_cache.sqlite"
+
+
+def spending_file() -> Path:
+    """Return the path of the SQLite file of what each run has spent."""
+    return data_dir() / "spending.sqlite"
 
 
 def dagster_home_dir() -> Path:

@@ -29,8 +29,9 @@ _LONGEST_WAIT_S = 2.0
 class CallTraces:
     """Turns calls into traces of an MLflow run; use as a context manager, its `record` as a `CallObserver`.
 
-    `record` only notes the call. The end of the block waits until everything is written, a few milliseconds for each
-    call that is not yet. What cannot be written is said and never stops a run.
+    `record` only notes the call, and never raises. The end of the block waits until everything is written, a few
+    milliseconds for each call that is not yet. What cannot be written is counted, said once at the end, and never stops
+    a run: the answers are what was paid for.
 
     Args:
         model_of: the model's name by the prompt's label "purpose".
@@ -62,12 +63,18 @@ class CallTraces:
         self._seen = 0
         self._problem = ""
         self.written = 0
-        self.left_out = 0
+        self._beyond = 0  # the limit
+        self._lost = 0
+
+    @property
+    def left_out(self) -> int:
+        """Calls that were not traced."""
+        return self._beyond + self._lost
 
     def record(self, prompt: Prompt, completion: Completion) -> None:
         """Note a call that has just ended."""
         if self._seen >= self._limit:
-            self.left_out += 1
+            self._beyond += 1
             return
         self._seen += 1
         self._pending.append((time.time_ns(), prompt, completion))
@@ -77,8 +84,12 @@ class CallTraces:
     def _flush(self) -> None:
         calls, self._pending = self._pending, []
         self._due = time.monotonic() + _LONGEST_WAIT_S
-        if calls:
+        if not calls:
+            return
+        try:
             self._writer.submit(self._store, calls)
+        except RuntimeError as error:  # no thread can be started any more
+            self._lose(calls, error)
 
     def __enter__(self) -> CallTraces:
         return self
@@ -93,18 +104,20 @@ class CallTraces:
             self._log(f"{self.left_out:,} calls were not traced in MLflow: {reason}")
 
     def _store(self, calls: Sequence[tuple[int, Prompt, Completion]]) -> None:
-        from mlflow.tracing.client import TracingClient
-
         try:
+            from mlflow.tracing.client import TracingClient
+
             spans = [self._span(*call) for call in calls]
             TracingClient(self._tracking.uri).log_spans(self._run.experiment_id, spans)
             self._tracking.client.link_traces_to_run([span.trace_id for span in spans], self._run.run_id)
-        except Exception as error:
-            # The answers are what was paid for: they must not be lost for want of a trace.
-            self.left_out += len(calls)
-            self._problem = (str(error) or type(error).__name__).splitlines()[0]
+        except BaseException as error:  # whatever ends the writer, in its thread nobody else would hear of it
+            self._lose(calls, error)
         else:
             self.written += len(calls)
+
+    def _lose(self, calls: Sequence[tuple[int, Prompt, Completion]], error: BaseException) -> None:
+        self._lost += len(calls)
+        self._problem = (str(error) or type(error).__name__).splitlines()[0]
 
     def _span(self, ended_ns: int, prompt: Prompt, completion: Completion) -> Span:
         from mlflow.entities import Span

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.mlflow_links import ui_url
 from zrag_pipeline.platform.provenance import ZRAG_VERSION, git_sha
@@ -51,7 +52,7 @@ class Tracking:
     @property
     def uri(self) -> str:
         """The store's URI, as `mlflow server --backend-store-uri` takes it."""
-        return f"sqlite:///{self.data_dir / 'mlflow.db'}"
+        return f"sqlite:///{self.data_dir / paths.MLFLOW}"
 
     @functools.cached_property
     def client(self) -> MlflowClient:

@@ -18,7 +18,7 @@ def purge_mlflow(patterns: Patterns) -> list[Erasure]:
         ZragError: the database is in use.
     """
     erased = [redact("MLflow files", patterns, folders=[paths.mlartifacts_dir()])]
-    database = paths.data_path() / "mlflow.db"
+    database = paths.data_path() / paths.MLFLOW
     if database.exists():
         versions = _unregister()
         counts = redact("MLflow", patterns, databases=[database]).counts

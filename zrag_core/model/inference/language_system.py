@@ -26,7 +26,7 @@ from zrag_core.model.architecture.sentence_features import (
 from zrag_core.model.architecture.slot_reader import Line
 from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import Queries
-from zrag_core.model.inference.routing import Routed, keep_best, keep_rows, route_again
+from zrag_core.model.inference.routing import Depth, Routed, keep_best, keep_rows, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
 from zrag_core.model.inference.separated_system import SeparatedSystem
 
@@ -104,7 +104,8 @@ class LanguageSystem(SeparatedSystem):
             words = self._write(self._one_step(asked, routed), routed, leads, most_spans=1)
         longer = [f"{text} {own}" for text, own in zip(texts, words, strict=True)]
         second = [model.backbone.encode(text, 2 * model.query_tokens) for text in longer]
-        again = keep_rows(route_again(model, log_p, routed.null_p, longer, second, rows, self._width), rows, k)
+        again = route_again(model, log_p, routed.null_p, longer, second, rows, Depth(self._width, k))
+        again = keep_rows(again, rows, k)
         queries = [
             [second[i] if later else own for later in again.second[i, :k].tolist()] for i, own in enumerate(asked)
         ]

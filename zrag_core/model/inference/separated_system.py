@@ -19,7 +19,7 @@ from zrag_core.model.architecture.sentence_features import (
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import MemorySystem, Queries
-from zrag_core.model.inference.routing import Routed, keep_best, route_again
+from zrag_core.model.inference.routing import Depth, Routed, keep_best, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair
 
 
@@ -91,7 +91,7 @@ class SeparatedSystem(MemorySystem):
         else:
             longer, sources = self._first_evidence(texts, questions, first, null_p)
             second = [encode(text, 2 * model.query_tokens) for text in longer]
-            routed = route_again(model, first, null_p, longer, second, sources, self._width)
+            routed = route_again(model, first, null_p, longer, second, sources, Depth(self._width, k))
             queries = [
                 [second[i] if later else question for later in routed.second[i, :k].tolist()]
                 for i, question in enumerate(questions)

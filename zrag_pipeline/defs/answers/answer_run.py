@@ -21,7 +21,6 @@ from zrag_core.errors import WarehouseError
 from zrag_core.settings import Settings
 from zrag_core.systems import without_evidence
 from zrag_pipeline.defs.evaluation.answer_costs import OFFLINE
-from zrag_pipeline.defs.evaluation.memorag import left_to_spend
 from zrag_pipeline.defs.evaluation.scores import NO_READER, answer_score_rows, leaderboard_rows, load_evidence
 from zrag_pipeline.platform.handles import AnswersHandle, EvidenceHandle, ScoresHandle, refuse_other_questions
 from zrag_pipeline.platform.warehouse import Warehouse
@@ -64,11 +63,13 @@ class ModelAccess:
     Attributes:
         environ: where the keys are.
         cache: file of the cache of answers.
+        ledger: holds the run's spending limit over answers and verdicts.
         observe: called with every prompt to a model and its completion.
     """
 
     environ: Mapping[str, str]
     cache: Path
+    ledger: SpendingLedger
     observe: CallObserver | None = None
 
 
@@ -82,16 +83,15 @@ def answer_evidence(
 ) -> AnswerRun:
     """Answer every evaluated question from every system's evidence, have the answers judged, and store both.
 
-    Answers and verdicts share one spending limit; the answers are stored before the first verdict is asked for.
+    Answers and verdicts share what the run may still spend; the answers are stored before a verdict is asked for.
 
     Raises:
         AnsweringError: nothing can be answered or judged at all (wrong key, unreachable server).
         CheckpointError: the corpus' questions have changed since the evidence was made.
     """
-    asked = left_to_spend(settings.answers, evidence, run_id)
-    ledger = SpendingLedger(asked.max_cost_usd)
-    reader = choose_reader(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
-    judge = choose_judge(asked, access.environ, access.cache, ledger=ledger, observe=access.observe)
+    asked = settings.answers
+    reader = choose_reader(asked, access.environ, access.cache, ledger=access.ledger, observe=access.observe)
+    judge = choose_judge(asked, access.environ, access.cache, ledger=access.ledger, observe=access.observe)
     corpus = warehouse.load_corpus(evidence.corpus_version)
     refuse_other_questions(corpus, evidence, "evidence")
     requests, budgets = _requests(settings, warehouse, evidence)

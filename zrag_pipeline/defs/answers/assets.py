@@ -54,7 +54,7 @@ def answer_runs(
     models = {"answer": asked.answering_model, "judge": asked.judge.model or ""}
     with platform.tracked(context, "answers", corpus_version=system_evidence.corpus_version) as run:
         with CallTraces(platform.tracking, run, model_of=models, limit=asked.max_traces, log=log.warning) as traces:
-            access = ModelAccess(os.environ, paths.answer_cache_file(), traces.record)
+            access = ModelAccess(os.environ, paths.answer_cache_file(), platform.ledger(context), traces.record)
             with with_local_reader(settings, log.info) as reachable:
                 made = answer_evidence(reachable, platform.warehouse, system_evidence, run_id, access, log.info)
         run.log_metrics({**made.metrics, "traces": traces.written})

@@ -20,11 +20,14 @@ def bm25_index(
     documents: CorpusHandle,
     platform: PlatformParam,
 ):
-    """Build and store both indexes."""
+    """Build and store both indexes; only where a system of the run reads them."""
     from zrag_core.baselines.bm25 import Bm25Index
+    from zrag_core.systems import indexes_read
 
     settings = platform.settings
     version = documents.corpus_version
+    if "bm25" not in indexes_read(settings):
+        return _left_out(context, version)
     folders, numbers = {}, {}
     with platform.tracked(context, "baselines", corpus_version=version) as run:
         corpus = platform.warehouse.load_corpus(version)
@@ -60,14 +63,18 @@ def dense_index(
     documents: CorpusHandle,
     platform: PlatformParam,
 ):
-    """Encode and store the passages."""
+    """Encode and store the passages; only where a system of the run reads them."""
     from zrag_core.baselines.dense import DenseIndex
+    from zrag_core.systems import indexes_read
 
     settings = platform.settings
     version = documents.corpus_version
+    if "dense" not in indexes_read(settings):
+        return _left_out(context, version)
     with platform.tracked(context, "baselines", corpus_version=version) as run:
         corpus = platform.warehouse.load_corpus(version)
-        index = DenseIndex.build(corpus.documents, settings.baselines, corpus_version=version)
+        ledger = platform.ledger(context)
+        index = DenseIndex.build(corpus.documents, settings.baselines, corpus_version=version, ledger=ledger)
         folder = paths.indexes_dir() / version / "dense"
         index.save(folder)
         numbers = {"passages": int(index.vectors.shape[0]), "dimensions": int(index.vectors.shape[1])}
@@ -83,6 +90,12 @@ def dense_index(
             **link(run),
         },
     )
+
+
+def _left_out(context: dg.AssetExecutionContext, version: str) -> dg.MaterializeResult:
+    reason = "not built: no system of this run reads it"
+    context.log.info(reason)
+    return dg.MaterializeResult(value=IndexHandle(version, left_out=reason), metadata={"left_out": reason})
 
 
 ASSETS = [bm25_index, dense_index]

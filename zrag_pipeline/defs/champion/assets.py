@@ -60,7 +60,7 @@ def champion(
         decision = decide(memory.checkpoint, failed, corpus, settings, context.log.info)
         asked = context.run.job_name == "ingest"  # what was ingested last is asked
         decision = carry_out(decision, memory.checkpoint, corpus, settings, platform.tracking, default=asked)
-        rows = decision.rows(version, settings.updates.non_inferiority)
+        rows = decision.rows(version, settings)
         platform.warehouse.replace_rows("champion_decisions", rows, {"run_id": run_id})
         run.log_metrics(decision.metrics)
     verdict = "champion" if decision.promoted else f"not promoted, {decision.champion_id or 'nobody'} stays"

@@ -7,7 +7,6 @@ the corpus in the warehouse, the new checkpoint, and last the pointer. What a re
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -26,8 +25,6 @@ from zrag_pipeline.platform.warehouse import Warehouse, corpora
 if TYPE_CHECKING:
     from zrag_core.model.store.checkpoint import Checkpoint
     from zrag_core.model.store.update import CorpusChange, UpdatedMemory
-
-_MANY = 200
 
 
 @dataclass(frozen=True)
@@ -85,12 +82,6 @@ def required_champion(memory: str | None = None) -> Champion:
             remedy="`zrag ingest FOLDER` makes one of your documents, `make demo` one of built-in ones",
         )
     return champion
-
-
-def print_progress(phase: str, done: int, total: int) -> None:
-    """A line on standard error for each batch, where there is much to write."""
-    if total >= _MANY:
-        print(f"{phase} {done:,} of {total:,} documents", file=sys.stderr)
 
 
 def change_corpus(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zrag_core.corpus.types import Corpus
 from zrag_core.errors import CheckpointError
 from zrag_core.model.checks.catalog import threshold_of
+from zrag_core.model.store.checkpoint import stored_hashes
 from zrag_core.settings import Settings
 from zrag_pipeline.platform.champion_file import Champion, read_champion, rejected_checkpoints
 from zrag_pipeline.platform.handles import CheckpointReference
@@ -50,16 +52,18 @@ class Decision:
         }
         return {**figures, "promoted": float(self.promoted)}
 
-    def rows(self, corpus_version: str, margin: float) -> list[dict[str, Any]]:
+    def rows(self, corpus_version: str, settings: Settings) -> list[dict[str, Any]]:
         """Rows of the table `champion_decisions`, without the run's id."""
         common = {
             "corpus_version": corpus_version,
             "checkpoint_id": self.checkpoint_id,
             "champion_id": self.champion_id,
-            "margin": margin,
+            "margin": settings.updates.non_inferiority,
             "failed_checks": list(self.failed_checks),
             "promoted": self.promoted,
             "reason": self.reason,
+            "decoding": settings.decoding.model_dump(mode="json"),
+            "backbone_device": settings.backbone.device,
         }
         if not self.results:
             return [{**common, "system": NOTHING_COMPARED, "n_questions": 0}]
@@ -88,7 +92,8 @@ def decide(
 
     It is to become the champion where no memory check fails and, on the held-out questions that both memories can
     answer, the lower bound of the difference in coverage lies above minus `updates.non_inferiority`, verbatim and in
-    the model's own words. Without a champion of this corpus, or without such questions, the checks decide alone.
+    the model's own words. Without a champion of this corpus, or without such questions, the checks decide alone; but
+    not over the champion of another corpus that was given the same name.
 
     Args:
         failed_checks: names of the checks that the checkpoint fails.
@@ -112,6 +117,10 @@ def decide(
     if champion is None:
         return decided(True, "the first one, and no memory check fails")
     results = _challenge(made, champion, corpus, settings)
+    if not results and not _same_corpus(made, champion, settings):
+        other = f"another corpus of the same name: it shares no document with {before}"
+        again = f"give this one another corpus.name, or decide by hand: zrag promote {made.checkpoint_id}"
+        return decided(False, f"{other}{f' ({champion.source})' if champion.source else ''}; {again}")
     if not results:
         none = f"no held-out question can be asked of {before} (corpus {champion.corpus}) too"
         return decided(True, f"no memory check fails, and {none}")
@@ -139,6 +148,18 @@ def present_champion(memory: str, log: Callable[[str], None] = lambda line: None
     except CheckpointError as error:
         log(str(error))
         return None
+
+
+def _same_corpus(made: CheckpointReference, champion: Champion, settings: Settings) -> bool:
+    """Whether two memories are of one corpus at different times: it lies where it lay, or a document has stayed."""
+    location = settings.corpus.location
+    if location and champion.source and _place(location) == _place(champion.source):
+        return True
+    return not set(stored_hashes(made.folder)).isdisjoint(stored_hashes(champion.folder))
+
+
+def _place(location: str) -> str:
+    return os.path.realpath(os.path.expanduser(location))
 
 
 def _challenge(

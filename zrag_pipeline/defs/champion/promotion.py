@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from zrag_core.corpus.overlay import apply_overlay, load_overlay
 from zrag_core.corpus.self_study import is_synthetic
 from zrag_core.corpus.types import Corpus
-from zrag_core.errors import CheckpointError
+from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_core.settings.backbone import TINY
@@ -64,7 +67,7 @@ def carry_out(
         else:  # made by a command, and registered by this run
             if not decision.failed_checks:
                 write_champion(replace(champion, proven=True), default=default)
-            ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
+            move_alias(tracking)
     return decision
 
 
@@ -81,7 +84,7 @@ def promote(
     """Make a checkpoint the champion: the champion file first, which `zrag ask` reads, then the registry's alias.
 
     Args:
-        settings: how it is to be read: `decoding` and `backbone.device`.
+        settings: how it is to be read (`decoding` and `backbone.device`), and where its documents lie.
         corpus: its corpus; where refusal begins is fitted on its dev questions, unless the settings say it.
         default: its memory is the one that is asked from now on where none is named.
     """
@@ -100,28 +103,67 @@ def promote(
         source=settings.corpus.location or "",
     )
     write_champion(champion, default=default)
-    ModelRegistry(tracking).set_champion(champion.checkpoint_id, champion.decoding)
+    move_alias(tracking)
     return champion
 
 
-def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking) -> Champion:
-    """Make the checkpoint in `folder` the champion, whatever its checks say; it is read as when it was the champion
-    before, else with default decoding, where refusal begins as if a run had promoted it.
+def move_alias(tracking: Tracking) -> None:
+    """Let the registry's alias follow the memory that is asked; one that is promoted beside it moves nothing."""
+    asked = next(iter(read_champions()), None)
+    if asked is not None:
+        ModelRegistry(tracking).set_champion(asked.checkpoint_id, asked.decoding)
+
+
+def promote_by_hand(folder: Path, warehouse: Warehouse, tracking: Tracking, log: Callable[[str], None]) -> Champion:
+    """Make the checkpoint in `folder` the champion, whatever its checks say.
+
+    It is read as when it was the champion before, else as the run read it that judged it, else as it was written.
+    Where refusal begins is kept, or fitted as in a run.
 
     Raises:
         CheckpointError: no checkpoint is there, or a damaged one.
     """
     config = read_config(folder)
-    checkpoint_id, version = config["checkpoint_id"], config["corpus_version"]
-    settings = Settings()
-    known = next((item for item in all_champions() if item.checkpoint_id == checkpoint_id), None)
+    made = CheckpointReference(config["checkpoint_id"], folder, config["corpus_version"])
+    with change_lock():
+        known = next((item for item in all_champions() if item.checkpoint_id == made.checkpoint_id), None)
+        corpus = _corpus_on_record(warehouse, made.corpus_version)
+        name = known.corpus if known else corpus.name if corpus else "unknown"
+        present = known or next(iter(read_champions(name)), None)
+        place = {"corpus": {"format": "auto", "location": present.source}} if present and present.source else {}
+        settings = load_settings({**_as_evaluated(made.checkpoint_id, config, known, warehouse), **place})
+        if not settings.decoding.least_confidence:
+            log("fitting where refusal begins" if corpus else "its corpus is not on record, so nothing is refused yet")
+        champion = promote(made, name, settings, "promoted by hand", tracking, corpus, default=True)
+        if known is not None and not known.proven:
+            champion = replace(champion, proven=False)
+            write_champion(champion, default=True)
+    return champion
+
+
+def _as_evaluated(
+    checkpoint_id: str, config: Mapping[str, Any], known: Champion | None, warehouse: Warehouse
+) -> dict[str, Any]:
+    """The sections of the settings that say how a checkpoint is read."""
     if known is not None:
-        settings = load_settings({"decoding": known.decoding, "backbone": {"device": known.backbone_device}})
-    names = warehouse.query("SELECT name FROM corpora WHERE corpus_version = ?", [version])["name"]
-    made = CheckpointReference(checkpoint_id, folder, version)
-    name = names.iloc[0] if len(names) else "unknown"
-    corpus = warehouse.load_corpus(version) if len(names) else None
-    return promote(made, name, settings, "promoted by hand", tracking, corpus, default=True)
+        return {"decoding": known.decoding, "backbone": {"device": known.backbone_device}}
+    judged = warehouse.query(
+        "SELECT decoding, backbone_device FROM champion_decisions WHERE checkpoint_id = ? AND decoding IS NOT NULL "
+        "ORDER BY created_at DESC LIMIT 1",
+        [checkpoint_id],
+    )
+    if len(judged):
+        return {"decoding": json.loads(judged["decoding"][0]), "backbone": {"device": judged["backbone_device"][0]}}
+    stored = config["settings"]
+    return {"decoding": stored["decoding"], "backbone": {"device": stored["backbone"]["device"]}}
+
+
+def _corpus_on_record(warehouse: Warehouse, version: str) -> Corpus | None:
+    """The corpus of a checkpoint; None where it was made elsewhere, or its corpus was removed since."""
+    try:
+        return warehouse.load_corpus(version)
+    except WarehouseError:
+        return None
 
 
 def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, Champion]:
@@ -136,11 +178,10 @@ def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, 
     Raises:
         CheckpointError: there is no champion, no former one, or its checkpoint is gone.
     """
+    if not read_champions(memory):  # before anything is made
+        raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
     with change_lock():
-        known = read_champions(memory)
-        if not known:
-            raise CheckpointError("there is no champion yet", remedy="run `make demo`, or the job `full`")
-        present, *former = known
+        present, *former = read_champions(memory)
         kept = [entry for entry in former if (entry.folder / "config.json").is_file()]
         if not kept:
             raise CheckpointError(
@@ -152,7 +193,7 @@ def roll_back(tracking: Tracking, memory: str | None = None) -> tuple[Champion, 
         # bring it back.
         others = [entry for entry in all_champions() if entry.corpus != restored.corpus]
         write_champions([restored, *kept[1:], *others], rejected=[present.checkpoint_id, *rejected_checkpoints()])
-        ModelRegistry(tracking).set_champion(restored.checkpoint_id, restored.decoding)
+        move_alias(tracking)
     return present, restored
 
 

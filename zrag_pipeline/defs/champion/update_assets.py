@@ -30,6 +30,7 @@ def update_report(
     """Prove the update, and measure drift."""
     from dataclasses import asdict
 
+    from zrag_pipeline.defs.champion.drift_baseline import save_baseline
     from zrag_pipeline.defs.champion.update_report import check_results, checks_markdown, report_update
 
     settings, run_id, version = platform.settings, context.run.run_id, memory.corpus_version
@@ -43,6 +44,8 @@ def update_report(
         rows = [{"run_id": run_id, "checkpoint_id": memory.checkpoint_id, **asdict(c)} for c in report.checks]
         # The rows of this run's memory report stay.
         platform.warehouse.replace_rows("memory_checks", rows, ["run_id", "checkpoint_id", "check_name"])
+        if report.baseline is report.state:
+            save_baseline(platform.warehouse, report.state, run_id)
         run.log_metrics(report.metrics)
     for reason in report.retrain_reasons:
         context.log.warning(f"a full run should follow: {reason}")
@@ -55,7 +58,6 @@ def update_report(
             report.counts,
             report.share_changed,
             report.retrain_reasons,
-            report.baseline,
         ),
         metadata={
             "held_against": former.checkpoint_id if former else "nothing: written afresh, or no change",

@@ -18,9 +18,9 @@ from zrag_core.model.checks.update_checks import UpdateProbe, drift_figures
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.model.store.update import CorpusChange, compare_documents
 from zrag_core.settings import Settings, UpdateSettings
+from zrag_pipeline.defs.champion.drift_baseline import MemoryState, load_baseline
 from zrag_pipeline.defs.memory.separated_memory import proof_base
-from zrag_pipeline.platform.handle_store import stored_handle
-from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle, MemoryState, UpdateReportHandle
+from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 
@@ -32,7 +32,7 @@ class UpdateReport:
         former: the checkpoint that it is held against; None where it was written afresh or nothing has changed.
         change: since that one.
         checks: rows of `memory_checks`: the proofs, where there was an update, and the figures of drift.
-        baseline, state: after the last full run, and now.
+        baseline, state: after the last full run on this corpus, and now; the same where this is one.
         share_changed: share of the corpus changed since the baseline.
         retrain_reasons: why everything should be made afresh; empty where nothing says so.
     """
@@ -89,7 +89,7 @@ def report_update(
     state = MemoryState(
         corpus.name, handle.corpus_version, figures.get("routing_margin"), figures.get("probe_coverage")
     )
-    baseline = None if handle.former is None else _baseline(corpus.name)
+    baseline = None if handle.former is None else load_baseline(warehouse, corpus.name)
     share, reasons = 0.0, []
     if baseline is not None:
         share = _share_changed(warehouse, baseline, checkpoint.documents)
@@ -165,13 +165,6 @@ def _load(made: CheckpointReference, settings: Settings) -> Checkpoint:
     """A checkpoint, to be read as this run's systems read."""
     loaded = load_checkpoint(made.folder, device=settings.backbone.device)
     return replace(loaded, settings=loaded.settings.model_copy(update={"decoding": settings.decoding}))
-
-
-def _baseline(corpus: str) -> MemoryState | None:
-    """The baseline that the newest report of a corpus went on from; None before the first."""
-    newest = stored_handle("update_report", UpdateReportHandle)
-    baseline = None if newest is None else newest.baseline
-    return baseline if baseline is not None and baseline.corpus == corpus else None
 
 
 def _share_changed(warehouse: Warehouse, baseline: MemoryState, documents: Sequence[Document]) -> float:

@@ -18,7 +18,7 @@ from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.backbone_choice import choose_backbone
 from zrag_core.settings import CorpusSettings, Settings, TinySettings
 from zrag_core.settings.backbone import SMOLLM2, TINY
-from zrag_core.systems import system_spec
+from zrag_core.systems import indexes_read, system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
@@ -174,7 +174,7 @@ def billions(name: str) -> float | None:
 
 
 def _encoder_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    if not any("dense" in system_spec(name, settings).indexes for name in settings.evaluation.systems):
+    if "dense" not in indexes_read(settings):
         return
     encoder = settings.baselines.dense_encoder
     if encoder.startswith("openai:"):

@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.samples import evaluated_questions
 from zrag_core.corpus.types import Corpus, Question
 from zrag_core.errors import CorpusError
@@ -57,8 +56,7 @@ def collect_evidence(
     version = targets.corpus_version
     corpus = warehouse.load_corpus(version)
     questions = _questions(corpus, settings.evaluation)
-    ledger = SpendingLedger(settings.answers.max_cost_usd)
-    inputs = system_inputs(settings, corpus, warehouse.load_targets(version), artefacts, ledger)
+    inputs = system_inputs(settings, corpus, warehouse.load_targets(version), artefacts, platform.ledger(context))
     names = settings.evaluation.systems
     speed: dict[str, float] = {}
     extra: dict[str, Any] = {}
@@ -87,7 +85,6 @@ def collect_evidence(
         run_id,
         artefacts.checkpoint_ids,
         system_params(settings, artefacts),
-        ledger.counted_usd,
     )
     metadata = {
         "questions": len(questions),

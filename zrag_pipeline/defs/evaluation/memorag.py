@@ -1,4 +1,4 @@
-"""What MemoRAG did and spent: table `memorag_traces`, figures, and what is left for the answers."""
+"""What MemoRAG did and spent: table `memorag_traces`, and figures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import dagster as dg
 
 from zrag_core.corpus.types import Question
 from zrag_core.memorag.memorag_system import MemoragSystem
-from zrag_core.settings import AnswerSettings
-from zrag_pipeline.platform.handles import EvidenceHandle
 from zrag_pipeline.platform.markdown_text import markdown_text
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -65,9 +63,3 @@ def sample_traces(system: MemoragSystem, questions: Sequence[Question]) -> str:
         ]
         parts.append("\n".join(lines + ([f"- error: {markdown_text(trace.error)}"] if trace.error else [])))
     return "\n\n".join(parts)
-
-
-def left_to_spend(settings: AnswerSettings, evidence: EvidenceHandle, run_id: str) -> AnswerSettings:
-    """The settings with the spending limit lowered by what the same run has spent on the evidence already."""
-    spent = evidence.spent_usd if evidence.run_id == run_id else 0.0
-    return settings.model_copy(update={"max_cost_usd": max(0.0, settings.max_cost_usd - spent)})

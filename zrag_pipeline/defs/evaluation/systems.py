@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.types import Corpus, EvidenceTarget
@@ -12,7 +13,7 @@ from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import CheckpointError
 from zrag_core.settings import Settings
 from zrag_core.system_factory import SystemInputs
-from zrag_core.systems import SystemSpec, system_spec
+from zrag_core.systems import SystemSpec, indexes_read, system_spec
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import IndexHandle, MemoryHandle, Params, refuse_other_questions
 
@@ -52,9 +53,10 @@ def system_inputs(
     specs = [system_spec(name, settings) for name in settings.evaluation.systems]
     version = corpus_version(corpus.documents)
     read = {str(spec.policy): artefacts.memories[spec.policy] for spec in specs if spec.policy is not None}
+    kinds = sorted(indexes_read(settings))
     made: dict[str, MemoryHandle | IndexHandle] = {
         **{f"checkpoint of policy {policy}": memory for policy, memory in read.items()},
-        **{f"{name} index": index for name, index in artefacts.indexes.items()},
+        **{f"{kind} index": artefacts.indexes[kind] for kind in kinds},
     }
     for what, handle in made.items():
         if handle.corpus_version != version:
@@ -73,9 +75,19 @@ def system_inputs(
                 "`update_memory` leaves the policy joint out",
             )
         checkpoints[policy] = memory.checkpoint.folder
-    folders = {name: index.folders for name, index in artefacts.indexes.items()}
+    folders = {kind: _index_folders(kind, artefacts.indexes[kind]) for kind in kinds}
     folder, cache = paths.memorag_dir(), paths.answer_cache_file()
     return SystemInputs(settings, corpus, targets, checkpoints, folders, folder, cache, ledger, environ)
+
+
+def _index_folders(kind: str, index: IndexHandle) -> Mapping[str, Path]:
+    if index.left_out:
+        raise CheckpointError(
+            f"there is no {kind} index, which a system of this run reads ({index.left_out})",
+            where="evaluation.systems",
+            remedy="run the job `evaluate` or `full` with this configuration",
+        )
+    return index.folders
 
 
 def system_params(settings: Settings, artefacts: Artefacts) -> dict[str, Params]:

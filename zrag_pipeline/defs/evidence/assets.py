@@ -37,7 +37,8 @@ def evidence_targets(
         corpus = platform.warehouse.load_corpus(version)
         targets = build_targets(corpus, settings.targets, settings.corpus.seed)
         if settings.targets.llm_questions_per_document:
-            written, summary = llm_targets(corpus, settings, os.environ, paths.answer_cache_file())
+            ledger = platform.ledger(context)
+            written, summary = llm_targets(corpus, settings, os.environ, paths.answer_cache_file(), ledger)
             context.log.info(summary)
             targets.extend(written)
         platform.warehouse.save_targets(version, targets)

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.corpus.targets import build_targets
 from zrag_core.corpus.types import Corpus, EvidenceTarget, Question
 from zrag_core.errors import SettingsError
@@ -18,11 +19,18 @@ from zrag_core.text import comparison_key
 
 
 def llm_targets(
-    corpus: Corpus, settings: Settings, environ: Mapping[str, str], cache_path: Path
+    corpus: Corpus,
+    settings: Settings,
+    environ: Mapping[str, str],
+    cache_path: Path,
+    ledger: SpendingLedger | None = None,
 ) -> tuple[list[EvidenceTarget], str]:
     """Let the answering model write questions and keep those that lead back to their document by BM25.
 
     Questions of the corpus and questions about evidence that is held out for dev and test are left out.
+
+    Args:
+        ledger: holds the run's spending limit; left out, one of its own.
 
     Returns:
         the targets, and a line that says how many were kept and why others were not.
@@ -36,7 +44,7 @@ def llm_targets(
     from zrag_core.baselines.bm25 import Bm25Index, Bm25System
 
     local = settings.answers.reader == "local"  # so small a model writes no usable questions
-    reader = None if local else choose_reader(settings.answers, environ, cache_path)
+    reader = None if local else choose_reader(settings.answers, environ, cache_path, ledger=ledger)
     if not isinstance(reader, OpenAIReader):
         raise SettingsError(
             "questions written by an LLM need a larger one" if local else "questions written by an LLM need one",
