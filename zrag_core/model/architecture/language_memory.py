@@ -82,7 +82,7 @@ class LanguageMemory(SlotReader):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Everything trained besides the adapter and Z."""
-        return [*self.codec.parameters(), *self.router.parameters()]
+        return [*self.codec.parameters(), *self.router.parameters(), *self.relevance.parameters()]
 
     @property
     def key_numbers(self) -> int:

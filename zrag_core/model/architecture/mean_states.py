@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,11 @@ from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
 
 _BATCH = 64
+
+
+def layer_at(backbone: Backbone, share: float) -> int:
+    """Number of the layer at a depth, as a share of all."""
+    return max(1, round(share * int(backbone.lm.config.num_hidden_layers)))
 
 
 @torch.no_grad()
@@ -25,9 +31,8 @@ def mean_states(backbone: Backbone, texts: Sequence[Sequence[int]], shares: Sequ
         texts: token ids.
         shares: depths of the layers, as shares of all.
     """
-    depth = backbone.lm.config.num_hidden_layers
-    layers = [max(1, round(share * depth)) for share in shares]
-    decoder = _first_layers(backbone.decoder, max(layers))
+    layers = [layer_at(backbone, share) for share in shares]
+    decoder = first_layers(backbone.decoder, max(layers))
     result = torch.zeros(len(texts), backbone.hidden_size * len(layers), device=backbone.device)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), _BATCH):
@@ -42,7 +47,16 @@ def mean_states(backbone: Backbone, texts: Sequence[Sequence[int]], shares: Sequ
 
 
 def _states(decoder: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
-    """Hidden states [B, T, H] behind some layers of a decoder; behind its last one they are normed.
+    """Hidden states [B, T, H] behind some layers of a decoder; behind its last one they are normed."""
+    with states_behind(decoder, layers) as kept:
+        output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    kept[len(decoder.layers)] = output.last_hidden_state
+    return [kept[layer] for layer in layers]
+
+
+@contextmanager
+def states_behind(decoder: Any, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
+    """Keep the hidden states [B, T, H] behind some layers while a decoder runs, by the layer's number.
 
     Hooks of our own: `output_hidden_states` leaves its hooks in the layers, which several decoders share here.
     """
@@ -56,15 +70,13 @@ def _states(decoder: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.
 
     hooks = [decoder.layers[layer - 1].register_forward_hook(keeper(layer)) for layer in dict.fromkeys(layers)]
     try:
-        output = decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+        yield kept
     finally:
         for hook in hooks:
             hook.remove()
-    kept[len(decoder.layers)] = output.last_hidden_state
-    return [kept[layer] for layer in layers]
 
 
-def _first_layers(decoder: Any, n: int) -> Any:
+def first_layers(decoder: Any, n: int) -> Any:
     """A decoder of the first `n` layers that shares its weights with `decoder`."""
     view = copy.copy(decoder)
     view._modules = {**decoder._modules, "layers": nn.ModuleList(list(decoder.layers)[:n])}

@@ -34,6 +34,7 @@ class SentenceFeatures(NamedTuple):
         words: BM25's overlap of query and sentence, in tens.
         title: how rare the query's words are that stand in the document's title and not in the sentence, in tens.
         length: log of the sentence's number of words; a short line rarely answers.
+        relevance: log-odds that the sentence answers, of a pretrained LLM's hidden states.
     """
 
     route: float
@@ -45,6 +46,7 @@ class SentenceFeatures(NamedTuple):
     words: float = 0.0
     title: float = 0.0
     length: float = 0.0
+    relevance: float = 0.0
 
 
 class QuestionFeatures(NamedTuple):
@@ -71,6 +73,7 @@ class LanguageQuestionFeatures(NamedTuple):
     words: torch.Tensor
     score: torch.Tensor
     ahead: torch.Tensor
+    relevance: torch.Tensor
 
 
 SENTENCE_FEATURES = SentenceFeatures._fields
@@ -107,7 +110,7 @@ FIRST_CHOICE, RANKING = 0, 1
 """What a pretrained LLM's weights are for: evidence as sentences or in its own words; which sentences it reads, and how
 they are ranked after it has read them."""
 
-_NOT_YET_READ = ("likelihood", "prior", "answers")
+_NOT_YET_READ = ("likelihood", "prior", "answers", "relevance")
 _NO_PART_OF_Z = ("words", "title", "length")
 
 
@@ -171,7 +174,7 @@ def language_question_features(known: torch.Tensor, features: torch.Tensor, scor
     """Features [G] of a question to a pretrained LLM from those of its candidates [C, F] and their scores [C]."""
     best = int(scores.argmax())
     own = dict(zip(SENTENCE_FEATURES, features[best], strict=True))
-    of_best = {name: own[name] for name in ("route", "answers", "find", "likelihood", "prior", "words")}
+    of_best = {name: own[name] for name in LANGUAGE_FEATURES if name in own}
     ahead = scores[best] - scores.mean()
     return torch.stack(LanguageQuestionFeatures(known=known, score=scores[best], ahead=ahead, **of_best))
 

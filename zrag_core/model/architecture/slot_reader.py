@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from zrag_core.model.architecture.backbone import positions
+from zrag_core.model.architecture.mean_states import first_layers, layer_at, states_behind
 from zrag_core.model.architecture.network import Prompt
-from zrag_core.model.architecture.padding import pad_vectors
+from zrag_core.model.architecture.padding import pad, pad_vectors
+from zrag_core.model.architecture.relevance import DEPTH, RelevanceProbe, relevance_features
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_cache import SlotCache
 from zrag_core.model.architecture.spans import span_slots
@@ -57,6 +59,7 @@ class SlotReader(SeparatedMemory):
     def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
         own, device = self._codec_settings, self.backbone.device
         self.codec = TokenCodec(hidden, own.width, own.stride, own.inner).to(device)
+        self.relevance = RelevanceProbe(self.backbone.hidden_size).to(device)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -137,8 +140,43 @@ class SlotReader(SeparatedMemory):
         slots = self.title_slots[list(rows)]
         return self.vectors(slots, (slots != 0).any(-1))
 
-    def question_likelihood(self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        """log P(question | passage), [B] nats, of passages given as lines."""
+    def read_questions(
+        self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """log P(question | passage) [B], in nats, and the log-odds that the passage answers [B].
+
+        Args:
+            passages: as lines.
+        """
+        prompt, layer = self._question_prompt(passages), layer_at(self.backbone, DEPTH)
+        with states_behind(self.backbone.decoder, [layer]) as kept:
+            likelihood = self._log_likelihood(prompt, queries)
+        return likelihood, self.relevance(self._features_of(kept[layer], prompt, queries))
+
+    def relevance_features(self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        """What relevance is read from, [B, 2 H]: states of the first layers alone."""
+        prompt, layer = self._question_prompt(passages), layer_at(self.backbone, DEPTH)
+        ids, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
+        embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)
+        position_ids = torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + mask.cumsum(1)], 1)
+        decoder = first_layers(self.backbone.decoder, layer)
+        with states_behind(decoder, [layer]) as kept:
+            decoder(
+                inputs_embeds=embeds,
+                attention_mask=torch.cat([prompt.mask, mask], 1),
+                position_ids=position_ids,
+                use_cache=False,
+            )
+        return self._features_of(kept[layer], prompt, queries)
+
+    def _features_of(self, states: torch.Tensor, prompt: Prompt, queries: Sequence[Sequence[int]]) -> torch.Tensor:
+        _, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
+        return relevance_features(states[:, prompt.position_ids.shape[1] :], mask)
+
+    def _asked(self, queries: Sequence[Sequence[int]]) -> list[list[int]]:
+        return [list(query) or [self.backbone.eos_id] for query in queries]
+
+    def _question_prompt(self, passages: Sequence[Sequence[Line]]) -> Prompt:
         before, colon, line, after = (self.words(text) for text in (PASSAGE, ": ", "\n", ASK))
         parts = []
         for passage in passages:
@@ -146,14 +184,14 @@ class SlotReader(SeparatedMemory):
             for number, (title, sentence) in enumerate(passage):
                 prompt += [*([line] if number else []), *([title, colon] if len(title) else []), sentence]
             parts.append([*prompt, after])
-        return self._log_likelihood(self.assemble(parts), queries)
+        return self.assemble(parts)
 
     def question_prior(self, queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """log P(question) where nothing is read, [B] nats."""
         return self._log_likelihood(self.assemble([[self.words(NOTHING)]] * len(queries)), queries)
 
     def _log_likelihood(self, prompt: Prompt, queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        targets = [list(query) or [self.backbone.eos_id] for query in queries]
+        targets = self._asked(queries)
         nll, owner = self.target_nll(prompt, targets, targets)
         return -torch.zeros(len(targets), device=nll.device).index_add(0, owner, nll)
 

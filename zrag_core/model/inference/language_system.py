@@ -34,7 +34,9 @@ _TENS = 10.0
 _READ = 8  # sentences read at once; more are slower, since all are as wide as the longest
 _JUDGED = 16  # questions judged at once
 _LINES = 4  # sentences that a question is judged by
-_LIKELIHOOD, _PRIOR, _ANSWERS = (SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers"))
+_LIKELIHOOD, _PRIOR, _ANSWERS, _RELEVANCE = (
+    SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers", "relevance")
+)
 
 
 class LanguageSystem(SeparatedSystem):
@@ -156,9 +158,10 @@ class LanguageSystem(SeparatedSystem):
             part = flat[start : start + _READ]
             lines = self._lines([(int(routed.rows[i, span.place]), span.span) for i, _, span in part])
             passages = [[*before[i], line] for (i, _, _), line in zip(part, lines, strict=True)]
-            likelihoods = model.question_likelihood(passages, [asked[i] for i, _, _ in part])
-            for (i, j, _), value in zip(part, likelihoods.tolist(), strict=True):
+            likelihoods, odds = model.read_questions(passages, [asked[i] for i, _, _ in part])
+            for (i, j, _), value, own_odds in zip(part, likelihoods.tolist(), odds.tolist(), strict=True):
                 found[i].features[j, _LIKELIHOOD] = value / _TENS
+                found[i].features[j, _RELEVANCE] = own_odds
         usable = [i for i, own in enumerate(found) if own.spans]
         if usable:
             priors = model.question_prior([asked[i] for i in usable]).tolist()

@@ -167,13 +167,21 @@ def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ValueError: they are not those of this model.
     """
-    state = dict(state)
-    ranking = model.state_dict().get("ranking")
-    if ranking is not None and "ranking" in state:  # features that came later count for nothing
-        lacking = ranking.shape[-1] - state["ranking"].shape[-1]
-        state["ranking"] = F.pad(state["ranking"], (0, max(0, lacking)))
+    state = _with_later_features(model.state_dict(), state)
     missing, unexpected = model.load_state_dict(state, strict=False)
     wanted = set(model.head_state())
     wrong = [name for name in missing if name in wanted] + list(unexpected)
     if wrong:
         raise ValueError(f"heads do not fit the model: {', '.join(wrong)}")
+
+
+def _with_later_features(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Heads as this version has them; in older ones, features that came later count for nothing."""
+    state = dict(state)
+    if "ranking" in own and "ranking" in state:
+        state["ranking"] = F.pad(state["ranking"], (0, own["ranking"].shape[-1] - state["ranking"].shape[-1]))
+    if "confidence" in own and "confidence" in state:
+        *weights, bias = state["confidence"].split(1)
+        lacking = len(own["confidence"]) - len(state["confidence"])
+        state["confidence"] = torch.cat([*weights, torch.zeros(max(0, lacking)), bias])
+    return {**{name: value for name, value in own.items() if name.startswith("relevance.")}, **state}

@@ -1,4 +1,4 @@
-"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, keys of meaning, calibration.
+"""The skill of a pretrained LLM, stage by stage: codec, questions, reading, keys of meaning, relevance, calibration.
 
 Each stage keeps a resumable state of its own, and a stage that was finished is not run again.
 """
@@ -24,6 +24,7 @@ from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.model.training.question_writing import write_questions
 from zrag_core.model.training.reading_data import AskedPiece, ReadingSource
 from zrag_core.model.training.reading_training import train_reading
+from zrag_core.model.training.relevance_training import fit_relevance
 from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.state import SavedProgress, Trained, save_state
 from zrag_core.sentences import split_sentences
@@ -67,6 +68,8 @@ def train_language_skill(
     model.backbone.merge()
     questions = [item.question for item in (*written.trained, *own)]
     metrics["key_cosine"] = _distil_keys(model, documents, questions, log)
+    about = {document.id: document for document in (*written.documents, *prose)}
+    fit_relevance(model, written.trained, about, log)
     _round(model.head_parameters())
     metrics |= calibrate_on_prose(model, (*written.documents, *prose), written.calibrated, settings, log)
     return metrics
