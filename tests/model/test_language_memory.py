@@ -131,7 +131,7 @@ def test_what_is_read_ranks_the_sentences(checkpoint):
         best = found.segments[0]
         row = [d.id for d in DOCUMENTS].index(best.document_id)
         texts = [s.strip() + "." for s in DOCUMENTS[row].text.rstrip(".").split(". ")]
-        expected = model.question_likelihood([[line_of(model, row, texts.index(best.text))]], [query])
+        expected, _ = model.read_questions([[line_of(model, row, texts.index(best.text))]], [query])
         assert scores[0] == pytest.approx(float(expected) / 10, abs=1e-3)
 
 
@@ -154,8 +154,29 @@ def test_a_second_step_ranks_by_what_is_read_after_the_best_sentence(checkpoint)
         query = model.backbone.encode(question.question)
         lead = line_of(model, *places[found.segments[0].text])
         paths = [[lead, line_of(model, *places[s.text])] for s in found.segments[1:]]
-        likelihoods = [float(model.question_likelihood([path], [query])) for path in paths]
+        likelihoods = [float(model.read_questions([path], [query])[0]) for path in paths]
         assert likelihoods == pytest.approx(sorted(likelihoods, reverse=True), abs=1e-3)
+
+
+@torch.no_grad()
+def test_relevance_is_read_from_the_question_behind_the_sentence_and_may_rank(checkpoint):
+    """Whatever else is in the batch and whether all layers run or the first ones, the states are the same."""
+    model = checkpoint.model
+    torch.nn.init.normal_(model.relevance.score.weight, generator=torch.Generator().manual_seed(1))
+    model.ranking.zero_()
+    model.ranking[:, FIRST_CHOICE, SENTENCE_FEATURES.index("find")] = 1.0
+    model.ranking[:, RANKING, SENTENCE_FEATURES.index("relevance")] = 1.0
+    places = {s.text: (row, n) for row, d in enumerate(DOCUMENTS) for n, s in enumerate(split_sentences(d.text))}
+    system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
+    for question, found in zip(QUESTIONS, system.retrieve(QUESTIONS), strict=True):
+        query = model.backbone.encode(question.question)
+        for segment in found.segments:
+            line = line_of(model, *places[segment.text])
+            alone = model.relevance(model.relevance_features([[line]], [query]))
+            assert segment.score == pytest.approx(float(alone), abs=1e-2)
+        scores = [segment.score for segment in found.segments]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] > scores[-1]
 
 
 @torch.no_grad()
@@ -177,7 +198,7 @@ def test_checks_read_the_spans_that_make_the_question_likely(checkpoint):
     for row, own in enumerate(found.tolist()):
         n = int(model.spans[row].max()) + 1
         alone = [
-            model.question_likelihood([[line_of(model, row, s)._replace(title=torch.zeros(0))]], [query])
+            model.read_questions([[line_of(model, row, s)._replace(title=torch.zeros(0))]], [query])[0]
             for s in range(n)
         ]
         order = sorted(range(n), key=lambda s: -float(alone[s]))

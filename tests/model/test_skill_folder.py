@@ -185,3 +185,18 @@ def test_a_document_written_later_has_the_slots_that_it_would_have_had(folder):
         model.hold({**empty, "lexical": model.lexical.new_zeros(n, 128)}, model.frequency)
         rows.append(model.encode([sentence_ids(model.backbone, new.text)])[0])
     assert torch.equal(*rows)
+
+
+def test_a_second_set_of_judging_weights_is_saved_and_taken_where_it_is_asked_for(tmp_path, writer, skill_settings):
+    other = {"ranking": torch.full_like(writer.ranking, 0.25), "router.null_score": torch.tensor(3.0)}
+    writer.everyday = other
+    save_skill(tmp_path / "both", writer, skill_settings, skill_id="s1", metrics={}, card="")
+    own, everyday = (load_skill(tmp_path / "both", device="cpu", everyday=given).model for given in (False, True))
+    assert torch.equal(own.ranking, writer.ranking)
+    assert torch.equal(everyday.ranking, other["ranking"])
+    assert everyday.router.null_score.item() == 3.0
+    assert torch.equal(everyday.projection.weight, own.projection.weight)
+
+
+def test_a_skill_without_a_second_set_has_its_own_either_way(folder):
+    assert torch.equal(load_skill(folder, device="cpu", everyday=True).model.ranking, _loaded(folder).model.ranking)

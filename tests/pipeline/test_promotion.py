@@ -14,7 +14,6 @@ from zrag_core.evaluation.comparison import Comparison
 from zrag_core.model.checks.challenge import NonInferiority
 from zrag_core.settings import load_settings
 from zrag_pipeline.cli import main
-from zrag_pipeline.defs.champion import promotion
 from zrag_pipeline.defs.champion.decision import Decision, decide
 from zrag_pipeline.defs.champion.promotion import carry_out, promote, roll_back
 from zrag_pipeline.platform import paths
@@ -299,20 +298,6 @@ def test_commands_show_promote_and_roll_back(data, tracking, capsys):
     assert main(["rollback"]) == 1
     assert main(["promote", "nothing-there"]) == 1
     assert "there is no checkpoint 'nothing-there' -> known: a, b" in capsys.readouterr().err
-
-
-def test_by_hand_refusal_begins_where_a_run_would_have_it(data, tracking, monkeypatch):
-    own = candidate(data, "a")
-    warehouse = Warehouse(data / "warehouse.duckdb", timeout_s=5)
-    corpus = Corpus("연감", (Document("d", "Kell", "Kell lies inland."),), ())
-    warehouse.save_corpus(own.corpus_version, corpus)
-    fitted = []
-    monkeypatch.setattr(promotion, "_least_confidence", lambda _, asked, __: fitted.append(asked.name) or 0.33)
-    champion = promotion.promote_by_hand(own.folder, warehouse, tracking)
-    assert (champion.corpus, champion.decoding["least_confidence"]) == ("연감", 0.33)
-    assert fitted == ["연감"]
-    promotion.promote_by_hand(own.folder, warehouse, tracking)
-    assert len(fitted) == 1, "as it was read before"
 
 
 def test_showing_the_champion_imports_nothing_heavy(data):

@@ -37,6 +37,9 @@ class SeparatedMemory(MemoryModel):
         backbone: the LLM.
         settings: slots m, width d and the widths of the keys.
         n_documents: rows N of Z.
+
+    Attributes:
+        everyday: a second set of judging weights by name, for documents by people; saved with the skill, not used here.
     """
 
     policy = "separated"
@@ -53,6 +56,7 @@ class SeparatedMemory(MemoryModel):
     def __init__(self, backbone: Backbone, settings: SeparatedSettings, n_documents: int):
         super().__init__(backbone, self._shape(settings, n_documents))
         self.settings = settings
+        self.everyday: Mapping[str, torch.Tensor] = {}
         device = backbone.device
         self._make_writing_heads()
         self.register_buffer("frequency", torch.zeros(BUCKETS, dtype=torch.int32, device=device))

@@ -60,13 +60,11 @@ def save_skill(
     metrics: Mapping[str, Any],
     card: str,
     seen: Iterable[str] = (),
-    everyday: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write theta: tokenizer, backbone or adapter, heads, settings, metrics and a model card.
 
     Args:
         seen: content hashes of the documents that theta may have learned; a memory of these would prove nothing.
-        everyday: judging weights for documents by people, beside those of the model.
     """
     from safetensors.torch import save_file
 
@@ -80,8 +78,8 @@ def save_skill(
         model.backbone.save(temporary)
         heads = {name: value.detach().cpu().contiguous() for name, value in model.stored_heads().items()}
         save_file(heads, temporary / "heads.safetensors")
-        if everyday:
-            save_file(dict(everyday), temporary / EVERYDAY)
+        if model.everyday:
+            save_file(dict(model.everyday), temporary / EVERYDAY)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         for name, value in (("metrics.json", dict(metrics)), ("config.json", config)):
             text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)

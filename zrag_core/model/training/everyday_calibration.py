@@ -23,18 +23,18 @@ from zrag_core.settings import Settings
 _REPLACED = ("ranking", "confidence", "router.log_scale", "router.null_score")
 
 
-def everyday_judgement(
+def add_everyday_judgement(
     model: SeparatedMemory, settings: Settings, log: Callable[[str], None] = lambda line: None
-) -> tuple[dict[str, torch.Tensor], Calibration]:
-    """The second set of weights by their names, and how they do; the model keeps its own.
+) -> Calibration:
+    """Give a model its second set of weights, and say how they do; it keeps its own.
 
     Its memory is replaced by the documents that were written for this, which the caller drops.
     """
     own = _judgement(model)
     found = calibrate_everyday(model, settings, log)
-    made = _judgement(model)
+    model.everyday = _judgement(model)
     model.load_state_dict(own, strict=False)
-    return made, found
+    return found
 
 
 def _judgement(model: SeparatedMemory) -> dict[str, torch.Tensor]:

@@ -121,7 +121,7 @@ def _make(settings: Settings, source: Any, start: Path | None, folder: Path, pro
     import torch
 
     from zrag_core.model.training.calibration import calibrate
-    from zrag_core.model.training.everyday_calibration import everyday_judgement
+    from zrag_core.model.training.everyday_calibration import add_everyday_judgement
     from zrag_core.model.training.skill_training import new_model, train_skill
 
     torch.set_num_threads(settings.backbone.threads)
@@ -143,21 +143,11 @@ def _make(settings: Settings, source: Any, start: Path | None, folder: Path, pro
         **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
         **{f"skill_documents_{name}": value for name, value in asdict(found).items()},
     }
-    judgement = None
     if settings.skill.corpus is None:  # else it was just fitted on documents of the kind that are to be read
-        judgement, found = everyday_judgement(model, alone, progress.log)
+        found = add_everyday_judgement(model, alone, progress.log)
         metrics |= {f"everyday_{name}": value for name, value in asdict(found).items()}
     card = model_card(folder.name, settings, source.name, metrics)
-    save_skill(
-        folder,
-        model,
-        settings,
-        skill_id=folder.name,
-        metrics=metrics,
-        card=card,
-        seen=source.content_hashes,
-        everyday=judgement,
-    )
+    save_skill(folder, model, settings, skill_id=folder.name, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
     return TrainedSkill(metrics, progress.curves())
 
