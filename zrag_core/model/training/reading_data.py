@@ -16,7 +16,8 @@ Task = Literal["repeat", "quote", "question"]
 
 _TASKS: tuple[tuple[Task, float], ...] = (("repeat", 0.3), ("quote", 0.5), ("question", 0.2))
 _SWAPPED = 0.2  # of the examples have other names and numbers, so that nothing can be guessed
-_UNANSWERED = 0.1  # of the questions are put to sentences that do not answer
+_REFUSED = 0.25  # of the quotations are asked for where no sentence answers
+_NEAR_MISSES = 0.6  # of these with a question that nothing of the text answers; else the one that does is left out
 _SELF_STUDY = 0.4  # of them are words of the sentence
 _OTHERS = (0, 0, 0, 1, 1, 2, 3, 5)  # sentences beside the one that answers
 _NEIGHBOURS = 0.5  # of them are of the same text
@@ -82,24 +83,36 @@ class ReadingSource:
             title, sentence = self._sentence(rng)
             example = ReadingExample(task, title, (sentence,), "", sentence)
         elif task == "question":
-            asked = self._question(rng)
-            while asked.sentence is None:
-                asked = self._question(rng)
+            asked = self._answered(rng)
+            assert asked.sentence is not None
             title, sentences = self.pieces[asked.piece]
             example = ReadingExample(task, title, (sentences[asked.sentence],), asked.question, asked.question)
         else:
             example = self._quote(rng, others)
         return _swap(example, rng) if rng.random() < _SWAPPED else example
 
+    def _refused(self, rng: random.Random, n: int) -> ReadingExample:
+        """Sentences of one text of which none answers; in half of the examples those that share most words."""
+        near = self._near_misses and rng.random() < _NEAR_MISSES
+        asked = rng.choice(self._near_misses) if near else self._answered(rng)
+        title, sentences = self.pieces[asked.piece]
+        gold = None if asked.sentence is None else sentences[asked.sentence]
+        shown = [sentence for sentence in sentences if sentence != gold and len(sentence) <= _LONGEST]
+        rng.shuffle(shown)
+        if rng.random() < 0.5:
+            words = set(asked.question.lower().split())
+            shown.sort(key=lambda sentence: -len(words.intersection(sentence.lower().split())))
+        kept = shown[:n]
+        rng.shuffle(kept)
+        return ReadingExample("quote", title, tuple(kept), asked.question, "")
+
     def _quote(self, rng: random.Random, n_others: int) -> ReadingExample:
+        if rng.random() < _REFUSED:
+            return self._refused(rng, n_others + 1)
         if rng.random() >= _SELF_STUDY:
-            asked = self._question(rng)
+            asked = self._answered(rng)
             question, (title, sentences) = asked.question, self.pieces[asked.piece]
-            if asked.sentence is None:
-                shown = [sentence for sentence in sentences if len(sentence) <= _LONGEST]
-                return ReadingExample(
-                    "quote", title, tuple(rng.sample(shown, min(len(shown), n_others + 1))), question, ""
-                )
+            assert asked.sentence is not None
             gold = sentences[asked.sentence]
         else:
             title, gold = self._sentence(rng)
@@ -110,14 +123,22 @@ class ReadingSource:
             near = [sentence for sentence in sentences if sentence != gold and len(sentence) <= _LONGEST]
             others.append(rng.choice(near) if near and rng.random() < _NEIGHBOURS else self._sentence(rng)[1])
         others = [sentence for sentence in dict.fromkeys(others) if sentence != gold]
-        answered = not others or rng.random() >= _UNANSWERED
-        shown = [*others, gold] if answered else others
+        shown = [*others, gold]
         rng.shuffle(shown)
-        return ReadingExample("quote", title, tuple(shown), question, gold if answered else "")
+        return ReadingExample("quote", title, tuple(shown), question, gold)
 
-    def _question(self, rng: random.Random) -> AskedPiece:
-        (group,) = rng.choices([own for _, own in self.asked], [share for share, _ in self.asked])
+    def _answered(self, rng: random.Random) -> AskedPiece:
+        ((_, group),) = rng.choices(self._answered_groups, [share for share, _ in self._answered_groups])
         return rng.choice(group)
+
+    @cached_property
+    def _answered_groups(self) -> list[tuple[float, list[AskedPiece]]]:
+        groups = [(share, [item for item in group if item.sentence is not None]) for share, group in self.asked]
+        return [(share, group) for share, group in groups if group]
+
+    @cached_property
+    def _near_misses(self) -> list[AskedPiece]:
+        return [item for _, group in self.asked for item in group if item.sentence is None]
 
     @cached_property
     def _readable(self) -> list[tuple[str, list[str]]]:
