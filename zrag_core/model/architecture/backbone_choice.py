@@ -27,7 +27,7 @@ def choose_backbone(settings: Settings) -> tuple[Settings, str]:
 
 
 def calibration_warning(settings: Settings) -> str:
-    """What to expect of a skill that was calibrated on texts of another kind; "" where there is nothing to say.
+    """What to expect of a skill that was trained on texts of another kind; "" where there is nothing to say.
 
     Args:
         settings: with a backbone in the place of `auto`.
@@ -36,6 +36,6 @@ def calibration_warning(settings: Settings) -> str:
     if not own or settings.corpus.format == _GENERATED:
         return ""
     return (
-        f"{TINY} is calibrated on generated almanacs: on other text it ranks worse and refuses too much. Take "
-        "backbone.name: auto for English, or give texts of the same kind as skill.corpus"
+        f"{TINY} was trained on generated text: of documents by people it knows the words and little else, misses much "
+        "and refuses too much. Take backbone.name: auto for English, or give texts of the same kind as skill.corpus"
     )
