@@ -83,7 +83,7 @@ def test_the_commands_work_where_no_checkout_is(installed):
     told = " ".join(installed("-m", "zrag_pipeline.cli", "--help").split())
     assert "Nothing here yet? `dagster job execute -m zrag_pipeline.definitions -j demo` builds a first memory." in told
     where = installed("-m", "zrag_pipeline.cli", "where")
-    assert f"data:         {installed.folder / 'data'}\n" in where
+    assert f"data:         {installed.folder / 'data'}  (not made yet)\n" in where
     assert f"DAGSTER_HOME: {installed.folder / 'dagster_home'}\n" in where
     assert "look:         zrag ui" in where
 

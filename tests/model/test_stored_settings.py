@@ -37,7 +37,7 @@ def targets(corpus):
 
 
 def test_the_shipped_skill_is_what_it_was():
-    assert checkpoint_digest(shipped_skill()) == "551fb890c269d953ee4787cc746312f8d2152e1f3296e9ca0d958f9eb5598479"
+    assert checkpoint_digest(shipped_skill()) == "bac327da06b812186e7090e7fee82be86130e9d406092a0f58c53b7b38098d74"
     stored = read_skill_config(shipped_skill())["settings"]
     assert skill_folder_values(read_settings(stored)) == stored
 

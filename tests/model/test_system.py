@@ -120,7 +120,7 @@ def _candidates(checkpoint, text, routed):
             words = [0.0] * 3 if joint else _word_features(text, document.title, sentence, _idf(checkpoint))
             logs = [max(value, -20.0) for value in (log_p, answers, find[span])]
             likely = likelihood(ids) if joint else 0.0
-            features = [logs[0], second, logs[1], logs[2], likely, prior, *words]
+            features = [logs[0], second, logs[1], logs[2], likely, prior, *words, 0.0]
             candidates.append((place, sentence, span, features))
     return candidates
 
@@ -214,7 +214,7 @@ def test_joint_memories_are_read_in_one_step(joint):
 def test_sentences_are_ranked_by_the_models_weights_and_documents_by_their_best(policy, request):
     checkpoint = request.getfixturevalue(policy)
     if policy == "separated":
-        checkpoint.model.ranking.copy_(torch.tensor([0.3, 0.0, 0.5, 2.0, 1.0, 0.0, -1.0, 0.5, 0.2]))
+        checkpoint.model.ranking.copy_(torch.tensor([0.3, 0.0, 0.5, 2.0, 1.0, 0.0, -1.0, 0.5, 0.2, 0.0]))
     n, by_id = len(checkpoint.documents), {document.id: document for document in checkpoint.documents}
     for text, found in zip(ASKED, _system(checkpoint, steps=1).retrieve(QUESTIONS), strict=True):
         routed, _ = _routed(checkpoint, text, 3)
@@ -291,7 +291,7 @@ def test_no_text_of_the_documents_has_a_part_in_free_evidence(separated, steps):
 
     documents = tuple(reworded(document) for document in separated.documents)
     changed = replace(separated, documents=documents)
-    separated.model.ranking.copy_(torch.tensor([-1.0, 2.0, -3.0, 1.0, -2.0, 4.0, -9.0, 3.0, -5.0]))
+    separated.model.ranking.copy_(torch.tensor([-1.0, 2.0, -3.0, 1.0, -2.0, 4.0, -9.0, 3.0, -5.0, 0.0]))
     found = _system(changed, free=True, steps=steps).retrieve(QUESTIONS)
     assert [item.text for item in found] == [item.text for item in expected]
     assert [item.document_ids for item in found] == [item.document_ids for item in expected]

@@ -134,7 +134,8 @@ def test_the_local_reader_is_started_for_the_answers_and_gone_after_them(own_lin
     assert set(rows["reader"]) == {"local"}
     assert set(rows["model"]) == {"SmolLM2-135M-Instruct"}
     assert (rows["cost_usd"] == 0).all()
-    assert set(rows["error"].dropna()) <= {"the model returned no text"}, "untrained weights may say nothing"
+    errors = rows["error"].dropna()
+    assert errors.str.startswith("the model returned no text").all(), "untrained weights may say nothing"
     assert (rows["completion_tokens"] > 0).any()
     board = warehouse.query("SELECT DISTINCT reader, notes FROM leaderboard WHERE run_id = ?", [run.run_id])
     assert set(board["reader"]) == {"local"}

@@ -112,6 +112,7 @@ they are ranked after it has read them."""
 
 _NOT_YET_READ = ("likelihood", "prior", "answers", "relevance")
 _NO_PART_OF_Z = ("words", "title", "length")
+_TOLD_BY_READING = ("words", "title")  # weighed beside what was read they came out negative: experiment 29
 
 
 def language_weights() -> torch.Tensor:
@@ -124,8 +125,10 @@ def language_weights() -> torch.Tensor:
 
 
 def unseen_features(form: int, stage: int) -> list[int]:
-    """Numbers of the features that a pretrained LLM's weights leave out: what is not known yet, or is no part of Z."""
-    names = (*(_NOT_YET_READ if stage == FIRST_CHOICE else ()), *(_NO_PART_OF_Z if form == OWN_WORDS else ()))
+    """Numbers of the features that a pretrained LLM's weights leave out: what is not known yet, is known better, or is
+    no part of Z."""
+    stage_names = _NOT_YET_READ if stage == FIRST_CHOICE else _TOLD_BY_READING
+    names = {*stage_names, *(_NO_PART_OF_Z if form == OWN_WORDS else ())}
     return [SENTENCE_FEATURES.index(name) for name in names]
 
 
