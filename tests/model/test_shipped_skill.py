@@ -1,21 +1,25 @@
 """The skill in the package: it fits the default settings, holds no document, and works on documents it never saw."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from zrag_core.corpus.almanac import generate_almanac
+from zrag_core.corpus.prose.asked import everyday_questions
 from zrag_core.corpus.prose.sources import SOURCES
+from zrag_core.corpus.types import Question
 from zrag_core.model.checks.fixed_routing import z_shuffle_coverage
 from zrag_core.model.checks.probe import Probe
 from zrag_core.model.checks.reconstruction import document_top1
+from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.model.store.write import write_documents
-from zrag_core.settings import SeparatedSettings, WritingSettings
+from zrag_core.settings import DecodingSettings, SeparatedSettings, WritingSettings
 from zrag_core.settings.backbone import SMOLLM2
 
 
@@ -65,3 +69,24 @@ def test_it_writes_routes_and_reads_documents_that_it_never_saw(language, tmp_pa
     assert coverage["free_coverage"] > 0.5
     assert coverage["z_shuffle_coverage"] < 0.2
     assert document_top1(probe)[0].value > 0.95
+
+
+@torch.no_grad()
+def test_the_second_set_of_weights_finds_more_in_documents_by_people():
+    """Ten of the documents that were written for it: how often the sentence that answers comes first."""
+    documents, asked = everyday_questions()
+    kept = documents[:5] + documents[-5:]  # English and Korean
+    questions = [item for item in asked if item.sentence and item.document_id in {d.id for d in kept}]
+    first = {}
+    for everyday in (False, True):
+        skill = load_skill(shipped_skill(), device="cpu", everyday=everyday)
+        written = write_documents(skill.model, kept, (), WritingSettings(steps=0))
+        skill.model.remember(kept, written.z, written.spans)
+        memory = Checkpoint("", Path(), skill.model, tuple(kept), skill.settings, {})
+        system = create_system("zrag", memory, DecodingSettings(routed_documents=10, steps=1), threads=1)
+        found = system.retrieve([Question(str(n), item.question) for n, item in enumerate(questions)])
+        first[everyday] = sum(
+            own.segments[0].text == item.sentence for own, item in zip(found, questions, strict=True) if own.segments
+        )
+    assert first[True] > 2 * first[False], first
+    assert first[True] > 0.2 * len(questions), first
