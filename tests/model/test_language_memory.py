@@ -20,6 +20,7 @@ from zrag_core.model.checks.probe import Probe, never_empty_evidence
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.inference.decoder import rebuild
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, load_checkpoint, save_checkpoint
+from zrag_core.model.store.skill_folder import load_heads
 from zrag_core.model.store.update import update_memory
 from zrag_core.model.store.write import write_documents
 from zrag_core.sentences import split_sentences
@@ -354,3 +355,16 @@ def test_keys_are_those_of_the_layers_however_often_they_are_made(checkpoint):
         normed = model.backbone.decoder.norm(states[1])[0, 1:].mean(0)
         assert torch.allclose(found[0], torch.cat([normed, normed]), atol=1e-4)
     assert not torch.allclose(expected, normed)
+
+
+@pytest.mark.parametrize("damage", ["ranking of a newer version", "no relevance beside a weight for it"])
+def test_heads_that_do_not_fit_are_no_older_version(damage, checkpoint):
+    """Nothing is cut off, and nothing that is weighed is left at zero, in silence."""
+    model = checkpoint.model
+    heads = {name: value.clone() for name, value in model.head_state().items()}
+    if damage.startswith("ranking"):
+        heads["ranking"] = torch.cat([heads["ranking"], heads["ranking"][..., :1]], -1)
+    else:
+        heads = {name: value for name, value in heads.items() if not name.startswith("relevance.")}
+    with pytest.raises((ValueError, RuntimeError), match=r"ranking|relevance"):
+        load_heads(model, heads)

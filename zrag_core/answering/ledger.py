@@ -81,6 +81,13 @@ class SpendingLedger:
         self.unconfirmed_usd += reserved_usd
         self._record(reserved_usd)
 
+    def refuse(self, reserved_usd: float, *, perhaps_billed: bool) -> None:
+        """End the reservation of a request that failed: lost where the server may charge it all the same."""
+        if perhaps_billed:
+            self.lose(reserved_usd)
+        else:
+            self.settle(reserved_usd, 0.0)
+
     def _release(self, reserved_usd: float) -> None:
         self._in_flight -= 1
         # Exactly zero when nothing is in flight, so that rounding never adds up.

@@ -121,10 +121,7 @@ class CompletionRun:
             answer = read_reply(reply, self._settings.model, prompt, self._endpoint.price, worst)
         except (OpenAIError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError, MalformedReplyError) as error:
             failure = classify(error, self._endpoint.api_key)
-            if failure.perhaps_billed:
-                self._ledger.lose(worst)
-            else:
-                self._ledger.settle(worst, 0.0)
+            self._ledger.refuse(worst, perhaps_billed=failure.perhaps_billed)
             return failure
         except BaseException:
             # Cancelled while in flight: the server may answer, and charge, all the same.

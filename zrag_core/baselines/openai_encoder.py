@@ -102,10 +102,7 @@ class OpenAIEncoder(Encoder):
             response = self._client.embeddings.create(model=self._model, input=batch)
         except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError) as error:
             failure = classify(error, self._key)
-            if failure.perhaps_billed:
-                self._ledger.lose(worst)
-            else:
-                self._ledger.settle(worst, 0.0)
+            self._ledger.refuse(worst, perhaps_billed=failure.perhaps_billed)
             return failure
         except BaseException:
             # Interrupted while in flight: the server may answer, and charge, all the same.

@@ -258,6 +258,13 @@ class MemoryModel(nn.Module, ABC):
         mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
         return self.backbone.hidden(embeds, mask), mask
 
+    def followed(self, prompt: Prompt, inputs: Sequence[Sequence[int]]) -> tuple[Prompt, torch.Tensor]:
+        """Prompts with tokens behind them, and the mask [B, T] of these tokens."""
+        ids, mask = pad(inputs, self.backbone.pad_id, self.device)  # [B, T]
+        embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)
+        position_ids = torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + mask.cumsum(1)], 1)
+        return Prompt(embeds, torch.cat([prompt.mask, mask], 1), position_ids), mask
+
     def target_nll(
         self, prompt: Prompt, inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -266,12 +273,10 @@ class MemoryModel(nn.Module, ABC):
         Args:
             inputs: what the LLM sees of the targets; the same, or with tokens masked.
         """
-        ids, mask = pad(inputs, self.backbone.pad_id, self.device)  # [B, T]
+        whole, mask = self.followed(prompt, inputs)
         labels, _ = pad(targets, self.backbone.pad_id, self.device)
-        embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)
         length = prompt.position_ids.shape[1]
-        position_ids = torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + mask.cumsum(1)], 1)
-        hidden = self.backbone.hidden(embeds, torch.cat([prompt.mask, mask], 1), position_ids)
+        hidden = self.backbone.hidden(whole.embeds, whole.mask, whole.position_ids)
         # The state before a target token predicts it: the last prompt position predicts the first one.
         real = mask.bool()
         before = hidden[:, length - 1 : -1][real]  # [tokens, H]

@@ -151,27 +151,17 @@ class SlotReader(SeparatedMemory):
         prompt, layer = self._question_prompt(passages), layer_at(self.backbone, DEPTH)
         with states_behind(self.backbone.decoder, [layer]) as kept:
             likelihood = self._log_likelihood(prompt, queries)
-        return likelihood, self.relevance(self._features_of(kept[layer], prompt, queries))
+        _, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
+        return likelihood, self.relevance(relevance_features(kept[layer][:, -mask.shape[1] :], mask))
 
     def relevance_features(self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """What relevance is read from, [B, 2 H]: states of the first layers alone."""
-        prompt, layer = self._question_prompt(passages), layer_at(self.backbone, DEPTH)
-        ids, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
-        embeds = torch.cat([prompt.embeds, self._embed(ids)], 1)
-        position_ids = torch.cat([prompt.position_ids, prompt.position_ids[:, -1:] + mask.cumsum(1)], 1)
+        layer = layer_at(self.backbone, DEPTH)
         decoder = first_layers(self.backbone.decoder, layer)
+        (embeds, seen, position_ids), mask = self.followed(self._question_prompt(passages), self._asked(queries))
         with states_behind(decoder, [layer]) as kept:
-            decoder(
-                inputs_embeds=embeds,
-                attention_mask=torch.cat([prompt.mask, mask], 1),
-                position_ids=position_ids,
-                use_cache=False,
-            )
-        return self._features_of(kept[layer], prompt, queries)
-
-    def _features_of(self, states: torch.Tensor, prompt: Prompt, queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        _, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
-        return relevance_features(states[:, prompt.position_ids.shape[1] :], mask)
+            decoder(inputs_embeds=embeds, attention_mask=seen, position_ids=position_ids, use_cache=False)
+        return relevance_features(kept[layer][:, -mask.shape[1] :], mask)
 
     def _asked(self, queries: Sequence[Sequence[int]]) -> list[list[int]]:
         return [list(query) or [self.backbone.eos_id] for query in queries]

@@ -25,6 +25,8 @@ from zrag_core.settings.backbone import SMOLLM2, TINY
 FORMAT_VERSION = 2
 EVERYDAY = "everyday.safetensors"
 
+_GROWN = ("ranking", "confidence")
+
 
 @dataclass(frozen=True)
 class Skill:
@@ -175,11 +177,12 @@ def load_heads(model: MemoryModel, state: Mapping[str, torch.Tensor]) -> None:
 
 def _with_later_features(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Heads as this version has them; in older ones, features that came later count for nothing."""
+    older = {name: own[name].shape[-1] - state[name].shape[-1] for name in _GROWN if name in own and name in state}
     state = dict(state)
-    if "ranking" in own and "ranking" in state:
-        state["ranking"] = F.pad(state["ranking"], (0, own["ranking"].shape[-1] - state["ranking"].shape[-1]))
-    if "confidence" in own and "confidence" in state:
+    if older.get("ranking", 0) > 0:
+        state["ranking"] = F.pad(state["ranking"], (0, older["ranking"]))
+        state = {**{name: value for name, value in own.items() if name.startswith("relevance.")}, **state}
+    if older.get("confidence", 0) > 0:
         *weights, bias = state["confidence"].split(1)
-        lacking = len(own["confidence"]) - len(state["confidence"])
-        state["confidence"] = torch.cat([*weights, torch.zeros(max(0, lacking)), bias])
-    return {**{name: value for name, value in own.items() if name.startswith("relevance.")}, **state}
+        state["confidence"] = torch.cat([*weights, torch.zeros(older["confidence"]), bias])
+    return state

@@ -31,7 +31,7 @@ def add_everyday_judgement(
     Its memory is replaced by the documents that were written for this, which the caller drops.
     """
     own = _judgement(model)
-    found = calibrate_everyday(model, settings, log)
+    found = _calibrate(model, settings, log)
     model.everyday = _judgement(model)
     model.load_state_dict(own, strict=False)
     return found
@@ -42,13 +42,8 @@ def _judgement(model: SeparatedMemory) -> dict[str, torch.Tensor]:
     return {name: state[name].detach().cpu().clone() for name in _REPLACED}
 
 
-def calibrate_everyday(
-    model: SeparatedMemory, settings: Settings, log: Callable[[str], None] = lambda line: None
-) -> Calibration:
-    """Fit the weights of `model` in place on the documents and questions that were written for it.
-
-    Its memory is replaced by these documents, which the caller drops.
-    """
+def _calibrate(model: SeparatedMemory, settings: Settings, log: Callable[[str], None]) -> Calibration:
+    """Fit the weights of `model` in place on the documents and questions that were written for it."""
     one_step = settings.decoding.model_copy(update={"steps": 1, "routed_documents": 10})
     settings = settings.model_copy(update={"decoding": one_step})
     inside, fitted, measured = fit_routing_on(model, *everyday_questions(), settings, log)
