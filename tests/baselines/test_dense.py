@@ -12,8 +12,9 @@ from safetensors.numpy import save
 from zrag_core.answering.failures import Waits
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.baselines.dense import DenseIndex, DenseSystem
-from zrag_core.baselines.encoders import LsaEncoder, e5_prefixes, unit_rows
+from zrag_core.baselines.encoders import LsaEncoder, e5_prefixes
 from zrag_core.baselines.openai_encoder import OpenAIEncoder
+from zrag_core.baselines.text_encoder import unit_rows
 from zrag_core.corpus.types import Document, Question
 from zrag_core.errors import AnsweringError, CheckpointError, CorpusError, SettingsError
 from zrag_core.settings import BaselineSettings

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from zrag_core.answering.ledger import SpendingLedger
-from zrag_core.baselines.encoders import Encoder, encoder_file_names, make_encoder, restore_encoder
+from zrag_core.baselines.encoders import encoder_file_names, make_encoder, restore_encoder
 from zrag_core.baselines.index_folder import damaged, read_index_config, read_index_file, write_index_folder
 from zrag_core.baselines.ranking import DEPTH, documents_by_id, retrieved_passages, top_indices
+from zrag_core.baselines.text_encoder import Encoder
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.settings import BaselineSettings

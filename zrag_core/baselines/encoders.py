@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zrag_core.baselines.text_encoder import FIELD, Encoder, unit_rows
 from zrag_core.errors import CorpusError, SettingsError
 from zrag_core.settings import BaselineSettings
 from zrag_core.text import search_terms
@@ -23,35 +23,12 @@ if TYPE_CHECKING:
 
     from zrag_core.answering.ledger import SpendingLedger
 
-FIELD = "baselines.dense_encoder"
 _LSA_TERMS = "lsa.json"
 _LSA_COMPONENTS = "lsa.safetensors"
 # The E5 models were trained with these prefixes and lose accuracy without them (Wang et al. 2022, arXiv
 # 2212.03533); their instruction-tuned successors take a task description before the query alone.
 _E5 = re.compile(r"(^|[-_/])e5([-_]|$)", re.IGNORECASE)
 _E5_INSTRUCTION = "Instruct: Given a question, retrieve passages that answer the question\nQuery: "
-
-
-class Encoder(ABC):
-    """Maps texts to unit vectors whose dot product is their similarity.
-
-    Attributes:
-        name: as written in `baselines.dense_encoder`.
-    """
-
-    name: str
-
-    @abstractmethod
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Float32 [texts, dimensions], rows of length one (or zero where nothing is known of a text)."""
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Like `encode_documents`, for questions, where the encoder makes a difference."""
-        return self.encode_documents(texts)
-
-    def files(self) -> dict[str, bytes]:
-        """Files that make this encoder again, by name; none where the encoder's name is enough."""
-        return {}
 
 
 def make_encoder(settings: BaselineSettings, texts: Sequence[str], ledger: SpendingLedger | None = None) -> Encoder:
@@ -186,10 +163,3 @@ def e5_prefixes(name: str) -> tuple[str, str] | None:
     if not _E5.search(name):
         return None
     return (_E5_INSTRUCTION, "") if "instruct" in name.casefold() else ("query: ", "passage: ")
-
-
-def unit_rows(matrix: np.ndarray) -> np.ndarray:
-    """Scale rows to length one, float32; rows of zeros stay."""
-    matrix = np.asarray(matrix, dtype=np.float32)
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(norms > 0, norms, 1)

@@ -14,7 +14,7 @@ from openai.types import CreateEmbeddingResponse
 from zrag_core.answering.failures import Failure, Outlook, Waits, classify, public_url, wait_s
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import Price, Usage, actual_cost, price_of
-from zrag_core.baselines.encoders import FIELD, Encoder, unit_rows
+from zrag_core.baselines.text_encoder import FIELD, Encoder, unit_rows
 from zrag_core.errors import AnsweringError, SettingsError
 
 _BATCH = 128
