@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -5,6 +9,8 @@ import pytest
 import yaml
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
+
+from zrag_pipeline.platform import paths
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -50,3 +56,33 @@ def test_workspace_names_the_code_location():
     assert workspace == {
         "load_from": [{"python_module": {"module_name": "zrag_pipeline.definitions", "location_name": "zrag"}}]
     }
+
+
+def test_first_commands_at_once_find_whole_databases(tmp_path):
+    shutil.copy(paths.SHIPPED_HOME / "dagster.yaml", tmp_path)
+    aside = tmp_path / ".first-use" / "history"  # as a killed command leaves it
+    aside.mkdir(parents=True)
+    (aside / "runs.db").write_text("half")
+    script = "import dagster\nwith dagster.DagsterInstance.get() as instance: print(len(instance.get_runs()))"
+    environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
+    commands = [
+        subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=CHECKOUT, stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert [command.communicate(timeout=100)[0] for command in commands] == [b"0\n"] * 3
+    assert {path.name for path in tmp_path.iterdir()} == {"dagster.yaml", "history", "schedules", ".first-use.lock"}
+
+
+def test_a_first_command_that_is_killed_leaves_no_broken_database(tmp_path, monkeypatch):
+    shutil.copy(paths.SHIPPED_HOME / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+
+    def killed(base_dir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("dagster._core.storage.sqlite_storage.SqliteScheduleStorage.from_local", killed)
+        dg.DagsterInstance.get()
+    assert not list(tmp_path.glob("history/**/*.db"))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_runs() == []
