@@ -80,9 +80,10 @@ def test_a_first_command_that_is_killed_leaves_no_broken_database(tmp_path, monk
     def killed(base_dir):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("dagster._core.storage.sqlite_storage.SqliteScheduleStorage.from_local", killed)
-        dg.DagsterInstance.get()
+        with pytest.raises(KeyboardInterrupt):
+            dg.DagsterInstance.get()
     assert not list(tmp_path.glob("history/**/*.db"))
     with dg.DagsterInstance.get() as instance:
         assert instance.get_runs() == []

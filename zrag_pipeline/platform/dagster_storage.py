@@ -30,7 +30,7 @@ class WholeSqliteStorage(DagsterSqliteStorage):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Any) -> WholeSqliteStorage:  # type: ignore[override]
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Any) -> WholeSqliteStorage:
         """Open the storage; whatever it lacks is made first."""
         home = paths.dagster_home_dir()
         if not _whole(home):
