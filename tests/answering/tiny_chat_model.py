@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zrag_core.model.architecture import smollm2
+from zrag_core.model.architecture.packaged_llms import SMOLLM2
 
 
 def save_tiny_llama(folder: Path, window: int = 2048) -> Path:
@@ -44,5 +44,5 @@ def save_tiny_llama(folder: Path, window: int = 2048) -> Path:
 
 def instead_of_smollm2(data: Path) -> Path:
     """Put a tiny model where the converted SmolLM2 would lie in the data folder `data`, and return its folder."""
-    folder = data / "models" / f"smollm2-135m-instruct-{smollm2._SHA256[:12]}"
+    folder = data / "models" / f"{SMOLLM2.folder}-{SMOLLM2.sha256[:12]}"
     return save_tiny_llama(folder, window=8192)

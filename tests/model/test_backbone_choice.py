@@ -6,8 +6,8 @@ import json
 import pytest
 
 from zrag_core.corpus.source_language import source_language
-from zrag_core.model.architecture import backbone_choice
 from zrag_core.model.architecture.backbone_choice import calibration_warning, choose_backbone
+from zrag_core.model.architecture.packaged_llms import PackagedLlm
 from zrag_core.settings import CorpusSettings, Settings, load_settings
 
 KOREAN = "관리비는 매달 25일까지 납부해 주세요. 늦으면 연체료가 붙습니다."
@@ -16,7 +16,7 @@ ENGLISH = "Rent is due on the 25th of each month; late payments carry a fee."
 
 @pytest.fixture
 def installed(monkeypatch):
-    monkeypatch.setattr(backbone_choice.smollm2, "is_available", lambda: True)
+    monkeypatch.setattr(PackagedLlm, "is_available", lambda self: True)
 
 
 def settings(location, **values) -> Settings:
@@ -31,18 +31,19 @@ def write_texts(folder, *texts):
     return folder
 
 
-@pytest.mark.parametrize(("text", "name"), [(ENGLISH, "smollm2"), (KOREAN, "zrag-tiny")])
+@pytest.mark.parametrize(("text", "name"), [(ENGLISH, "smollm2"), (KOREAN, "gemma3")])
 def test_the_language_decides(tmp_path, installed, text, name):
     chosen, why = choose_backbone(settings(write_texts(tmp_path, text)))
     assert chosen.backbone.name == name
     assert name in why
 
 
-def test_english_without_the_package_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(backbone_choice.smollm2, "is_available", lambda: False)
-    chosen, why = choose_backbone(settings(write_texts(tmp_path, ENGLISH)))
+@pytest.mark.parametrize(("text", "remedy"), [(ENGLISH, "make smollm2"), (KOREAN, "make gemma3")])
+def test_without_the_packages_it_says_how_to_get_them(tmp_path, monkeypatch, text, remedy):
+    monkeypatch.setattr(PackagedLlm, "is_available", lambda self: False)
+    chosen, why = choose_backbone(settings(write_texts(tmp_path, text)))
     assert chosen.backbone.name == "zrag-tiny"
-    assert "make smollm2" in why
+    assert remedy in why
 
 
 def test_generated_documents_keep_the_model_that_was_trained_on_them(installed):

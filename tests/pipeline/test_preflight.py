@@ -10,6 +10,7 @@ from pipeline_runs import execute
 
 from zrag_core.answering.choice import choose_reader
 from zrag_core.errors import SettingsError
+from zrag_core.model.architecture.packaged_llms import PackagedLlm
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.corpus.preflight import billions, find_problems
 from zrag_pipeline.defs.jobs import run_config
@@ -228,7 +229,9 @@ def test_smollm2_needs_its_packages_wherever_it_is_asked_for(monkeypatch):
         "memorag.kv_model": {"evaluation": systems, "memorag": {"memory": "kv", "kv_model": "smollm2"}},
     }
     for there in (True, False):
-        monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_available", lambda there=there: there)
+        monkeypatch.setattr(
+            "zrag_core.model.architecture.packaged_llms.PackagedLlm.is_available", lambda self, there=there: there
+        )
         for where, sections in asked.items():
             found = problems(**sections)
             assert [line.partition(":")[0] for line in found] == [where] * (not there)
@@ -461,7 +464,7 @@ def test_a_location_of_another_kind_is_one_line(location):
 
 
 def test_prose_that_is_absent_is_said_where_it_would_be_read(prose, monkeypatch):
-    monkeypatch.setattr("zrag_core.model.architecture.smollm2.is_available", lambda: True)
+    monkeypatch.setattr(PackagedLlm, "is_available", lambda self: True)
     prose.append(SettingsError("no prose", where="skill.corpus", remedy="install it"))
     training = {"backbone": {"name": "smollm2"}, "skill": {"steps": 5}}
     assert problems(**training) == ["skill.corpus: no prose -> install it"]

@@ -42,7 +42,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
 
 def test_without_the_packages_it_says_how_to_install_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("zrag_core.model.architecture.smollm2._is_installed", lambda: False)
+    monkeypatch.setattr("zrag_core.model.architecture.packaged_llms.PackagedLlm._is_installed", lambda self: False)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main(["serve-reader"]) == 1
     assert "pip install" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from zrag_core.corpus.version import corpus_version
 from zrag_core.errors import SettingsError
 from zrag_core.memorag.clue_memory import ClueMemory
 from zrag_core.memorag.memorag_system import MemoragSystem
-from zrag_core.model.architecture import smollm2
+from zrag_core.model.architecture import packaged_llms
 from zrag_core.settings import LOCAL_MODEL, Settings
 from zrag_core.settings.backbone import SMOLLM2
 from zrag_core.system_factory import SystemInputs
@@ -87,7 +87,7 @@ def _local_light_model(inputs: SystemInputs) -> Completer:
     from zrag_core.memorag.local_completer import LocalCompleter
 
     settings = inputs.settings
-    model = LocalChatModel(smollm2.model_folder(), LOCAL_MODEL, settings.backbone.threads)
+    model = LocalChatModel(packaged_llms.SMOLLM2.model_folder(), LOCAL_MODEL, settings.backbone.threads)
     return LocalCompleter(model, settings.memorag.light_temperature)
 
 

@@ -15,8 +15,8 @@ from zrag_core.errors import SettingsError
 from zrag_core.memorag.clue_memory import Usage
 from zrag_core.memorag.kv_cache import KvCache
 from zrag_core.memorag.prompts import LANGUAGES, load_template
-from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.create_backbone import resolve_device
+from zrag_core.model.architecture.packaged_llms import location_of
 
 _QUESTION_TOKENS = 256  # longer questions are cut
 _MARK = "\u241f"  # a character that no chat template writes
@@ -38,7 +38,7 @@ def load_causal_lm(name: str, *, device: str = "auto", dtype: str = "auto") -> t
     target = resolve_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if target.type == "cuda" else "float32"
-    location = smollm2.location_of(name)
+    location = location_of(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
         lm: Any = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, device_map={"": target})

@@ -14,6 +14,9 @@ TINY = "zrag-tiny"
 """The embedded backbone."""
 SMOLLM2 = "smollm2"
 """SmolLM2-135M-Instruct, from a package of the index."""
+GEMMA3 = "gemma3"
+"""Gemma 3 270M for Korean, from packages of the index."""
+PACKAGED = (SMOLLM2, GEMMA3)
 
 
 class LoraSettings(Section):
@@ -40,8 +43,8 @@ class BackboneSettings(Section):
 
     name: str = Field(
         "zrag-tiny",
-        description="`auto` (smollm2 for English text where it is installed, else zrag-tiny), `zrag-tiny`, `smollm2`, "
-        "or a Hugging Face name or local path of a causal LM",
+        description="`auto` (smollm2 for English, gemma3 for Korean text, where they are installed, else zrag-tiny), "
+        "`zrag-tiny`, `smollm2`, `gemma3`, or a Hugging Face name or local path of a causal LM",
     )
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit weights by bitsandbytes (QLoRA)")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

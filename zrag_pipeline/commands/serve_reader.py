@@ -30,13 +30,13 @@ def register(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C, or until the server ends by itself."""
     from zrag_core.answering.local_process import serving
-    from zrag_core.model.architecture.smollm2 import model_folder
+    from zrag_core.model.architecture.packaged_llms import SMOLLM2
 
     # SIGINT too: a shell that starts this in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        with serving(model_folder(), LOCAL_MODEL, threads=arguments.threads, port=arguments.port) as server:
+        with serving(SMOLLM2.model_folder(), LOCAL_MODEL, threads=arguments.threads, port=arguments.port) as server:
             print(f"address: {server.base_url}")
             print(f"model:   {server.model}")
             print(f"use:     answers: {{reader: local, base_url: {server.base_url}}}")

@@ -69,6 +69,12 @@ pretrain_smollm2 = dg.define_asset_job(
     config=run_config("pretrain_smollm2.yaml"),
     description="The skill of SmolLM2-135M on prose: hours on a CPU, minutes on a GPU; every stage resumes.",
 )
+pretrain_gemma3 = dg.define_asset_job(
+    "pretrain_gemma3",
+    dg.AssetSelection.assets("preflight", "skill"),
+    config=run_config("pretrain_gemma3.yaml"),
+    description="The skill of Gemma 3 270M for Korean: hours on a CPU, minutes on a GPU; every stage resumes.",
+)
 benchmark = dg.define_asset_job(
     "benchmark",
     dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("routing_benchmark"),
@@ -111,6 +117,7 @@ JOBS = [
     answers,
     pretrain_tiny,
     pretrain_smollm2,
+    pretrain_gemma3,
     benchmark,
     benchmark_memory,
     benchmark_update,

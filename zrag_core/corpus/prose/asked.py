@@ -42,13 +42,15 @@ class WrittenQuestions:
     calibrated: tuple[AskedSentence, ...]
 
 
-def written_questions(prose: Iterable[Document]) -> WrittenQuestions:
+def written_questions(prose: Iterable[Document], *, korean: bool = False) -> WrittenQuestions:
     """All of it.
 
     Args:
         prose: of the packages; questions about a sentence that their versions do not have are left out.
+        korean: the Korean documents too, and calibration with them alone.
     """
     documents, asked = _documents(_FOLDER, "written")
+    others, about_others = _documents(_KOREAN, "written-ko") if korean else ([], [])
     about = {(row["title"], row["sentence"]): row["question"] for row in _rows(_FOLDER, "questions")}
     titles = {title for title, _ in about}
     for document in prose:
@@ -57,9 +59,14 @@ def written_questions(prose: Iterable[Document]) -> WrittenQuestions:
                 question = about.pop((document.title, span.text), None)
                 if question is not None:
                     asked.append(AskedSentence(question, document.id, span.text))
-    kept = {item.document_id for item in asked if hash_unit(0, "calibration", item.document_id) < _CALIBRATION}
-    trained = tuple(item for item in asked if item.document_id not in kept)
-    return WrittenQuestions(tuple(documents), trained, tuple(item for item in asked if item.document_id in kept))
+    kept = {
+        item.document_id
+        for item in (about_others if korean else asked)
+        if hash_unit(0, "calibration", item.document_id) < _CALIBRATION
+    }
+    trained = tuple(item for item in (*asked, *about_others) if item.document_id not in kept)
+    calibrated = tuple(item for item in (*asked, *about_others) if item.document_id in kept)
+    return WrittenQuestions((*documents, *others), trained, calibrated)
 
 
 def everyday_questions() -> tuple[list[Document], list[AskedSentence]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zrag_core.settings.backbone import SMOLLM2
+from zrag_core.settings.backbone import PACKAGED
 
 _POSITIONS = 4096  # whose logits are held at once
 
@@ -63,6 +64,19 @@ class Backbone:
         """Token that stands for a hidden one in reconstruction."""
         token = self.tokenizer.mask_token_id
         return self.pad_id if token is None else int(token)
+
+    @cached_property
+    def start_ids(self) -> list[int]:
+        """What the tokenizer puts before every text: a token that many LLMs cannot do without, or nothing."""
+        return list(self.tokenizer.encode("", add_special_tokens=True))
+
+    @property
+    def token_embeddings(self) -> torch.Tensor:
+        """Input embeddings [V, H] of the whole vocabulary, scaled as the LLM gets them."""
+        embeddings = self.lm.get_input_embeddings()
+        weight: torch.Tensor = embeddings.weight.detach()
+        scale = getattr(embeddings, "embed_scale", None)
+        return weight if scale is None else weight * scale.to(weight)
 
     def encode(self, text: str, limit: int | None = None) -> list[int]:
         """Token ids without special tokens, cut to `limit`."""
@@ -124,7 +138,7 @@ class Backbone:
 
         An adapter that was rounded to half precision takes half the space.
         """
-        if self.source != SMOLLM2:  # its tokenizer stands beside its weights
+        if self.source not in PACKAGED:  # its tokenizer stands beside its weights
             self.tokenizer.save_pretrained(folder / "tokenizer")
         if self.peft is not None:
             from peft import get_peft_model_state_dict

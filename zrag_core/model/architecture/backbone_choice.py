@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zrag_core.corpus.source_language import source_language
-from zrag_core.model.architecture import smollm2
+from zrag_core.model.architecture import packaged_llms
 from zrag_core.settings import Settings
-from zrag_core.settings.backbone import AUTO, SMOLLM2, TINY
+from zrag_core.settings.backbone import AUTO, TINY
 
 _GENERATED = "almanac"  # what zrag-tiny was trained on
 
@@ -16,12 +16,13 @@ def choose_backbone(settings: Settings) -> tuple[Settings, str]:
         return settings, ""
     if settings.corpus.format == _GENERATED:
         name, why = TINY, "the corpus is of the kind that it was trained on"
-    elif source_language(settings.corpus) != "en":
-        name, why = TINY, f"{SMOLLM2} reads English only, and the corpus is Korean"
-    elif not smollm2.is_available():
-        name, why = TINY, f"{SMOLLM2}, which reads English, is not installed: {smollm2.INSTALL}"
     else:
-        name, why = SMOLLM2, "the corpus is English"
+        english = source_language(settings.corpus) == "en"
+        llm, language = (packaged_llms.SMOLLM2, "English") if english else (packaged_llms.GEMMA3, "Korean")
+        if llm.is_available():
+            name, why = llm.name, f"the corpus is {language}"
+        else:
+            name, why = TINY, f"{llm.name}, which reads {language}, is not installed: {llm.install}"
     backbone = settings.backbone.model_copy(update={"name": name})
     return settings.model_copy(update={"backbone": backbone}), f"backbone {name}: {why}"
 

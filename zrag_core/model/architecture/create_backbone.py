@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from zrag_core.errors import SettingsError
-from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.backbone import Backbone, hide_progress_bars
+from zrag_core.model.architecture.packaged_llms import location_of
 from zrag_core.model.architecture.tokenizer import train_tokenizer
 from zrag_core.settings import BackboneSettings
-from zrag_core.settings.backbone import SMOLLM2, TINY
+from zrag_core.settings.backbone import PACKAGED, TINY
 
 
 def resolve_device(name: str) -> torch.device:
@@ -78,7 +78,7 @@ def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = 
             return Backbone(decoder, TinyTokenizer(folder / "tokenizer"), None, settings.name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if settings.name == SMOLLM2:
+    if settings.name in PACKAGED:
         lm, tokenizer = _load_pretrained(settings, settings.name)
         return _with_adapter(lm, tokenizer, settings, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
@@ -178,7 +178,7 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    location = smollm2.location_of(name)
+    location = location_of(name)
     # What lies on this machine is loaded in a second; what comes from the hub keeps its bar.
     if Path(location).is_dir():
         hide_progress_bars()

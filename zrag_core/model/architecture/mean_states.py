@@ -37,7 +37,8 @@ def mean_states(backbone: Backbone, texts: Sequence[Sequence[int]], shares: Sequ
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
-        ids, mask = pad([texts[row] or [backbone.eos_id] for row in rows], backbone.pad_id, backbone.device)
+        started = [[*backbone.start_ids, *(texts[row] or [backbone.eos_id])] for row in rows]
+        ids, mask = pad(started, backbone.pad_id, backbone.device)
         states = _states(decoder, layers, ids, mask)
         kept = mask.clone()
         kept[:, 0] = kept[:, 0] * (mask.sum(1) == 1)

@@ -16,20 +16,13 @@ from zrag_core.model.architecture.backbone import positions
 from zrag_core.model.architecture.mean_states import first_layers, layer_at, states_behind
 from zrag_core.model.architecture.network import Prompt
 from zrag_core.model.architecture.padding import pad, pad_vectors
+from zrag_core.model.architecture.reading_prompts import ReadingPrompts, reading_prompts
 from zrag_core.model.architecture.relevance import DEPTH, RelevanceProbe, relevance_features
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_cache import SlotCache
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.settings import CodecSettings
-
-# What stands around the slots. The question prompt is that of Sachan et al. 2022 (arXiv 2204.07496), who rank passages
-# by the likelihood of the question.
-PASSAGE = "Passage: "
-ASK = "\nPlease write a question based on this passage.\nQuestion:"
-NOTHING = "Please write a question.\nQuestion:"
-REPEAT = "\nRepeat the passage.\nPassage: "
-QUOTE = ("\nQuestion: ", "\nQuote the sentence of the passage that answers.\nPassage: ")
 
 _BATCH = 64  # spans read at once
 _CHECKED = 4  # spans of a document that memory checks read, as many as the memory's own words come from by default
@@ -62,9 +55,14 @@ class SlotReader(SeparatedMemory):
         self.relevance = RelevanceProbe(self.backbone.hidden_size).to(device)
 
     @cached_property
+    def prompts(self) -> ReadingPrompts:
+        """What stands around the slots."""
+        return reading_prompts(self.backbone.source)
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The LLM's token embeddings, which no training changes."""
-        return Vocabulary(self.backbone.lm.get_input_embeddings().weight.detach())
+        return Vocabulary(self.backbone.token_embeddings)
 
     @property
     def reading_weights(self) -> list[torch.Tensor]:
@@ -114,7 +112,9 @@ class SlotReader(SeparatedMemory):
 
     def quote_prompt(self, sentences: Sequence[Sequence[torch.Tensor]], queries: Sequence[Sequence[int]]) -> Prompt:
         """Prompts that ask to quote what answers each of B queries from sentences, given as vectors, a line each."""
-        before, line, between, after = (self.words(text) for text in (PASSAGE, "\n", *QUOTE))
+        own_words = self.prompts
+        before, line = self.words(own_words.passage), self.words("\n")
+        between, after = self.words(own_words.question), self.words(own_words.quote)
         parts = []
         for own, query in zip(sentences, queries, strict=True):
             lines = [part for number, vectors in enumerate(own) for part in ([line, vectors] if number else [vectors])]
@@ -132,7 +132,7 @@ class SlotReader(SeparatedMemory):
 
     def write_prompt(self, z: torch.Tensor, used: torch.Tensor, distance: int | None = None) -> Prompt:
         """Prompts that ask for the text behind slots z [B, p, d]."""
-        before, after = self.words(PASSAGE), self.words(REPEAT)
+        before, after = self.words(self.prompts.passage), self.words(self.prompts.repeat)
         return self.assemble([[before, own, after] for own in self.vectors(z, used)])
 
     def titles(self, rows: Sequence[int]) -> list[torch.Tensor]:
@@ -167,7 +167,7 @@ class SlotReader(SeparatedMemory):
         return [list(query) or [self.backbone.eos_id] for query in queries]
 
     def _question_prompt(self, passages: Sequence[Sequence[Line]]) -> Prompt:
-        before, colon, line, after = (self.words(text) for text in (PASSAGE, ": ", "\n", ASK))
+        before, colon, line, after = (self.words(text) for text in (self.prompts.passage, ": ", "\n", self.prompts.ask))
         parts = []
         for passage in passages:
             prompt = [before]
@@ -178,7 +178,7 @@ class SlotReader(SeparatedMemory):
 
     def question_prior(self, queries: Sequence[Sequence[int]]) -> torch.Tensor:
         """log P(question) where nothing is read, [B] nats."""
-        return self._log_likelihood(self.assemble([[self.words(NOTHING)]] * len(queries)), queries)
+        return self._log_likelihood(self.assemble([[self.words(self.prompts.nothing)]] * len(queries)), queries)
 
     def _log_likelihood(self, prompt: Prompt, queries: Sequence[Sequence[int]]) -> torch.Tensor:
         targets = self._asked(queries)
@@ -190,7 +190,7 @@ class SlotReader(SeparatedMemory):
         counts = [int(own) + 1 for own in spans.amax(1).tolist()]
         pairs = [(row, span) for row, count in enumerate(counts) for span in range(count)]
         found = torch.full((len(z), max(counts, default=0)), -torch.inf, device=self.device)
-        before, after = self.words(PASSAGE), self.words(ASK)
+        before, after = self.words(self.prompts.passage), self.words(self.prompts.ask)
         for start in range(0, len(pairs), _BATCH):
             part = pairs[start : start + _BATCH]
             rows = [row for row, _ in part]
@@ -214,7 +214,12 @@ class SlotReader(SeparatedMemory):
         """Input vectors [T, H] of tokens."""
         return self._embed(torch.tensor(list(ids), dtype=torch.long, device=self.device))
 
-    def assemble(self, parts: Sequence[Sequence[torch.Tensor]]) -> Prompt:
-        """Prompts of these vectors one behind the other, padded so that generation continues at the end."""
-        embeds, mask = pad_vectors([torch.cat(list(own)).to(self.lm.dtype) for own in parts])
+    def assemble(self, parts: Sequence[Sequence[torch.Tensor]], *, start: bool = True) -> Prompt:
+        """Prompts of these vectors one behind the other, padded so that generation continues at the end.
+
+        Args:
+            start: begin as the LLM expects a text to begin.
+        """
+        first = self.embed_tokens(self.backbone.start_ids if start else ())
+        embeds, mask = pad_vectors([torch.cat([first, *own]).to(self.lm.dtype) for own in parts])
         return Prompt(embeds, mask, positions(mask))

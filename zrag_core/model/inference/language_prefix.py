@@ -9,7 +9,6 @@ import torch
 from zrag_core.errors import SettingsError
 from zrag_core.model.architecture.language_memory import LanguageMemory
 from zrag_core.model.architecture.network import Prompt
-from zrag_core.model.architecture.slot_reader import PASSAGE, QUOTE
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.inference.prefix import Prefix, decode_behind
 
@@ -22,7 +21,7 @@ def read_prefix(model: LanguageMemory) -> Prefix:
         SettingsError: they are more tokens than the LLM reads.
     """
     units = [(row, span) for row, own in enumerate(model.spans.amax(1).tolist()) for span in range(int(own) + 1)]
-    parts = [model.words(PASSAGE)]
+    parts = [model.words(model.prompts.passage)]
     if units:
         rows = [row for row, _ in units]
         slots = span_slots(model.z[rows], model.spans[rows], [span for _, span in units])
@@ -47,7 +46,7 @@ def read_prefix(model: LanguageMemory) -> Prefix:
 @torch.no_grad()
 def decode(model: LanguageMemory, prefix: Prefix, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
     """Greedy evidence for B queries behind `prefix`, which is not changed."""
-    between, after = (model.words(text) for text in QUOTE)
-    asked = model.assemble([[between, model.embed_tokens(query), after] for query in queries])
+    between, after = (model.words(text) for text in (model.prompts.question, model.prompts.quote))
+    asked = model.assemble([[between, model.embed_tokens(query), after] for query in queries], start=False)
     behind = asked._replace(position_ids=asked.position_ids + prefix.slots)
     return decode_behind(model, prefix, Prompt(*behind), max_new_tokens)

@@ -20,7 +20,7 @@ from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
 from zrag_core.settings import SeparatedSettings, Settings
-from zrag_core.settings.backbone import SMOLLM2, TINY
+from zrag_core.settings.backbone import PACKAGED, TINY
 
 FORMAT_VERSION = 2
 EVERYDAY = "everyday.safetensors"
@@ -50,7 +50,7 @@ def shipped_skill(backbone: str = TINY) -> Path:
 
 def is_shipped(backbone: str) -> bool:
     """Whether the package brings a skill for a backbone."""
-    return backbone in (TINY, SMOLLM2) and (shipped_skill(backbone) / "config.json").is_file()
+    return backbone in (TINY, *PACKAGED) and (shipped_skill(backbone) / "config.json").is_file()
 
 
 def save_skill(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from zrag_core.corpus.almanac.names import Language
 from zrag_core.corpus.prose.asked import AskedSentence, written_questions, written_version
 from zrag_core.corpus.prose.sources import prose_documents, prose_name
 from zrag_core.corpus.samples import hash_order
@@ -29,6 +30,8 @@ from zrag_core.model.training.skill_data import AlmanacSkill
 from zrag_core.model.training.state import SavedProgress, Trained, save_state
 from zrag_core.sentences import split_sentences
 from zrag_core.settings import Settings
+from zrag_core.settings.backbone import GEMMA3
+from zrag_core.text import detect_language
 
 _HELD_OUT = 20_000  # tokens that measure the codec
 _KEY_TEXTS = 16_000  # sentences that keys are distilled on
@@ -37,6 +40,7 @@ _ALMANAC = 600  # generated documents, with questions in people's words
 _SHARES = (0.5, 0.25, 0.25)  # of the training questions: written for it, by the LLM itself, about generated documents
 _ASKED_AT_CALIBRATION = 600
 _CALIBRATED = 1_500  # documents
+_SECOND_SHARE = 12  # every twelfth text is enough of a second language
 
 StageHooks = Callable[[str], TrainingHooks]
 """Hooks of a stage by its name."""
@@ -55,18 +59,27 @@ def train_language_skill(
         Figures by name.
     """
     prose = prose_documents()
-    written = written_questions(prose)
+    korean = settings.backbone.name == GEMMA3
+    written = written_questions(prose, korean=korean)
+    if korean:  # English is its second language
+        asked_about = {item.document_id for item in written.trained}
+        prose = [document for n, document in enumerate(prose) if n % _SECOND_SHARE == 0 or document.id in asked_about]
     log(f"prose: {len(prose):,} texts of {prose_name()}, and {len(written.documents)} written ones")
     metrics = _train_codec(model, prose, settings, hooks("codec"))
     kept = {item.document_id for item in written.calibrated}
     documents = [document for document in (*written.documents, *prose) if document.id not in kept]
-    own = write_questions(model.backbone, documents, _OWN, folder / "questions.jsonl", log=log)
+    if korean:  # Gemma, which was not taught to follow instructions, writes no questions; the English ones stand in
+        own = [item for item in written.trained if detect_language(item.question) == "en"]
+        asked = [item for item in written.trained if detect_language(item.question) == "ko"]
+    else:
+        own = write_questions(model.backbone, documents, _OWN, folder / "questions.jsonl", log=log)
+        asked = list(written.trained)
     if settings.skill.steps:
-        source = _reading_source(documents, (written.trained, own))
+        source = _reading_source(documents, (asked, own), "ko" if korean else "en")
         metrics |= _train_reading(model, source, settings, hooks("reading"))
     _round(model.backbone.trainable())
     model.backbone.merge()
-    questions = [item.question for item in (*written.trained, *own)]
+    questions = [item.question for item in (*asked, *own)]
     metrics["key_cosine"] = _distil_keys(model, documents, questions, log)
     about = {document.id: document for document in (*written.documents, *prose)}
     fit_relevance(model, written.trained, about, log)
@@ -129,8 +142,10 @@ def _keep(
         save_state(hooks.state_folder, Trained(parameters, [], fingerprint), done)
 
 
-def _reading_source(documents: Sequence[Document], asked: Sequence[Sequence[AskedSentence]]) -> ReadingSource:
-    """Documents with groups of questions about them, and generated ones with theirs."""
+def _reading_source(
+    documents: Sequence[Document], asked: Sequence[Sequence[AskedSentence]], language: Language
+) -> ReadingSource:
+    """Documents with groups of questions about them, and generated ones in a language with theirs."""
     rows = {document.id: row for row, document in enumerate(documents)}
     split = [split_sentences(document.text) for document in documents]
     places = [{span.text: number for number, span in enumerate(own)} for own in split]
@@ -142,7 +157,7 @@ def _reading_source(documents: Sequence[Document], asked: Sequence[Sequence[Aske
 
     groups = [[about(item) for item in group] for group in asked]
     generated = []
-    for made in AlmanacSkill(("en",)).draw(random.Random("reading"), _ALMANAC, 3):
+    for made in AlmanacSkill((language,)).draw(random.Random("reading"), _ALMANAC, 3):
         sentences = [span.reading for span in split_sentences(made.document.text)]
         generated += [AskedPiece(q, len(pieces), sentences.index(e)) for q, e in made.asked if e in sentences]
         pieces.append((made.document.title, sentences))

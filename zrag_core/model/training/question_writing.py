@@ -14,7 +14,7 @@ from zrag_core.corpus.types import Document
 from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
-from zrag_core.model.architecture.slot_reader import ASK, PASSAGE
+from zrag_core.model.architecture.reading_prompts import reading_prompts
 from zrag_core.sentences import split_sentences
 
 _BATCH = 32
@@ -85,7 +85,9 @@ def _sentence(document: Document, rng: random.Random) -> str:
 
 @torch.no_grad()
 def _ask(backbone: Backbone, items: Sequence[tuple[Document, str]], seed: int) -> list[AskedSentence]:
-    prompts = [backbone.encode(f"{PASSAGE}{document.title}: {sentence}{ASK}") for document, sentence in items]
+    own = reading_prompts(backbone.source)
+    texts = [f"{own.passage}{document.title}: {sentence}{own.ask}" for document, sentence in items]
+    prompts = [backbone.start_ids + backbone.encode(text) for text in texts]
     ids, mask = pad(prompts, backbone.pad_id, backbone.device, left=True)
     torch.manual_seed(seed)
     output = backbone.lm.generate(

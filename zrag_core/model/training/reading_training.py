@@ -14,7 +14,6 @@ from torch import nn
 
 from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.architecture.language_memory import LanguageMemory
-from zrag_core.model.architecture.slot_reader import ASK, PASSAGE, QUOTE, REPEAT
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.reading_data import ReadingExample, ReadingSource
 from zrag_core.model.training.skill_training import schedule
@@ -83,19 +82,18 @@ def reading_losses(model: LanguageMemory, examples: Sequence[ReadingExample]) ->
 
 
 def _prompt_parts(model: LanguageMemory, example: ReadingExample) -> list[torch.Tensor]:
-    encode, words, slots = model.backbone.encode, model.words, model.slot_vectors
+    encode, words, slots, own = model.backbone.encode, model.words, model.slot_vectors, model.prompts
     if example.task == "question":
         return [
-            words(PASSAGE),
+            words(own.passage),
             slots(encode(example.title)),
             words(": "),
             slots(encode(example.sentences[0])),
-            words(ASK),
+            words(own.ask),
         ]
     read: list[torch.Tensor] = []
     for sentence in example.sentences:
         read += [*([words("\n")] if read else []), slots(encode(sentence))]
     if example.task == "repeat":
-        return [words(PASSAGE), *read, words(REPEAT)]
-    between, after = QUOTE
-    return [words(PASSAGE), *read, words(between), words(example.question), words(after)]
+        return [words(own.passage), *read, words(own.repeat)]
+    return [words(own.passage), *read, words(own.question), words(example.question), words(own.quote)]

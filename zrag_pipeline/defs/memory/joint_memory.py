@@ -14,7 +14,7 @@ from zrag_core.errors import CheckpointError, SettingsError
 from zrag_core.files import atomic_folder
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
-from zrag_core.model.architecture.smollm2 import location_of
+from zrag_core.model.architecture.packaged_llms import location_of
 from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
 from zrag_core.model.training.joint_training import train_joint, training_fingerprint
 from zrag_core.settings import Settings
