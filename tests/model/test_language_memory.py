@@ -368,3 +368,19 @@ def test_heads_that_do_not_fit_are_no_older_version(damage, checkpoint):
         heads = {name: value for name, value in heads.items() if not name.startswith("relevance.")}
     with pytest.raises((ValueError, RuntimeError), match=r"ranking|relevance"):
         load_heads(model, heads)
+
+
+@pytest.mark.parametrize(("bias", "read"), [(-10.0, 4), (10.0, 2), (0.0, 2)])
+def test_what_leaves_it_unsure_is_a_reason_to_read_more(checkpoint, bias, read):
+    checkpoint.model.confidence.zero_()
+    checkpoint.model.confidence[-1] = bias  # all zero: never fitted
+    few = checkpoint.settings.decoding.model_copy(update={"read_sentences": 2})
+    own, wider = (
+        create_system("zrag", checkpoint, decoding).candidates(["Where are the towers?", "Is there an inn?"])
+        for decoding in (few, few.model_copy(update={"read_sentences": read}))
+    )
+    for (segments, features, _), (others, expected, _) in zip(own, wider, strict=True):
+        assert len(segments) == read
+        # Every sentence is ranked and judged as if all had been read at once.
+        assert [segment.text for segment in segments] == [segment.text for segment in others[:read]]
+        torch.testing.assert_close(features, expected[:read])

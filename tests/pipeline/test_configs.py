@@ -9,7 +9,7 @@ import pytest
 from zrag_core.model.store.skill_folder import read_skill_config, shipped_skill
 from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.settings import JointSettings, Settings, SkillSettings, load_settings
-from zrag_core.settings.backbone import SMOLLM2, TINY
+from zrag_core.settings.backbone import PACKAGED, TINY
 from zrag_core.systems import SYSTEMS
 from zrag_pipeline.definitions import defs
 from zrag_pipeline.defs.jobs import run_config
@@ -24,6 +24,7 @@ JOB_OF = {
     "squad_routing.yaml": "benchmark",
     "pretrain_tiny.yaml": "pretrain_tiny",
     "pretrain_smollm2.yaml": "pretrain_smollm2",
+    "pretrain_gemma3.yaml": "pretrain_gemma3",
     "benchmark_memory.yaml": "benchmark_memory",
     "benchmark_update.yaml": "benchmark_update",
     "benchmark_codec.yaml": "benchmark_codec",
@@ -34,6 +35,7 @@ READ_BY_THE_BENCHMARK |= {"decoding", "evaluation", "benchmark"}
 READ_BY = {
     "pretrain_tiny": READ_BY_THE_SKILL,
     "pretrain_smollm2": READ_BY_THE_SKILL - {"separated"} | {"codec"},
+    "pretrain_gemma3": READ_BY_THE_SKILL - {"separated"} | {"codec"},
     "benchmark_memory": READ_BY_THE_BENCHMARK,
     "benchmark_update": READ_BY_THE_BENCHMARK - {"evaluation"},
     "benchmark_codec": READ_BY_THE_BENCHMARK - {"targets", "separated", "evaluation"} | {"codec"},
@@ -140,9 +142,10 @@ def test_the_queries_on_the_pages_run(page, lineage):
         assert len(warehouse.query(query)) > 0
 
 
-def test_the_shipped_skill_of_smollm2_is_that_of_its_configuration():
-    shipped = read_settings(read_skill_config(shipped_skill(SMOLLM2))["settings"])
-    given = load_settings(settings_of("pretrain_smollm2.yaml"))
+@pytest.mark.parametrize("backbone", PACKAGED)
+def test_the_shipped_skill_of_a_pretrained_llm_is_that_of_its_configuration(backbone):
+    shipped = read_settings(read_skill_config(shipped_skill(backbone))["settings"])
+    given = load_settings(settings_of(f"pretrain_{backbone}.yaml"))
     assert shipped.backbone.lora == given.backbone.lora
     for section in ("codec", "skill"):
         own = [getattr(settings, section).model_dump(exclude={"save_every"}) for settings in (shipped, given)]

@@ -49,6 +49,7 @@ JOBS = {
     "answers": {"preflight"} | ASSETS["answers"],
     "pretrain_tiny": {"preflight", "skill"},
     "pretrain_smollm2": {"preflight", "skill"},
+    "pretrain_gemma3": {"preflight", "skill"},
     "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
     "benchmark_update": {"preflight", "skill", "update_benchmark"},

@@ -23,7 +23,9 @@ class DecodingSettings(Section):
         "1: mutual information (separated: fitted with the skill)",
     )
     read_sentences: Positive = Field(
-        16, description="pretrained backbones: sentences that the LLM reads to rank them, chosen by words and meaning"
+        16,
+        description="pretrained backbones: sentences that the LLM reads to rank them, chosen by words and meaning; "
+        "with one step, as many again where none of these looks like an answer",
     )
     free_spans: Positive = Field(8, description="free decoding: most spans (sentences) that are written for a question")
     max_new_tokens: Positive = Field(96, description="length of freely decoded evidence, per span")

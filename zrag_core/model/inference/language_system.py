@@ -7,6 +7,7 @@ The LLM reads a sentence from its slots and says how likely the question is abou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -25,7 +26,7 @@ from zrag_core.model.architecture.sentence_features import (
 )
 from zrag_core.model.architecture.slot_reader import Line
 from zrag_core.model.architecture.word_features import feature_ids
-from zrag_core.model.inference.memory_system import Queries
+from zrag_core.model.inference.memory_system import Queries, known_log_p
 from zrag_core.model.inference.routing import Depth, Routed, keep_best, keep_rows, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
 from zrag_core.model.inference.separated_system import SeparatedSystem
@@ -34,6 +35,7 @@ _TENS = 10.0
 _READ = 8  # sentences read at once; more are slower, since all are as wide as the longest
 _JUDGED = 16  # questions judged at once
 _LINES = 4  # sentences that a question is judged by
+_UNSURE = 0.5  # less confidence than this is a reason to read as many sentences again
 _LIKELIHOOD, _PRIOR, _ANSWERS, _RELEVANCE = (
     SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers", "relevance")
 )
@@ -42,8 +44,9 @@ _LIKELIHOOD, _PRIOR, _ANSWERS, _RELEVANCE = (
 class LanguageSystem(SeparatedSystem):
     """Ranks sentences by what a pretrained LLM says of the question after reading them.
 
-    Of all sentences of the routed documents the best `decoding.read_sentences` by words and meaning are read. In its
-    own words the system chooses without the sentences' words, which are no part of Z.
+    Of all sentences of the routed documents the best `decoding.read_sentences` by words and meaning are read, and as
+    many again where none of these looks like an answer. In its own words the system chooses without the sentences'
+    words, which are no part of Z.
     """
 
     @property
@@ -75,14 +78,29 @@ class LanguageSystem(SeparatedSystem):
         log_p, null_p = self._first_routing(texts, asked)
         routed = keep_best(log_p, null_p, self._width)
         queries = self._one_step(asked, routed)
-        found = self._choose(texts, queries, routed)
-        self._read_sentences(asked, routed, found, [()] * len(found))
-        found = [self._ranked(own) for own in found]
+        chosen = [own.split(self.settings.read_sentences) for own in self._choose(texts, queries, routed)]
+        found = self._read_and_rank(asked, routed, [own for own, _ in chosen])
         if self.settings.steps == 2 and len(self.checkpoint.documents) > 1:
             found, routed = self._second_step(texts, asked, log_p, routed, found)
             queries = self._one_step(asked, routed)
-        self._judge(asked, routed, found)
+            self._judge(asked, routed, found)
+        else:
+            self._judge(asked, routed, found)
+            found = self._look_again(asked, routed, found, [rest for _, rest in chosen])
         return found, routed, queries
+
+    def _look_again(
+        self, asked: list[list[int]], routed: Routed, found: list[Candidates], others: Sequence[Candidates]
+    ) -> list[Candidates]:
+        """Read the others too where nothing that was read looks like an answer."""
+        sure = [self._confidence(own, known_log_p(routed, i)) if own.segments else None for i, own in enumerate(found)]
+        again = [i for i, own in enumerate(sure) if own is not None and own < _UNSURE and others[i].segments]
+        more = [own if i in again else own.at(()) for i, own in enumerate(others)]
+        self._read_sentences(asked, routed, more, [()] * len(more))
+        for i in again:
+            found[i] = self._ranked(found[i].followed_by(more[i]))
+        self._judge(asked, routed, [own if i in again else own.at(()) for i, own in enumerate(found)])
+        return found
 
     def _second_step(
         self,
@@ -112,10 +130,22 @@ class LanguageSystem(SeparatedSystem):
             [second[i] if later else own for later in again.second[i, :k].tolist()] for i, own in enumerate(asked)
         ]
         leads = [own.moved(int((again.rows[i] == rows[i]).nonzero()[0])) for i, own in enumerate(leads)]
-        others = [own.without(lead) for own, lead in zip(self._choose(texts, queries, again), leads, strict=True)]
+        chosen = [own.split(self.settings.read_sentences)[0] for own in self._choose(texts, queries, again)]
+        others = [own.without(lead) for own, lead in zip(chosen, leads, strict=True)]
         before = [self._lines([(row, span.span) for span in own.spans]) for row, own in zip(rows, leads, strict=True)]
-        self._read_sentences(asked, again, others, before)
-        return [lead.ahead_of(self._ranked(own)) for lead, own in zip(leads, others, strict=True)], again
+        others = self._read_and_rank(asked, again, others, before)
+        return [lead.ahead_of(own) for lead, own in zip(leads, others, strict=True)], again
+
+    def _read_and_rank(
+        self,
+        asked: Sequence[Sequence[int]],
+        routed: Routed,
+        chosen: Sequence[Candidates],
+        before: Sequence[Sequence[Line]] | None = None,
+    ) -> list[Candidates]:
+        """What was chosen, read and best first; `before`: lines that are read before every sentence of a question."""
+        self._read_sentences(asked, routed, chosen, before or [()] * len(chosen))
+        return [self._ranked(own) for own in chosen]
 
     def _choose(self, texts: Sequence[str], queries: Queries, routed: Routed) -> list[Candidates]:
         """The sentences of each question that are worth reading."""
@@ -125,7 +155,8 @@ class LanguageSystem(SeparatedSystem):
         return [self._first_choice([(pair, next(features)) for pair in own]) for own in pairs]
 
     def _first_choice(self, read: Sequence[tuple[ReadPair, list[SentenceFeatures]]]) -> Candidates:
-        """The sentences of one question that are worth reading, by words and meaning."""
+        """The sentences of one question that are worth reading, by words and meaning, best first: twice as many as are
+        read at first."""
         segments, places, spans, rows = [], [], [], []
         for pair, features in read:
             segments += self._sentences.segments[pair.row]
@@ -134,7 +165,7 @@ class LanguageSystem(SeparatedSystem):
             rows += features
         stacked = torch.tensor(rows).reshape(-1, len(SENTENCE_FEATURES))
         scores = stacked @ self._stage(FIRST_CHOICE)
-        best = scores.topk(min(self.settings.read_sentences, len(scores))).indices.tolist()
+        best = scores.topk(min(2 * self.settings.read_sentences, len(scores))).indices.tolist()
         chosen = [[own[j] for j in best] for own in (segments, places, spans)]
         return Candidates(chosen[0], chosen[1], stacked[best], scores[best], chosen[2])
 
@@ -195,14 +226,9 @@ class LanguageSystem(SeparatedSystem):
         """What was read, best first."""
         scores = own.features @ self._stage(RANKING)
         order = torch.argsort(scores, descending=True, stable=True)
-        numbers = order.tolist()
-        return Candidates(
-            [own.segments[j] for j in numbers],
-            [own.places[j] for j in numbers],
-            own.features[order],
-            scores[order],
-            [own.spans[j]._replace(log_p=float(scores[j])) for j in numbers],
-        )
+        ranked = replace(own, scores=scores).at(order.tolist())
+        spans = [span._replace(log_p=float(score)) for span, score in zip(ranked.spans, ranked.scores, strict=True)]
+        return replace(ranked, spans=spans)
 
     def _sentence_features(
         self, texts: Sequence[str], queries: Queries, pairs: Sequence[ReadPair], routed: Routed

@@ -112,14 +112,14 @@ class MemorySystem(ABC):
     def candidates(self, questions: Sequence[str]) -> list[tuple[list[Segment], torch.Tensor, torch.Tensor]]:
         """Candidate sentences of each question, their features [C, F], and log P(it is about something in memory)."""
         found, routed, _ = self._route_and_read(questions)
-        return [(own.segments, own.features, _known(routed, i)) for i, own in enumerate(found)]
+        return [(own.segments, own.features, known_log_p(routed, i)) for i, own in enumerate(found)]
 
     def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
         found, routed, queries = self._route_and_read([question.question for question in questions])
         words = self._write(queries, routed, found) if self.free else [None] * len(questions)
         results = []
         for i, (question, own, text) in enumerate(zip(questions, found, words, strict=True)):
-            sure = self._confidence(own, _known(routed, i)) if own.segments else None
+            sure = self._confidence(own, known_log_p(routed, i)) if own.segments else None
             segments = tuple(replace(own.segments[j], score=float(own.scores[j])) for j in own.order())
             ranked = self._rank_documents(routed, i, own)
             results.append(
@@ -197,6 +197,6 @@ class MemorySystem(ABC):
         return [[query] * min(self.settings.routed_documents, routed.rows.shape[1]) for query in queries]
 
 
-def _known(routed: Routed, i: int) -> torch.Tensor:
+def known_log_p(routed: Routed, i: int) -> torch.Tensor:
     """log P(question i is about something in memory)."""
     return floor_log(torch.log1p(-routed.null_p[i].clamp(max=1 - 1e-6))).cpu()

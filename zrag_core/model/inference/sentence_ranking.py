@@ -58,9 +58,34 @@ class Candidates:
         order: list[int] = torch.argsort(self.scores, descending=True, stable=True).tolist()
         return order
 
+    def at(self, numbers: Sequence[int]) -> Candidates:
+        """Those of these numbers, in this order; of candidates whose spans are aligned with them."""
+        own = list(numbers)
+        return Candidates(
+            [self.segments[j] for j in own],
+            [self.places[j] for j in own],
+            self.features[own],
+            self.scores[own],
+            [self.spans[j] for j in own],
+        )
+
     def best(self) -> Candidates:
         """The best sentence alone; of candidates whose spans are aligned with them, best first."""
-        return Candidates(self.segments[:1], self.places[:1], self.features[:1], self.scores[:1], self.spans[:1])
+        return self.at(range(min(1, len(self.segments))))
+
+    def split(self, n: int) -> tuple[Candidates, Candidates]:
+        """The first n and the others; of candidates whose spans are aligned with them."""
+        return self.at(range(min(n, len(self.segments)))), self.at(range(n, len(self.segments)))
+
+    def followed_by(self, others: Candidates) -> Candidates:
+        """These, then the others."""
+        return Candidates(
+            self.segments + others.segments,
+            self.places + others.places,
+            torch.cat([self.features, others.features]),
+            torch.cat([self.scores, others.scores]),
+            self.spans + others.spans,
+        )
 
     def moved(self, place: int) -> Candidates:
         """The same sentences of a document that stands elsewhere in a routing."""
@@ -70,27 +95,14 @@ class Candidates:
     def without(self, others: Candidates) -> Candidates:
         """Those that are not among others of the same routing."""
         taken = {(span.place, span.span) for span in others.spans}
-        kept = [j for j, span in enumerate(self.spans) if (span.place, span.span) not in taken]
-        return Candidates(
-            [self.segments[j] for j in kept],
-            [self.places[j] for j in kept],
-            self.features[kept],
-            self.scores[kept],
-            [self.spans[j] for j in kept],
-        )
+        return self.at([j for j, span in enumerate(self.spans) if (span.place, span.span) not in taken])
 
     def ahead_of(self, others: Candidates) -> Candidates:
         """These, then the others, whose scores are lowered as a whole where they are higher."""
         if not (self.segments and others.segments):
             return self if self.segments else others
         above = float(others.scores.max() - self.scores.min())
-        return Candidates(
-            self.segments + others.segments,
-            self.places + others.places,
-            torch.cat([self.features, others.features]),
-            torch.cat([self.scores, others.scores - max(0.0, above)]),
-            self.spans + others.spans,
-        )
+        return self.followed_by(replace(others, scores=others.scores - max(0.0, above)))
 
 
 def rank_sentences(

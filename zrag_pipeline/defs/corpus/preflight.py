@@ -86,9 +86,11 @@ def _memory_problems(settings: Settings) -> Iterator[str]:
             f"evaluation.systems: {', '.join(wanted)} read the memory of policy separated, but memory.policy is joint "
             "-> leave them out, or set the policy to separated (zrag_joint is trained wherever it is named)"
         )
-    if settings.memory.policy == "separated" and settings.skill.steps == 0 and not is_shipped(settings.backbone.name):
+    skill, backbone = settings.skill, settings.backbone.name
+    trained = skill.steps > 0 or (backbone != TINY and skill.start == "scratch")
+    if settings.memory.policy == "separated" and not trained and not is_shipped(backbone):
         yield (
-            f"skill.steps: no skill is shipped for '{settings.backbone.name}' -> set it above 0 to train one, or use "
+            f"skill.steps: no skill is shipped for '{backbone}' -> set it above 0 to train one, or use "
             f"the backbone {TINY} or {SMOLLM2}"
         )
 

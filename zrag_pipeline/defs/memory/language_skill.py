@@ -97,29 +97,35 @@ def language_card(skill_id: str, settings: Settings, source: LanguageSource, met
     """The skill's README: what it is, how it was made, how it did on documents that it had not seen."""
     from zrag_core.corpus.prose.sources import SOURCES
 
+    job = f"pretrain_{settings.backbone.name}"
     codec, skill, lora = settings.codec, settings.skill, settings.backbone.lora
+    adapter = (
+        f"an adapter (LoRA, rank {lora.rank}, on {', '.join(lora.target_modules)}) that reads slots"
+        if skill.steps
+        else "no adapter"
+    )
     licences = "\n".join(f"  - {item.package}: {item.licence}" for item in SOURCES) if source.corpus is None else ""
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(metrics.items()))
     return f"""# {skill_id}
 
 The skill of a zRAG memory for the pretrained LLM `{settings.backbone.name}`: a codec of {codec.stride} tokens to a slot
-of {codec.width} bytes, an adapter (LoRA, rank {lora.rank}, on {", ".join(lora.target_modules)}) that reads slots, and
-keys of meaning of {codec.key_width} bytes a sentence. It holds no corpus.
+of {codec.width} bytes, {adapter}, and keys of meaning of {codec.key_width} bytes a sentence. It holds no corpus.
 
 - **Data**: {source.name}
 {licences}
-- **Questions** come with documents that a larger LLM wrote for this project (`zrag_core/corpus/prose/written`), are
-  about the prose and from the same source, are written by the LLM itself, belong to generated documents, or are words
-  of the sentence (self-study); calibration asks only the first two kinds, about texts that adapter and keys did not see
+- **Questions** come with documents that a larger LLM wrote for this project (`zrag_core/corpus/prose`), are about the
+  prose and from the same source, are written by the LLM itself (where it follows instructions), belong to generated
+  documents, or are words of the sentence (self-study); calibration asks only the first two kinds, about texts that
+  adapter and keys did not see
 - **Keys** are distilled from all-MiniLM-L6-v2 (Apache-2.0), which is not needed afterwards
 - **Recipe**: codec {codec.steps:,} steps of {codec.batch_size} slots, AdamW {codec.lr}; reading {skill.steps:,} steps
   of {skill.documents} examples, AdamW {skill.lr}; seeds {codec.seed} and {skill.seed}
-- **Command**: `dagster job execute -m zrag_pipeline.definitions -j pretrain_smollm2 -c dagster_home/configs/\
-pretrain_smollm2.yaml`
+- **Command**: `dagster job execute -m zrag_pipeline.definitions -j {job} -c dagster_home/configs/{job}.yaml`
 
 | figure, on prose that it was not fitted on | |
 |---|---|
 {figures}
 
-Limits: it reads the languages of its LLM (SmolLM2: English). Figures on evaluated corpora are in docs/results.md.
+Limits: it reads the languages of its LLM (SmolLM2: English; Gemma 3 as it is kept here: Korean and English). Figures on
+evaluated corpora are in docs/results.md.
 """
