@@ -70,6 +70,8 @@ def test_answers_are_labelled_local_with_the_models_own_name_and_cost_nothing(se
     assert {(a.reader, a.model, a.cost_usd) for a in answers} == {("local", LOCAL_MODEL, 0.0)}
     assert all(a.error in (None, "the model returned no text") for a in answers)
     assert all(0 < a.completion_tokens <= 6 for a in answers)
+    # What random weights write stands in no evidence, so the evidence itself is the answer.
+    assert {a.answer for a in answers if not a.error} == {"It was built in 1804."}
     estimate = str(reader.estimate([AnswerRequest("new", "bm25", "Who?", "Ada.")]))
     assert LOCAL_MODEL in estimate
     assert "gpt" not in estimate

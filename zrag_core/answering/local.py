@@ -15,16 +15,21 @@ from zrag_core.answering.prompts import REFUSALS, build_messages
 from zrag_core.answering.types import Answer, AnswerRequest, CallObserver, Progress, Prompt
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import LOCAL_MODEL, AnswerSettings
+from zrag_core.text import search_terms
 
 # What servers that need no key are sent instead of one.
 _NO_KEY = "none"
+_SHORTEST_PIECE = 30  # characters
+_SAY_NOTHING = frozenset("a an are at be been by for in is it its of on the there to was were".split())
 
 
 class LocalReader(OpenAIReader):
     """Answers by `LOCAL_MODEL` at the server of `settings.base_url`; it is sent no key, and costs nothing.
 
-    So small a model follows no list of rules and cannot tell what the evidence does not hold. Its prompt is made of
-    examples, whose answers stand in quotation marks, and questions without any evidence are refused for it.
+    So small a model follows no list of rules, loses its way in long texts and makes things up. Its prompt is made of
+    examples, whose answers stand in quotation marks; it reads the best piece of the evidence alone; where it says
+    anything that neither this piece nor the question says, the answer is the piece itself; and questions without any
+    evidence are refused for it.
 
     Args:
         settings: those of the answers; `model` is not looked at.
@@ -60,7 +65,10 @@ class LocalReader(OpenAIReader):
         asked = [request for request in requests if _is_asked(request)]
         given = iter(super().answer(asked, progress))
         answers = [next(given) if _is_asked(request) else self._refused(request) for request in requests]
-        return [replace(answer, answer=unquoted(answer.answer)) for answer in answers]
+        return [
+            answer if answer.error else replace(answer, answer=_kept_to_evidence(request, unquoted(answer.answer)))
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def _refused(self, request: AnswerRequest) -> Answer:
         return Answer(
@@ -79,7 +87,11 @@ class LocalReader(OpenAIReader):
 
     def _prompt(self, request: AnswerRequest) -> Prompt:
         messages = build_messages(
-            request.question, request.evidence, request.language, request.closed_book, purpose="answer_small"
+            request.question,
+            best_piece(request.evidence),
+            request.language,
+            request.closed_book,
+            purpose="answer_small",
         )
         labels = {"purpose": "answer", "question_id": request.question_id, "system": request.system}
         return Prompt(messages, self._settings.max_answer_tokens, labels)
@@ -89,6 +101,28 @@ def unquoted(text: str) -> str:
     """The answer without the quotation marks of the prompt's examples, and without what follows them."""
     line = text.strip().partition("\n")[0]
     return line[1:].partition('"')[0].strip() if line.startswith('"') else line.strip()
+
+
+def best_piece(evidence: str) -> str:
+    """The first line of the evidence, which is what a system puts first; with the next ones where it is very short."""
+    lines = [line.strip() for line in evidence.splitlines() if line.strip()]
+    n = 1
+    while n < len(lines) and len(" ".join(lines[:n])) < _SHORTEST_PIECE:
+        n += 1
+    return "\n".join(lines[:n])
+
+
+def is_supported(answer: str, question: str, evidence: str) -> bool:
+    """Whether the answer says something of the evidence, and nothing that neither evidence nor question says."""
+    said, asked, known = (set(search_terms(text)) - _SAY_NOTHING for text in (answer, question, evidence))
+    return said <= known | asked and bool((said & known) - asked)
+
+
+def _kept_to_evidence(request: AnswerRequest, answer: str) -> str:
+    piece = best_piece(request.evidence)
+    if request.closed_book or not piece or is_supported(answer, request.question, piece):
+        return answer
+    return piece
 
 
 def _is_asked(request: AnswerRequest) -> bool:
