@@ -19,12 +19,13 @@ from zrag_core.corpus.read import read_documents
 from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved
 from zrag_core.memory import LEAST_CONFIDENCE
+from zrag_core.model.architecture.packaged_llms import PACKAGED
 from zrag_core.model.inference.create_system import create_system
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.model.store.write import write_documents
 from zrag_core.settings import BaselineSettings, DecodingSettings, WritingSettings
-from zrag_core.settings.backbone import SMOLLM2, TINY
+from zrag_core.settings.backbone import GEMMA3, SMOLLM2, TINY
 
 HERE = Path(__file__).parent
 CHOSEN_BY, HELD_OUT = ("handbook", "products", "notices_ko"), ("project", "club", "rules_ko")
@@ -41,28 +42,40 @@ def main() -> None:
     print(f"{'corpus':<12} {'skill':<24} {'first':>8} {'bm25':>6} {'wrongly refused':>16} {'refused':>8}")
     for name in HELD_OUT if given.held_out else CHOSEN_BY:
         documents, questions = read(HERE / name)
-        backbone = given.skill.name if given.skill else TINY if name.endswith("_ko") else SMOLLM2
-        memory = write(documents, given.skill or shipped_skill(backbone))
-        found = create_system("zrag", memory, memory.settings.decoding, threads=given.threads).retrieve(questions)
-        words = Bm25System(Bm25Index.build(documents, BaselineSettings(), unit="sentence"), documents).retrieve(
-            questions
-        )
-        answered = [i for i, question in enumerate(questions) if question.golden_answers]
-        first, bm25 = (sum(is_first(questions[i], items[i]) for i in answered) for items in (found, words))
-        refused = [not item.answerable for item in found]
-        wrongly = sum(refused[i] for i in answered)
-        others = len(questions) - len(answered)
-        rightly = sum(refused) - wrongly
-        print(
-            f"{name:<12} {backbone:<24} {first:>5}/{len(answered)} {bm25:>3}/{len(answered)} "
-            f"{wrongly:>13}/{len(answered)} {rightly:>6}/{others}",
-            flush=True,
-        )
-        if given.each:
-            for question, item in zip(questions, found, strict=True):
-                text = item.segments[0].text if item.segments else ""
-                mark = ("+" if is_first(question, item) else "-") if question.golden_answers else "?"
-                print(f"  {mark} {item.confidence or 0:.2f}  {question.question}\n         {text[:110]!r}")
+        for backbone in [given.skill.name] if given.skill else readers_of(name):
+            _measure(name, backbone, given, documents, questions)
+
+
+def readers_of(name: str) -> list[str]:
+    """Backbones that a folder is asked with: for Korean `zrag-tiny`, and Gemma 3 where it is installed."""
+    if name.endswith("_ko"):
+        return [TINY, *([GEMMA3] if PACKAGED[GEMMA3].is_available() else [])]
+    return [SMOLLM2]
+
+
+def _measure(
+    name: str, backbone: str, given: argparse.Namespace, documents: tuple[Document, ...], questions: list[Question]
+) -> None:
+    memory = write(documents, given.skill or shipped_skill(backbone))
+    torch.set_num_threads(given.threads)
+    found = create_system("zrag", memory, memory.settings.decoding, threads=given.threads).retrieve(questions)
+    words = Bm25System(Bm25Index.build(documents, BaselineSettings(), unit="sentence"), documents).retrieve(questions)
+    answered = [i for i, question in enumerate(questions) if question.golden_answers]
+    first, bm25 = (sum(is_first(questions[i], items[i]) for i in answered) for items in (found, words))
+    refused = [not item.answerable for item in found]
+    wrongly = sum(refused[i] for i in answered)
+    others = len(questions) - len(answered)
+    rightly = sum(refused) - wrongly
+    print(
+        f"{name:<12} {backbone:<24} {first:>5}/{len(answered)} {bm25:>3}/{len(answered)} "
+        f"{wrongly:>13}/{len(answered)} {rightly:>6}/{others}",
+        flush=True,
+    )
+    if given.each:
+        for question, item in zip(questions, found, strict=True):
+            text = item.segments[0].text if item.segments else ""
+            mark = ("+" if is_first(question, item) else "-") if question.golden_answers else "?"
+            print(f"  {mark} {item.confidence or 0:.2f}  {question.question}\n         {text[:110]!r}")
 
 
 def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
@@ -81,7 +94,6 @@ def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
 def write(documents: tuple[Document, ...], skill_folder: Path) -> Checkpoint:
     """A memory of the documents, theta frozen."""
     skill = load_skill(skill_folder, device="cpu", everyday=True)
-    torch.set_num_threads(2)
     written = write_documents(skill.model, documents, (), WritingSettings(steps=0))
     skill.model.remember(documents, written.z, written.spans)
     decoding = DecodingSettings(routed_documents=10, steps=1, least_confidence=LEAST_CONFIDENCE)

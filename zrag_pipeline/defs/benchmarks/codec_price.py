@@ -64,7 +64,8 @@ def _measure_one(
 ) -> Iterator[tuple[str, float]]:
     model = create_separated(trained.backbone, settings, 0).eval()
     assert isinstance(model, LanguageMemory)
-    model.router.load_state_dict(trained.router.state_dict())
+    for own, other in ((model.router, trained.router), (model.relevance, trained.relevance)):
+        own.load_state_dict(other.state_dict())
     model.ranking.copy_(trained.ranking)
     result = train_codec(
         model.codec, model.vocabulary, ids[_HELD_OUT:], ids[:_HELD_OUT], settings.codec, fingerprint="price"
