@@ -23,6 +23,7 @@ from zrag_core.sentences import split_sentences
 _NEAR, _FAR = 5, 1  # wrong sentences of the same text, and of others
 _OTHERS = 300  # sentences of other texts among which the far ones are looked for
 _BATCH = 16
+_LINES = 100  # batches between two lines of the log
 
 
 class _Pair(NamedTuple):
@@ -45,7 +46,7 @@ def fit_relevance(
     """
     pairs = _pairs(asked, documents)
     log(f"relevance: {len(pairs):,} sentences beside {len(asked):,} questions")
-    features = _features(model, pairs, [item.question for item in asked])
+    features = _features(model, pairs, [item.question for item in asked], log)
     right = torch.tensor([pair.right for pair in pairs])
     model.relevance.cpu().fit(features, right, torch.tensor([pair.question for pair in pairs]))
     model.relevance.to(model.device)
@@ -74,7 +75,9 @@ def _pairs(asked: Sequence[AskedSentence], documents: Mapping[str, Document]) ->
 
 
 @torch.no_grad()
-def _features(model: LanguageMemory, pairs: Sequence[_Pair], questions: Sequence[str]) -> torch.Tensor:
+def _features(
+    model: LanguageMemory, pairs: Sequence[_Pair], questions: Sequence[str], log: Callable[[str], None]
+) -> torch.Tensor:
     encode = model.backbone.encode
     asked = [encode(question, model.query_tokens) for question in questions]
     ids = [encode(pair.sentence) for pair in pairs]
@@ -85,4 +88,6 @@ def _features(model: LanguageMemory, pairs: Sequence[_Pair], questions: Sequence
         lines = [Line(model.slot_vectors(encode(pairs[n].title)), model.slot_vectors(ids[n])) for n in part]
         found = model.relevance_features([[line] for line in lines], [asked[pairs[n].question] for n in part])
         result[part] = found.cpu()
+        if start % (_BATCH * _LINES) == 0:
+            log(f"relevance: {start + len(part):,} of {len(pairs):,} sentences read")
     return result
