@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from zrag_core.corpus.samples import hash_unit
+from zrag_core.corpus.samples import hash_order, hash_unit
 from zrag_core.corpus.types import Document
 from zrag_core.sentences import split_sentences
 
@@ -59,14 +59,15 @@ def written_questions(prose: Iterable[Document], *, korean: bool = False) -> Wri
                 question = about.pop((document.title, span.text), None)
                 if question is not None:
                     asked.append(AskedSentence(question, document.id, span.text))
-    kept = {
-        item.document_id
-        for item in (about_others if korean else asked)
-        if hash_unit(0, "calibration", item.document_id) < _CALIBRATION
-    }
-    trained = tuple(item for item in (*asked, *about_others) if item.document_id not in kept)
-    calibrated = tuple(item for item in (*asked, *about_others) if item.document_id in kept)
-    return WrittenQuestions((*documents, *others), trained, calibrated)
+    kept = {item.document_id for item in asked if hash_unit(0, "calibration", item.document_id) < _CALIBRATION}
+    trained = [item for item in asked if item.document_id not in kept]
+    calibrated = [item for item in asked if item.document_id in kept]
+    if korean:  # so few documents are halved exactly
+        order = hash_order({item.document_id for item in about_others}, 0, "calibration")
+        kept = set(order[: round(len(order) * _CALIBRATION)])
+        trained += [item for item in about_others if item.document_id not in kept]
+        calibrated = [item for item in about_others if item.document_id in kept]
+    return WrittenQuestions((*documents, *others), tuple(trained), tuple(calibrated))
 
 
 def everyday_questions() -> tuple[list[Document], list[AskedSentence]]:

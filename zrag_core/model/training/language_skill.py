@@ -80,7 +80,7 @@ def train_language_skill(
     _round(model.backbone.trainable())
     model.backbone.merge()
     questions = [item.question for item in (*asked, *own)]
-    metrics["key_cosine"] = _distil_keys(model, documents, questions, log)
+    metrics["key_cosine"] = _distil_keys(model, documents, questions, _KEY_TEXTS // 3 if korean else _KEY_TEXTS, log)
     about = {document.id: document for document in (*written.documents, *prose)}
     fit_relevance(model, written.trained, about, log)
     _round(model.head_parameters())
@@ -180,8 +180,10 @@ def _distil_keys(
     model: LanguageMemory,
     documents: Sequence[Document],
     questions: Sequence[str],
+    n: int,
     log: Callable[[str], None],
 ) -> float:
+    """Fit the keys on the questions and n sentences; the mean cosine with the teacher."""
     rng = random.Random("keys")
     sentences = []
     for document in documents:
@@ -189,7 +191,7 @@ def _distil_keys(
             if 20 < len(span.text) < 400:
                 # With the title, as keys are made, and without, as questions come.
                 sentences.append(f"{document.title}: {span.text}" if rng.random() < 0.5 else span.text)
-    texts = rng.sample(sentences, min(_KEY_TEXTS, len(sentences))) + list(questions)
+    texts = rng.sample(sentences, min(n, len(sentences))) + list(questions)
     log(f"distilling keys of meaning on {len(texts):,} sentences and questions")
     return fit_keys(model, texts, teacher_vectors(texts))
 
