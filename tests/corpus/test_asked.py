@@ -32,6 +32,15 @@ def test_no_text_is_both_trained_on_and_calibrated_with():
     assert 0.3 < len(trained) / len(written.documents) < 0.7
 
 
+def test_korean_questions_are_halved_by_documents_and_calibrate_alone():
+    written = written_questions([], korean=True)
+    trained, calibrated = ({item.document_id for item in part} for part in (written.trained, written.calibrated))
+    assert all(name.startswith("written-ko") for name in calibrated)
+    korean = {document.id for document in written.documents if document.id.startswith("written-ko")}
+    assert len(calibrated) == len(korean - trained) == len(korean) / 2
+    assert {item.document_id for item in written_questions([]).trained} == trained - korean
+
+
 def test_questions_about_other_prose_find_their_sentence_and_are_left_out_without_it(monkeypatch):
     from zrag_core.corpus.prose import asked
 

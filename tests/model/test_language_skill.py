@@ -27,7 +27,7 @@ def small(monkeypatch):
     written = WrittenQuestions(tuple(WRITTEN), asked(WRITTEN[:5]), asked([*WRITTEN[5:], *PROSE[5:]]))
     monkeypatch.setattr(language_skill, "prose_documents", lambda: PROSE)
     monkeypatch.setattr(language_skill, "prose_name", lambda: "prose")
-    monkeypatch.setattr(language_skill, "written_questions", lambda prose: written)
+    monkeypatch.setattr(language_skill, "written_questions", lambda prose, korean: written)
     monkeypatch.setattr(language_skill, "_HELD_OUT", 40)
     monkeypatch.setattr(language_skill, "_ALMANAC", 4)
     seen = []
