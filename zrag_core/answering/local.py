@@ -6,8 +6,8 @@ Imports the `openai` package; import this module only where it is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
 from zrag_core.answering.ledger import SpendingLedger
@@ -59,8 +59,18 @@ class LocalReader(OpenAIReader):
         """Return one `Answer` for each request, in order; one without evidence is refused and not sent."""
         asked = [request for request in requests if _is_asked(request)]
         given = iter(super().answer(asked, progress))
-        answers = [next(given) if _is_asked(request) else self._refused(request) for request in requests]
-        return [replace(answer, answer=unquoted(answer.answer)) for answer in answers]
+        return [next(given) if _is_asked(request) else self._refused(request) for request in requests]
+
+    def answer_streamed(self, request: AnswerRequest, stream: AnswerStream) -> Answer:
+        """Return the answer to one request as it is written; one without evidence is refused and not sent."""
+        if _is_asked(request):
+            return super().answer_streamed(request, stream)
+        refused = self._refused(request)
+        stream.reach(refused.answer)
+        return refused
+
+    def _worded(self, text: str) -> str:
+        return unquoted(text)
 
     def _refused(self, request: AnswerRequest) -> Answer:
         return Answer(
