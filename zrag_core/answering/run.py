@@ -145,7 +145,7 @@ class CompletionRun:
         except (OpenAIError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError, MalformedReplyError) as error:
             failure = classify(error, self._endpoint.api_key)
             self._ledger.refuse(worst, perhaps_billed=failure.perhaps_billed)
-            self._no_streams = failure.status in _NOT_UNDERSTOOD and "stream" in failure.message
+            self._no_streams = failure.status in _NOT_UNDERSTOOD and "stream" in failure.message.lower()
             return failure
         except BaseException:
             # Cancelled while in flight: the server may answer, and charge, all the same.
