@@ -108,6 +108,15 @@ def test_a_response_shows_words_while_the_model_writes(folder):
         assert events[-1].response.output[0].content == whole.output[0].content
 
 
+def test_reasoning_that_nobody_could_tell_gives_way_to_the_answer(folder):
+    """Where a chat template has opened it in the prompt: the last word is right, and the next answer from its start."""
+    with served(folder, lambda *_: ["It says ", "so.", "</think>", "Ostel"]) as (running, _, _):
+        events = list(client_of(running).responses.create(model="zrag", input=HELD, stream=True))
+        assert events[-1].response.output_text == "Ostel [1]"
+        assert "".join(e.delta for e in events if e.type == "response.output_text.delta").endswith("\n\nOstel [1]")
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chat(running)) == "Ostel [1]"
+
+
 @pytest.mark.parametrize("broken", [CUT, {"error": {"message": f"overloaded {KEY}"}}], ids=["cut", "error"])
 def test_an_answer_that_breaks_off_ends_in_one_error(folder, broken):
     with served(folder, lambda _, before: ["Ostel"] if before > 1 else ["Os", broken]) as (running, _, _):
