@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zrag_core.answering.answer_stream import AnswerStream, StreamingReader
 from zrag_core.answering.types import AnswerRequest, Reader
 from zrag_core.corpus.cleaning import clean_question
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.groundedness import unsupported_sentences
 from zrag_core.evidence import Retrieved, Segment, evidence_within
+from zrag_core.replies import Reply, RoutedDocument, Source
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import detect_language, is_blank
 
@@ -40,79 +42,6 @@ _NEAREST = 3
 _SHOWN = 80  # characters of a question that is not asked
 
 REFUSALS = {"en": "The memory does not hold this.", "ko": "기억에 없는 내용입니다."}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a piece of the evidence stands: characters `start` to `end` of a document's text.
-
-    Attributes:
-        score: what ranked it; comparable within one question only.
-        reading: what is handed over in the place of `text`, where that says nothing by itself (a row of a table).
-    """
-
-    document_id: str
-    title: str
-    start: int
-    end: int
-    text: str
-    score: float
-    reading: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedDocument:
-    """A document that the question was routed to.
-
-    Attributes:
-        score: its probability given the question, among all documents of the memory.
-    """
-
-    document_id: str
-    title: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a memory says to one question.
-
-    Attributes:
-        answerable: False where the memory refuses, because it does not hold the answer.
-        confidence: calibrated probability that the memory holds the answer; None where the checkpoint has none.
-        answer: the reader's answer, or the refusal; empty where nobody answers, or the reader failed (see `error`).
-        evidence: the text that was shown and answered from, within the budget; empty where refused.
-        sources: the pieces that the evidence is made of, best first; none where it is the model's own words.
-        verified: whether every sentence of the evidence stands in one of the routed documents; verbatim evidence does,
-            the model's own words need not.
-        unsupported: the sentences that stand in none.
-        routing: ranked documents, best first (those that were read are ranked by what was found in them).
-        nearest: where refused, the pieces that come nearest; as far as the memory can tell they do not answer.
-        reader, model: who answered; empty where nobody did.
-        error: why the question was not asked, or the reader gave no answer, on one line.
-        latency_ms: wall time of routing, reading and answering.
-        notes: what one has to know to judge the reply, a line each.
-    """
-
-    question: str
-    answerable: bool
-    confidence: float | None
-    answer: str
-    evidence: str
-    sources: tuple[Source, ...]
-    verified: bool
-    unsupported: tuple[str, ...]
-    routing: tuple[RoutedDocument, ...]
-    reader: str
-    model: str
-    error: str | None
-    latency_ms: float
-    nearest: tuple[Source, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The reply as plain values, for JSON."""
-        return asdict(self)
 
 
 def question_problem(text: str) -> str | None:
@@ -220,50 +149,88 @@ class Memory:
         Raises:
             AnsweringError: the answering model cannot be asked at all (wrong key, unreachable server).
         """
+        return self._answered(self._found(questions, budget, free), free)
+
+    def ask_streamed(
+        self,
+        question: str,
+        stream: AnswerStream,
+        found: Callable[[Reply], object],
+        budget: int = 256,
+        free: bool = False,
+    ) -> Reply:
+        """Answer one question, as `ask` does; where a model answers, `stream` is shown the answer while it is written.
+
+        Args:
+            found: called with the reply that has no answer yet, before the model is asked for it; not where none is.
+
+        Raises:
+            AnsweringError: as for `ask`.
+            AnswerStopped: `stream` was stopped.
+        """
+        replies = self._found([question], budget, free)
+        if self.reader is None or not isinstance(self.reader, StreamingReader) or not replies[0].answerable:
+            return self._answered(replies, free)[0]
+        found(replace(replies[0], reader=self.reader.name, model=self.reader.model))
+        return self._answered(replies, free, stream)[0]
+
+    def _found(self, questions: Sequence[str], budget: int, free: bool) -> list[Reply]:
+        """Replies with their evidence, before anybody answers from it."""
         cleaned = [clean_question(text) for text in questions]
         problems = [question_problem(text) for text in cleaned]
         usable = [text for text, problem in zip(cleaned, problems, strict=True) if problem is None]
-        replies = iter(self._ask(usable, budget, free))
+        found = iter(self.retrieve([Question(str(n), text) for n, text in enumerate(usable)], free))
         return [
-            next(replies) if problem is None else _not_asked(text, problem)
+            self._evidence(text, next(found), budget, free) if problem is None else _not_asked(text, problem)
             for text, problem in zip(cleaned, problems, strict=True)
         ]
 
-    def _ask(self, questions: Sequence[str], budget: int, free: bool) -> list[Reply]:
-        system = self._system(free)
-        found = self.retrieve([Question(str(n), text) for n, text in enumerate(questions)], free)
-        evidence = [evidence_within(system, item, budget) for item in found]
+    def _evidence(self, question: str, item: Retrieved, budget: int, free: bool) -> Reply:
+        shown = evidence_within(self._system(free), item, budget)
+        unsupported = () if shown.segments else unsupported_sentences(shown.text, self._routed_texts(item))
+        return Reply(
+            question=question,
+            answerable=item.answerable,
+            confidence=item.confidence,
+            answer="" if item.answerable else REFUSALS[detect_language(question)],
+            evidence=shown.text,
+            sources=self._sources(shown.segments),
+            nearest=() if item.answerable else self._sources(item.segments[:_NEAREST]),
+            verified=not unsupported,
+            unsupported=unsupported,
+            routing=self._routing(item),
+            reader="",
+            model="",
+            error=None,
+            latency_ms=item.latency_ms,
+            notes=self._notes(question),
+        )
+
+    def _answered(self, replies: list[Reply], free: bool, stream: AnswerStream | None = None) -> list[Reply]:
+        """The replies with the reader's answers; with `stream`, there is one and the reader can show it."""
+        name = self._system(free).name
         requests = [
-            AnswerRequest(item.question_id, system.name, text, shown.text, detect_language(text))
-            for text, item, shown in zip(questions, found, evidence, strict=True)
-            if item.answerable
+            AnswerRequest(str(n), name, reply.question, reply.evidence, detect_language(reply.question))
+            for n, reply in enumerate(replies)
+            if reply.answerable
         ]
+        if self.reader is None or not requests:
+            return replies
         began = time.perf_counter()
-        read = self.reader.answer(requests) if self.reader and requests else []
-        answers = {answer.question_id: answer for answer in read}
-        answering_ms = (time.perf_counter() - began) * 1000 / max(1, len(requests))
-        replies = []
-        for text, item, shown in zip(questions, found, evidence, strict=True):
-            unsupported = () if shown.segments else unsupported_sentences(shown.text, self._routed_texts(item))
-            answer = answers.get(item.question_id)
-            replies.append(
-                Reply(
-                    question=text,
-                    answerable=item.answerable,
-                    confidence=item.confidence,
-                    answer=answer.answer if answer else "" if item.answerable else REFUSALS[detect_language(text)],
-                    evidence=shown.text,
-                    sources=self._sources(shown.segments),
-                    nearest=() if item.answerable else self._sources(item.segments[:_NEAREST]),
-                    verified=not unsupported,
-                    unsupported=unsupported,
-                    routing=self._routing(item),
-                    reader="" if answer is None else answer.reader,
-                    model="" if answer is None else answer.model,
-                    error=None if answer is None else answer.error,
-                    latency_ms=item.latency_ms + (0.0 if answer is None else answering_ms),
-                    notes=self._notes(text),
-                )
+        if stream is not None and isinstance(self.reader, StreamingReader):
+            answers = [self.reader.answer_streamed(requests[0], stream)]
+        else:
+            answers = self.reader.answer(requests)
+        each_ms = (time.perf_counter() - began) * 1000 / len(requests)
+        for answer in answers:
+            reply = replies[number := int(answer.question_id)]
+            replies[number] = replace(
+                reply,
+                answer=answer.answer,
+                reader=answer.reader,
+                model=answer.model,
+                error=answer.error,
+                latency_ms=reply.latency_ms + each_ms,
             )
         return replies
 

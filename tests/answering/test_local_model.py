@@ -1,11 +1,13 @@
 """A chat model in this process: what it writes, how much, and what it refuses."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_chat_model import save_tiny_llama
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.local_model import Chat, LocalChatModel
 from zrag_core.errors import AnsweringError
 
@@ -45,6 +47,30 @@ def test_greedy_replies_repeat_and_sampled_ones_differ(model):
     assert model.reply([chat("answer", 20)]) == model.reply([chat("answer", 20)])
     torch.manual_seed(1)
     assert len({reply.text for reply in model.reply([chat("answer", 20, 1.0)] * 4)}) > 1
+
+
+def test_a_reply_is_shown_while_it_is_written_in_whatever_company(model):
+    heard = {n: [] for n in (3, 20)}
+    chats = [replace(chat("answer " * n, n), stream=AnswerStream(heard[n].append)) for n in heard]
+    for n, each in zip(heard, model.reply([*chats, chat("evidence", 30)]), strict=False):
+        assert "".join(heard[n]) == each.text
+        assert each.completion_tokens == n
+    assert len(heard[20]) > 3
+
+
+def test_a_reply_that_is_stopped_ends_and_others_go_on(model):
+    steps = []
+
+    def show(piece):
+        steps.append(piece)
+        stream.stop()
+
+    stream = AnswerStream(show)
+    other = chat("evidence", 30)
+    assert model.reply([replace(chat("question", 400), stream=stream), other])[1] == model.reply([other])[0]
+    assert len(steps) < 10
+    (alone,) = model.reply([replace(chat("question", 400), stream=stream)])
+    assert alone.completion_tokens < 10
 
 
 def test_control_tokens_in_a_message_are_plain_text(model):

@@ -10,11 +10,13 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 from tiny_chat_model import save_tiny_llama
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.choice import choose_reader
 from zrag_core.answering.local_process import refuse_other_models, serving
@@ -50,6 +52,17 @@ def post(server, **body):
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def events(server, **body):
+    """The events of a streamed request, each with the time when it came."""
+    data = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True, **body}).encode()
+    request = urllib.request.Request(f"{server.base_url}/chat/completions", data)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        assert reply.headers["Content-Type"].startswith("text/event-stream")
+        for line in reply:
+            if line.startswith(b"data: "):
+                yield time.monotonic(), line[6:].strip().decode()
 
 
 def gone(pid, seconds=10.0):
@@ -93,13 +106,73 @@ def test_the_api_says_what_is_wrong_with_a_request(server):
         404,
         {"error": {"message": f"this server has only the model {LOCAL_MODEL}", "type": "invalid_request_error"}},
     )
-    for wrong in ({"messages": []}, {"messages": "Hello"}, {"stream": True}, {"temperature": -1}, {"max_tokens": -1}):
+    for wrong in (
+        {"messages": []},
+        {"messages": "Hello"},
+        {"stream_options": 3},
+        {"temperature": -1},
+        {"max_tokens": -1},
+    ):
         status, reply = post(server, **wrong)
         assert (status, "error" in reply) == (400, True), wrong
     status, reply = post(server, messages=[{"role": "user", "content": "word " * 3000}])
     assert status == 400
     assert "reads 2048" in reply["error"]["message"]
     assert post(server)[0] == 200, "and goes on"
+
+
+def test_a_reply_is_streamed_while_it_is_written(server):
+    """Oracle: the same reply at once."""
+    whole = post(server, max_tokens=300)[1]
+    came = list(events(server, max_tokens=300, stream_options={"include_usage": True}))
+    assert came.pop()[1] == "[DONE]"
+    *chunks, usage = [json.loads(data) for _, data in came]
+    assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert choices[0]["delta"]["role"] == "assistant"
+    assert (
+        "".join(choice["delta"].get("content", "") for choice in choices) == whole["choices"][0]["message"]["content"]
+    )
+    assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["length"]
+    first, last = came[1][0], came[-2][0]
+    assert (len(choices) > 50, last - first > 0.05) == (True, True), "the first words do not wait for the last ones"
+    assert "usage" not in json.loads(list(events(server, max_tokens=2))[-2][1])
+
+
+def test_streamed_and_other_requests_are_written_together(server):
+    with ThreadPoolExecutor() as pool:
+        streamed = [pool.submit(lambda n: list(events(server, max_tokens=n)), n) for n in (5, 40)]
+        at_once = [pool.submit(post, server, max_tokens=n) for n in (7, 30)]
+    for n, task in zip((5, 40), streamed, strict=True):
+        chunks = [json.loads(data)["choices"][0] for _, data in task.result()[:-1]]
+        text = "".join(choice["delta"].get("content", "") for choice in chunks)
+        assert text == post(server, max_tokens=n)[1]["choices"][0]["message"]["content"]
+    assert [task.result()[1]["usage"]["completion_tokens"] for task in at_once] == [7, 30]
+
+
+def test_who_hangs_up_is_not_written_for(server):
+    began = time.monotonic()
+    assert len(list(events(server, max_tokens=1000))) > 2
+    whole = time.monotonic() - began
+    for _ in range(5):
+        came = events(server, max_tokens=1000)
+        for _ in range(3):
+            next(came)
+        came.close()
+    began = time.monotonic()
+    assert post(server)[0] == 200
+    assert time.monotonic() - began < max(whole, 0.2), "five were left behind"
+
+
+def test_the_reader_shows_what_the_server_streams(server, tmp_path):
+    reader = choose_reader(settings_for(server), {}, tmp_path / "c")
+    pieces = []
+    for request in REQUESTS:
+        answer = reader.answer_streamed(request, AnswerStream(pieces.append))
+        assert "".join(pieces) == answer.answer
+        (again,) = reader.answer([request])
+        assert (again.cached, again.answer) == (True, answer.answer)
+        pieces.clear()
 
 
 def test_a_server_with_other_models_is_refused_as_its_answers_would_be_mislabelled(server):

@@ -10,11 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.choice import choose_judge
 from zrag_core.answering.client import OpenAIReader
@@ -128,6 +129,18 @@ def test_answers_come_with_the_servers_own_token_counts_and_only_once(served, tm
     # Greedy decoding: without the cache, the same answers once more.
     fresh = OpenAIReader(settings_for(served), "none").answer(REQUESTS)
     assert [answer.answer for answer in fresh] == [answer.answer for answer in answers]
+
+
+def test_a_streamed_answer_is_the_one_that_comes_at_once(served):
+    reader = OpenAIReader(settings_for(served), "none")
+    for request in REQUESTS[:2]:
+        pieces = []
+        (whole,) = reader.answer([request])
+        streamed = reader.answer_streamed(request, AnswerStream(pieces.append))
+        assert "".join(pieces) == streamed.answer
+        # Bytes that make no character end differently; the model was never trained.
+        assert streamed.answer.replace("\ufffd", "")[:-8] == whole.answer.replace("\ufffd", "")[:-8]
+        assert replace(streamed, answer="", latency_ms=0.0) == replace(whole, answer="", latency_ms=0.0)
 
 
 def test_an_untrained_judge_gives_no_verdict_and_says_so(served):

@@ -6,16 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
 import pytest
-import uvicorn
 from browser import Browser
 from openai import BadRequestError, OpenAI
+from served_app import Server, opened
 
 from zrag_core.answering.types import Answer
 from zrag_core.memory import Memory
@@ -32,29 +31,6 @@ def folder(towns):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZRAG_DATA_DIR", str(towns))
         return read_champion().folder
-
-
-class Server:
-    """The application behind uvicorn, in a thread."""
-
-    def __init__(self, app):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="warning"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.02)
-
-    def stop(self):
-        self._server.should_exit = True
-        self._thread.join(10)
-
-
-def opened(folder, **options):
-    return lambda _: Memory.open(folder, least_confidence=0.0, device="cpu", threads=1, **options)
 
 
 @pytest.fixture(scope="module")

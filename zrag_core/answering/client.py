@@ -9,12 +9,14 @@ import asyncio
 import base64
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from openai import AsyncOpenAI
 
+from zrag_core.answering.answer_stream import AnswerStopped, AnswerStream
 from zrag_core.answering.batch import BatchRun
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.failures import Waits, public_url
@@ -24,6 +26,7 @@ from zrag_core.answering.prompts import build_messages, prompt_hash
 from zrag_core.answering.requests import Endpoint
 from zrag_core.answering.results import RunResults
 from zrag_core.answering.run import CompletionRun
+from zrag_core.answering.thinking import settled_answer
 from zrag_core.answering.types import (
     Answer,
     AnswerRequest,
@@ -37,6 +40,7 @@ from zrag_core.errors import AnsweringError
 from zrag_core.settings import LOCAL_MODEL, AnswerSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -101,21 +105,34 @@ class OpenAIReader:
         # Two servers may give different models the same name.
         self._identity = self.model if self.at_openai else f"{self.model}@{self.endpoint}"
         self._one_run = threading.Lock()
+        self._begins_reasoning = False
 
     def answer(self, requests: Sequence[AnswerRequest], progress: Progress | None = None) -> list[Answer]:
         """Return one `Answer` for each request, in order; see `complete`."""
         completions = self.complete([self._prompt(request) for request in requests], progress)
-        return [
-            Answer(
-                question_id=request.question_id,
-                system=request.system,
-                reader=self.name,
-                model=self.model,
-                answer=done.text,
-                **done.call(),
-            )
-            for request, done in zip(requests, completions, strict=True)
-        ]
+        return [self._answer_to(request, done) for request, done in zip(requests, completions, strict=True)]
+
+    def answer_streamed(self, request: AnswerRequest, stream: AnswerStream) -> Answer:
+        """Return the answer to one request; its text goes to `stream` as the model writes it.
+
+        Else as `answer`: cached, paid and observed alike. One that breaks off has an `error` and is not cached. A
+        batch, and the reply of a server that does not stream, is shown when it is whole.
+
+        Raises:
+            AnsweringError: as for `complete`.
+            AnswerStopped: `stream` was stopped; what was sent may be billed.
+        """
+        try:
+            with self._one_run:
+                done = _in_a_loop(self._run_streamed(self._prompt(request), stream))
+        except asyncio.CancelledError:
+            raise AnswerStopped("the answer was stopped") from None
+        answer = self._answer_to(request, done)
+        if answer.error is None:
+            # Reasoning that the prompt has opened cannot be told from an answer before it ends. Once is enough.
+            self._begins_reasoning = self._begins_reasoning or not answer.answer.startswith(stream.text)
+            stream.reach(answer.answer)
+        return answer
 
     def estimate(self, requests: Sequence[AnswerRequest]) -> CostEstimate:
         """Estimate what answering `requests` costs at most, with what is cached left out."""
@@ -140,19 +157,23 @@ class OpenAIReader:
                 model, unknown price, too many failures in a row. What was received is in the cache.
         """
         with self._one_run:
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
-                return asyncio.run(self._run(prompts, progress))
-            with ThreadPoolExecutor(max_workers=1) as pool:
-                return pool.submit(asyncio.run, self._run(prompts, progress)).result()
+            return _in_a_loop(self._run(prompts, progress))
 
     def forget(self, completion: Completion) -> None:
         """Drop an unusable completion from the cache, so that its prompt is sent again the next time."""
         if self._cache is not None:
             self._cache.forget(completion.prompt_hash)
 
-    async def _run(self, prompts: Sequence[Prompt], progress: Progress | None) -> list[Completion]:
+    async def _run_streamed(self, prompt: Prompt, stream: AnswerStream) -> Completion:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        with stream.stopping_by(lambda: loop.call_soon_threadsafe(task.cancel)):
+            (done,) = await self._run([prompt], None, stream)
+        return done
+
+    async def _run(
+        self, prompts: Sequence[Prompt], progress: Progress | None, stream: AnswerStream | None = None
+    ) -> list[Completion]:
         keys = [self._hash(prompt) for prompt in prompts]
         results = RunResults(keys, prompts, self.ledger, progress=progress, observe=self._observe)
         to_send = results.take_cached(self._cache)
@@ -173,13 +194,35 @@ class OpenAIReader:
             max_retries=0,
         ) as client:
             endpoint = Endpoint(client, self.endpoint, self.at_openai, self._api_key, self._price)
-            await self._run_at(endpoint, results).send(to_send)
+            run = self._run_at(endpoint, results)
+            if stream is not None and isinstance(run, CompletionRun):
+                await run.send_streamed(*to_send.popitem(), stream, self._view)
+            else:
+                await run.send(to_send)
         return results.in_order()
 
     def _run_at(self, endpoint: Endpoint, results: RunResults) -> CompletionRun | BatchRun:
         if self._settings.batch and self._cache is not None:
             return BatchRun(endpoint, self._settings, self.ledger, self._cache, results, self._waits)
         return CompletionRun(endpoint, self._settings, self.ledger, self._cache, results, self._waits)
+
+    def _view(self, text: str) -> str:
+        """What is shown of a reply that the model has written so far."""
+        return self._worded(settled_answer(f"<think>{text}" if self._begins_reasoning else text))
+
+    def _worded(self, text: str) -> str:
+        """The answer that a reply without its reasoning holds, also one that is not yet at its end."""
+        return text
+
+    def _answer_to(self, request: AnswerRequest, done: Completion) -> Answer:
+        return Answer(
+            question_id=request.question_id,
+            system=request.system,
+            reader=self.name,
+            model=self.model,
+            answer=self._worded(done.text),
+            **done.call(),
+        )
 
     def _prompt(self, request: AnswerRequest) -> Prompt:
         messages = build_messages(request.question, request.evidence, request.language, request.closed_book)
@@ -188,6 +231,16 @@ class OpenAIReader:
 
     def _hash(self, prompt: Prompt) -> str:
         return prompt_hash(self._identity, self._settings.temperature, prompt.max_tokens, prompt.messages)
+
+
+def _in_a_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run `work` to its end, beside the event loop of the caller where there is one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _parse_address(url: str) -> SplitResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.cache import AnswerCache
 from zrag_core.answering.client import OpenAIReader
 from zrag_core.answering.ledger import SpendingLedger
@@ -65,10 +66,21 @@ class LocalReader(OpenAIReader):
         asked = [request for request in requests if _is_asked(request)]
         given = iter(super().answer(asked, progress))
         answers = [next(given) if _is_asked(request) else self._refused(request) for request in requests]
-        return [
-            answer if answer.error else replace(answer, answer=_kept_to_evidence(request, unquoted(answer.answer)))
-            for request, answer in zip(requests, answers, strict=True)
-        ]
+        return [_kept_to_evidence(*pair) for pair in zip(requests, answers, strict=True)]
+
+    def answer_streamed(self, request: AnswerRequest, stream: AnswerStream) -> Answer:
+        """Return the answer to one request, shown when it is whole: only then is it known to be supported."""
+        if not _is_asked(request):
+            answer = self._refused(request)
+        else:
+            held = AnswerStream(lambda piece: None)
+            with stream.stopping_by(held.stop):
+                answer = _kept_to_evidence(request, super().answer_streamed(request, held))
+        stream.reach(answer.answer)
+        return answer
+
+    def _worded(self, text: str) -> str:
+        return unquoted(text)
 
     def _refused(self, request: AnswerRequest) -> Answer:
         return Answer(
@@ -118,11 +130,12 @@ def is_supported(answer: str, question: str, evidence: str) -> bool:
     return said <= known | asked and bool((said & known) - asked)
 
 
-def _kept_to_evidence(request: AnswerRequest, answer: str) -> str:
+def _kept_to_evidence(request: AnswerRequest, answer: Answer) -> Answer:
     piece = best_piece(request.evidence)
-    if request.closed_book or not piece or is_supported(answer, request.question, piece):
+    as_it_is = request.closed_book or not piece or answer.error
+    if as_it_is or is_supported(answer.answer, request.question, piece):
         return answer
-    return piece
+    return replace(answer, answer=piece)
 
 
 def _is_asked(request: AnswerRequest) -> bool:

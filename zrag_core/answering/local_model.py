@@ -6,13 +6,14 @@ Imports torch; import this module only where it is used.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.types import Messages
 from zrag_core.errors import AnsweringError
 
@@ -27,11 +28,13 @@ class Chat:
     Attributes:
         max_tokens: longest reply.
         temperature: of sampling; 0 takes the most probable token.
+        stream: is shown the reply while it is written, and may stop it.
     """
 
     messages: Messages
     max_tokens: int
     temperature: float = 0.0
+    stream: AnswerStream | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,33 @@ class ChatReply:
     prompt_tokens: int
     completion_tokens: int
     finished: bool
+
+
+class _Watch:
+    """Shows replies while they are written (a streamer of `generate`) and ends what is stopped (a stopping criterion).
+
+    Args:
+        text: the text of a reply's tokens, as far as they go.
+    """
+
+    def __init__(self, chats: Sequence[Chat], text: Callable[[list[int], Chat], str]):
+        self._chats, self._text = chats, text
+        self._ids: list[list[int]] = [[] for _ in chats]
+
+    def put(self, tokens: torch.Tensor) -> None:
+        if tokens.dim() > 1:  # the prompts, which come first
+            return
+        for ids, chat, token in zip(self._ids, self._chats, tokens.tolist(), strict=True):
+            ids.append(token)
+            if chat.stream is not None and len(ids) <= chat.max_tokens:
+                chat.stream.reach(self._text(ids, chat))
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+    def __call__(self, tokens: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        gone = [chat.stream is not None and chat.stream.stopped for chat in self._chats]
+        return torch.tensor(gone, device=tokens.device)
 
 
 class LocalChatModel:
@@ -130,10 +160,20 @@ class LocalChatModel:
             max_new_tokens=max(chat.max_tokens for chat in chats),
             pad_token_id=self._tokenizer.pad_token_id,
             **sampling,
+            **self._watched(chats),
         )
         read = inputs["attention_mask"].sum(dim=1).tolist()
         written = output[:, inputs["input_ids"].shape[1] :].tolist()
         return [self._finish(ids, chat, tokens) for ids, chat, tokens in zip(written, chats, read, strict=True)]
+
+    def _watched(self, chats: Sequence[Chat]) -> dict[str, Any]:
+        """What `generate` needs for chats that are shown while they are written; nothing where there are none."""
+        if all(chat.stream is None for chat in chats):
+            return {}
+        from transformers import StoppingCriteriaList
+
+        watch = _Watch(chats, lambda ids, chat: self._finish(ids, chat, 0).text)
+        return {"streamer": watch, "stopping_criteria": StoppingCriteriaList([watch])}
 
     def _finish(self, ids: list[int], chat: Chat, prompt_tokens: int) -> ChatReply:
         """The reply up to its end mark or its limit; the longest of the batch went on longer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -16,9 +17,13 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from zrag_core.answering.answer_stream import AnswerStream
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -42,6 +47,21 @@ class _Batches:
         future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         await self._waiting.put((chat, future))
         return await future
+
+    async def pieces(self, chat: Chat) -> AsyncGenerator[str | ChatReply, None]:
+        """The reply's text as it is written, then the whole reply; closed early, the writing stops."""
+        told: asyncio.Queue[str | asyncio.Future[ChatReply]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        stream = AnswerStream(lambda piece: loop.call_soon_threadsafe(told.put_nowait, piece))
+        whole = asyncio.ensure_future(self.reply(replace(chat, stream=stream)))
+        whole.add_done_callback(told.put_nowait)
+        try:
+            while isinstance(item := await told.get(), str):
+                yield item
+            yield item.result()
+        finally:
+            stream.stop()
+            whole.cancel()
 
     async def work(self) -> None:
         """Write until cancelled."""
@@ -68,7 +88,7 @@ def create_app(model: LocalChatModel) -> Starlette:
     """The server's routes: `/health`, `/v1/models` and `/v1/chat/completions`."""
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
 
     batches = _Batches(model)
@@ -83,12 +103,15 @@ def create_app(model: LocalChatModel) -> Starlette:
         try:
             body = await request.json()
             chat = _chat(body)
+            counted = bool((body.get("stream_options") or {}).get("include_usage"))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             return _refused(400, f"not a chat completion request ({type(error).__name__}: {error})")
         if body.get("model", model.name) != model.name:
             return _refused(404, f"this server has only the model {model.name}")
         if reason := model.refusal(chat):
             return _refused(400, reason)
+        if body.get("stream"):
+            return StreamingResponse(_events(model.name, batches.pieces(chat), counted), media_type="text/event-stream")
         return JSONResponse(_completion(model.name, await batches.reply(chat)))
 
     def _refused(status: int, message: str) -> Response:
@@ -111,8 +134,6 @@ def create_app(model: LocalChatModel) -> Starlette:
 def _chat(body: Any) -> Chat:
     from zrag_core.answering.local_model import Chat
 
-    if body.get("stream"):
-        raise ValueError("this server does not stream")
     messages = [{"role": str(message["role"]), "content": _content(message["content"])} for message in body["messages"]]
     if not messages:
         raise ValueError("no messages")
@@ -137,11 +158,42 @@ def _completion(name: str, reply: ChatReply) -> dict[str, Any]:
         "created": int(time.time()),
         "model": name,
         "choices": [{"index": 0, "message": message, "finish_reason": "stop" if reply.finished else "length"}],
-        "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-        },
+        "usage": _usage(reply),
+    }
+
+
+async def _events(name: str, pieces: AsyncGenerator[str | ChatReply, None], counted: bool) -> AsyncIterator[str]:
+    """A reply as OpenAI's API streams it, its usage at the end where that is asked for."""
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk", "created": int(time.time())}
+
+    def event(choices: list[dict[str, Any]], **more: Any) -> str:
+        return f"data: {json.dumps({**head, 'model': name, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+
+    def choice(delta: dict[str, str], finish: str | None = None) -> list[dict[str, Any]]:
+        return [{"index": 0, "delta": delta, "finish_reason": finish}]
+
+    yield event(choice({"role": "assistant", "content": ""}))
+    try:
+        async with aclosing(pieces):
+            async for item in pieces:
+                if isinstance(item, str):
+                    yield event(choice({"content": item}))
+                    continue
+                yield event(choice({}, "stop" if item.finished else "length"))
+                if counted:
+                    yield event([], usage=_usage(item))
+    except Exception as error:
+        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error'}})}\n\n"
+        raise
+    yield "data: [DONE]\n\n"
+
+
+def _usage(reply: ChatReply) -> dict[str, int]:
+    total = reply.prompt_tokens + reply.completion_tokens
+    return {
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "total_tokens": total,
     }
 
 

@@ -62,7 +62,7 @@ def read_reply(reply: ChatCompletion, model: str, prompt: Prompt, price: Price, 
         raise ReportedError(f"the server reports an error: {detail or error}")
     try:
         message = reply.choices[0].message
-        text = (_content(message.content) or message.refusal or "").strip()
+        text = (content_text(message.content) or message.refusal or "").strip()
         if reply.usage is None:
             counted = Usage(prompt_tokens(prompt.messages), evidence_tokens(text))
             cost = worst
@@ -77,7 +77,7 @@ def read_reply(reply: ChatCompletion, model: str, prompt: Prompt, price: Price, 
     return CachedAnswer(text, counted.prompt_tokens, counted.completion_tokens, str(reply.model or model), cost, finish)
 
 
-def _content(content: Any) -> str:
+def content_text(content: Any) -> str:
     """A message's text; some servers send it in parts."""
     if not isinstance(content, list):
         return content or ""

@@ -1,4 +1,4 @@
-"""Sending many prompts one by one: bounded concurrency, retries, cache and spending limit.
+"""Sending prompts one by one: bounded concurrency, retries, cache and spending limit.
 
 Imports the `openai` package; import this module only where it is used.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
+from zrag_core.answering.answer_stream import AnswerStream
 from zrag_core.answering.cache import AnswerCache, CachedAnswer, GroupCommit
 from zrag_core.answering.failures import Failure, MalformedReplyError, Outlook, Waits, classify, wait_s
 from zrag_core.answering.ledger import SpendingLedger
 from zrag_core.answering.prices import worst_case_cost
 from zrag_core.answering.requests import SPENDING_LIMIT, Endpoint, read_reply, request_body
 from zrag_core.answering.results import RunResults, completion_of, failed
+from zrag_core.answering.streamed_reply import streamed_reply
 from zrag_core.answering.types import Completion, Prompt
 from zrag_core.errors import AnsweringError
 from zrag_core.settings import AnswerSettings
@@ -27,6 +30,8 @@ from zrag_core.settings import AnswerSettings
 _LONGEST_RETRY_AFTER_S = 120.0
 # A server that fails this many questions one after the other will fail the rest too.
 _FAILURES_IN_A_ROW = 10
+# Statuses by which a server says that it does not know a field of the request.
+_NOT_UNDERSTOOD = (400, 422)
 
 
 class CompletionRun:
@@ -57,6 +62,9 @@ class CompletionRun:
         self._failures_in_a_row = 0
         self._fatal: AnsweringError | None = None
         self._stopped = asyncio.Event()
+        self._stream: AnswerStream | None = None
+        self._view: Callable[[str], str] = str
+        self._no_streams = False
 
     async def send(self, prompts: Mapping[str, Prompt]) -> None:
         """Have every prompt answered, by hash.
@@ -71,6 +79,23 @@ class CompletionRun:
                 group.create_task(self._work(waiting))
         if self._fatal:
             raise self._fatal
+
+    async def send_streamed(self, key: str, prompt: Prompt, stream: AnswerStream, view: Callable[[str], str]) -> None:
+        """Have one prompt answered, and `stream` show its text while it is written.
+
+        Args:
+            view: what of the text so far is shown.
+
+        Raises:
+            AnsweringError: it cannot be answered.
+        """
+        self._stream, self._view = stream, view
+        completion = await self._answer(key, prompt)
+        if self._no_streams:  # refused for that alone
+            self._stream = None
+            completion = await self._answer(key, prompt)
+        if completion is not None:
+            self._results.finish(key, completion)
 
     async def _work(self, waiting: Iterator[tuple[str, Prompt]]) -> None:
         for key, prompt in waiting:
@@ -101,6 +126,9 @@ class CompletionRun:
                 self._failures_in_a_row = 0
                 elapsed_ms = 1000.0 * (time.monotonic() - began)
                 return completion_of(key, outcome, cached=False, latency_ms=elapsed_ms)
+            if self._stream is not None and self._stream.text:
+                # A second answer would go on where the first one ended.
+                return failed(key, f"the answer broke off: {outcome.message}")
             if outcome.outlook is not Outlook.RETRY or attempt + 1 == attempts:
                 return self._give_up(key, outcome, attempt + 1)
             if await self._stopped_within(self._delay(outcome, attempt)):
@@ -112,16 +140,12 @@ class CompletionRun:
         try:
             # The SDK's time-out bounds each read; this one bounds the whole request.
             async with asyncio.timeout(self._settings.timeout_s):
-                # What `chat.completions.create` does, without its pass over every message.
-                reply = await self._endpoint.client.post(
-                    "/chat/completions",
-                    body=request_body(self._settings, self._endpoint, prompt),
-                    cast_to=ChatCompletion,
-                )
+                reply = await self._reply(request_body(self._settings, self._endpoint, prompt))
             answer = read_reply(reply, self._settings.model, prompt, self._endpoint.price, worst)
         except (OpenAIError, TimeoutError, json.JSONDecodeError, UnicodeDecodeError, MalformedReplyError) as error:
             failure = classify(error, self._endpoint.api_key)
             self._ledger.refuse(worst, perhaps_billed=failure.perhaps_billed)
+            self._no_streams = failure.status in _NOT_UNDERSTOOD and "stream" in failure.message.lower()
             return failure
         except BaseException:
             # Cancelled while in flight: the server may answer, and charge, all the same.
@@ -131,6 +155,13 @@ class CompletionRun:
         if self._commits is not None:
             await self._commits.put(key, answer)
         return answer
+
+    async def _reply(self, body: dict[str, Any]) -> ChatCompletion:
+        stream = self._stream
+        if stream is not None:
+            return await streamed_reply(self._endpoint.client, body, lambda text: stream.reach(self._view(text)))
+        # What `chat.completions.create` does, without its pass over every message.
+        return await self._endpoint.client.post("/chat/completions", body=body, cast_to=ChatCompletion)
 
     def _give_up(self, key: str, failure: Failure, attempts: int) -> Completion:
         """Return the failed question, or end the run where the others would fare no better.

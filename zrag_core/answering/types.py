@@ -125,7 +125,7 @@ class CostEstimate:
 
 
 class Reader(Protocol):
-    """Turns questions and evidence into answers."""
+    """Turns questions and evidence into answers; it may be a `StreamingReader` besides."""
 
     name: str
     model: str

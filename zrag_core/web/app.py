@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -11,15 +10,24 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from zrag_core.corpus.cleaning import clean_question
 from zrag_core.errors import ZragError
-from zrag_core.memory import Reply, question_problem
+from zrag_core.memory import question_problem
+from zrag_core.replies import Reply
 from zrag_core.text import is_blank
-from zrag_core.web.messages import chat_chunks, chat_completion, message_of, response_events, response_object
+from zrag_core.web.messages import (
+    ChatStream,
+    ResponseStream,
+    chat_completion,
+    error_object,
+    message_of,
+    response_object,
+)
 from zrag_core.web.service import MemoryService
+from zrag_core.web.told import EventResponse, MessageStream, Telling, answered
 
 MODEL = "zrag"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
@@ -91,36 +99,30 @@ def _add_errors(app: FastAPI) -> None:
 
 def _add_answers(app: FastAPI, service: MemoryService) -> None:
     async def ask(question: str, options: Options) -> Reply:
-        question = clean_question(question)
-        if is_blank(question):
-            raise BadRequest("no question: the last user message is empty or missing")
-        if problem := question_problem(question):
-            raise BadRequest(problem)
-        reply = await run_in_threadpool(service.ask, question, options.budget, options.free)
-        if reply.error is not None:
-            raise ZragError(f"the answering model failed: {reply.error}")
-        return reply
+        return answered(await run_in_threadpool(service.ask, _asked(question), options.budget, options.free))
+
+    async def stream(question: str, options: Options, form: MessageStream) -> Response:
+        asked = _asked(question)
+        telling = Telling(lambda to, found: service.ask_streamed(asked, to, found, options.budget, options.free))
+        return EventResponse(telling, answered(await telling.begin()), form)
 
     @app.post("/v1/chat/completions")
     async def _chat(request: ChatRequest) -> Response:
         """Answer the last message of the user, as OpenAI's chat interface does."""
-        reply = await ask(_last_question(request.messages), request)
-        message = message_of(reply)
+        question = _last_question(request.messages)
         if request.stream:
-            events = (f"data: {_json(chunk)}\n\n" for chunk in chat_chunks(message, reply, MODEL))
-            return _stream([*events, "data: [DONE]\n\n"])
-        return JSONResponse(chat_completion(message, reply, MODEL))
+            return await stream(question, request, ChatStream(MODEL))
+        reply = await ask(question, request)
+        return JSONResponse(chat_completion(message_of(reply), reply, MODEL))
 
     @app.post("/v1/responses")
     async def _responses(request: ResponseRequest) -> Response:
         """Answer a question, as OpenAI's responses interface does."""
-        given = request.input
-        reply = await ask(given if isinstance(given, str) else _last_question(given), request)
-        message = message_of(reply)
+        question = request.input if isinstance(request.input, str) else _last_question(request.input)
         if request.stream:
-            events = response_events(message, reply, MODEL)
-            return _stream(f"event: {event['type']}\ndata: {_json(event)}\n\n" for event in events)
-        return JSONResponse(response_object(message, reply, MODEL))
+            return await stream(question, request, ResponseStream(MODEL))
+        reply = await ask(question, request)
+        return JSONResponse(response_object(message_of(reply), reply, MODEL))
 
     @app.post("/v1/retrieve")
     async def _retrieve(request: RetrieveRequest) -> dict[str, Any]:
@@ -156,6 +158,20 @@ def _add_contents(app: FastAPI, service: MemoryService) -> None:
         return JSONResponse({"id": found.id, "title": found.title, "text": found.text, "source_id": found.source_id})
 
 
+def _asked(text: str) -> str:
+    """The question, cleaned.
+
+    Raises:
+        BadRequest: it cannot be asked.
+    """
+    question = clean_question(text)
+    if is_blank(question):
+        raise BadRequest("no question: the last user message is empty or missing")
+    if problem := question_problem(question):
+        raise BadRequest(problem)
+    return question
+
+
 def _last_question(messages: list[dict[str, Any]]) -> str:
     for message in reversed(messages):
         if message.get("role") == "user":
@@ -168,12 +184,4 @@ def _last_question(messages: list[dict[str, Any]]) -> str:
 
 
 def _error(status: int, kind: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind, "code": None, "param": None}}, status_code=status)
-
-
-def _stream(events: Iterable[str]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return JSONResponse(error_object(kind, message), status_code=status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import uuid
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from zrag_core.answer_matching import answer_coverage
-from zrag_core.memory import Reply, Source
+from zrag_core.replies import Reply, Source
 from zrag_core.text import detect_language
 
 _QUOTED = 3  # pieces of evidence that stand in for an answer where no model answers
-_PIECES = re.compile(r"\S+\s*|\n")
+_PIECES = re.compile(r"\s*\S+\s*|\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,60 +75,121 @@ def chat_completion(message: Message, reply: Reply, model: str) -> dict[str, Any
     }
 
 
-def chat_chunks(message: Message, reply: Reply, model: str) -> Iterator[dict[str, Any]]:
-    """The objects `chat.completion.chunk`; the last one brings the annotations and the whole reply."""
-    head = {"id": new_id("chatcmpl"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
-    for number, piece in enumerate(_pieces(message.text)):
-        delta = {"content": piece, **({} if number else {"role": "assistant"})}
-        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-    last = {"index": 0, "delta": {"annotations": _annotations(message)}, "finish_reason": "stop"}
-    yield {**head, "choices": [last], "zrag": reply.to_dict()}
+class ChatStream:
+    """A streamed chat completion, in objects `chat.completion.chunk`: the text, then annotations and the whole reply.
+
+    Args:
+        model: what the model is called.
+    """
+
+    end_mark = "data: [DONE]\n\n"
+
+    def __init__(self, model: str):
+        self._head = {
+            "id": new_id("chatcmpl"),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._role = {"role": "assistant"}
+
+    def begun(self, reply: Reply, waiting: bool) -> Iterator[dict[str, Any]]:
+        """Where an answer is waited for, what is known before it: `zrag` is the reply as far as it goes."""
+        if waiting:
+            yield self._said("", zrag=reply.to_dict())
+
+    def said(self, piece: str) -> Iterator[dict[str, Any]]:
+        """A piece of the message."""
+        yield self._said(piece)
+
+    def ended(self, message: Message, reply: Reply) -> Iterator[dict[str, Any]]:
+        """The end of a message that has been said."""
+        yield self._chunk({"annotations": _annotations(message)}, "stop", zrag=reply.to_dict())
+
+    def failed(self, error: str) -> Iterator[dict[str, Any]]:
+        """The end of a message that breaks off."""
+        yield error_object("server_error", error)
+
+    def _said(self, piece: str, **more: Any) -> dict[str, Any]:
+        role, self._role = self._role, {}
+        return self._chunk({**role, "content": piece}, **more)
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+        return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def error_object(kind: str, message: str) -> dict[str, Any]:
+    """An error as OpenAI's interfaces word it."""
+    return {"error": {"message": message, "type": kind, "code": None, "param": None}}
 
 
 def response_object(message: Message, reply: Reply, model: str) -> dict[str, Any]:
     """The object `response`; `zrag` is the whole reply."""
     return {
-        "id": new_id("resp"),
-        "object": "response",
-        "created_at": int(time.time()),
-        "model": model,
+        **_response(model),
         "status": "completed",
         "output": [_item(message, new_id("msg"))],
-        "parallel_tool_calls": False,
-        "tool_choice": "none",
-        "tools": [],
         "zrag": reply.to_dict(),
     }
 
 
-def response_events(message: Message, reply: Reply, model: str) -> Iterator[dict[str, Any]]:
-    """The events of a streamed response, numbered."""
-    whole = response_object(message, reply, model)
-    item = whole["output"][0]
-    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
-    empty = {**whole, "status": "in_progress", "output": []}
-    part = {"type": "output_text", "text": "", "annotations": []}
-    events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": empty},
-        {
-            "type": "response.output_item.added",
-            "output_index": 0,
-            "item": {**item, "status": "in_progress", "content": []},
-        },
-        {"type": "response.content_part.added", **place, "part": part},
-    ]
-    events += [
-        {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []}
-        for piece in _pieces(message.text)
-    ]
-    events += [
-        {"type": "response.output_text.done", **place, "text": message.text, "logprobs": []},
-        {"type": "response.content_part.done", **place, "part": item["content"][0]},
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": whole},
-    ]
-    for number, event in enumerate(events):
-        yield {**event, "sequence_number": number}
+class ResponseStream:
+    """A streamed response, in numbered events.
+
+    Args:
+        model: what the model is called.
+    """
+
+    end_mark = ""
+
+    def __init__(self, model: str):
+        self._response = _response(model)
+        self._name = new_id("msg")
+        self._place = {"item_id": self._name, "output_index": 0, "content_index": 0}
+        self._numbers = itertools.count()
+
+    def begun(self, reply: Reply, waiting: bool) -> Iterator[dict[str, Any]]:
+        """What is known before the message: `zrag` is the reply as far as it goes."""
+        response = {**self._response, "status": "in_progress", "zrag": reply.to_dict()}
+        item = {**_item(Message("", ()), self._name), "status": "in_progress", "content": []}
+        yield self._event("response.created", response=response)
+        yield self._event("response.output_item.added", output_index=0, item=item)
+        part = {"type": "output_text", "text": "", "annotations": []}
+        yield self._event("response.content_part.added", **self._place, part=part)
+
+    def said(self, piece: str) -> Iterator[dict[str, Any]]:
+        """A piece of the message."""
+        yield self._event("response.output_text.delta", **self._place, delta=piece, logprobs=[])
+
+    def ended(self, message: Message, reply: Reply) -> Iterator[dict[str, Any]]:
+        """The end of a message that has been said."""
+        item = _item(message, self._name)
+        yield self._event("response.output_text.done", **self._place, text=message.text, logprobs=[])
+        yield self._event("response.content_part.done", **self._place, part=item["content"][0])
+        yield self._event("response.output_item.done", output_index=0, item=item)
+        whole = {**self._response, "status": "completed", "output": [item], "zrag": reply.to_dict()}
+        yield self._event("response.completed", response=whole)
+
+    def failed(self, error: str) -> Iterator[dict[str, Any]]:
+        """The end of a message that breaks off."""
+        said = {"code": "server_error", "message": error}
+        yield self._event("response.failed", response={**self._response, "status": "failed", "error": said})
+
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        return {"type": kind, **fields, "sequence_number": next(self._numbers)}
+
+
+def _response(model: str) -> dict[str, Any]:
+    return {
+        "id": new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": False,
+        "tool_choice": "none",
+        "tools": [],
+    }
 
 
 def _item(message: Message, name: str) -> dict[str, Any]:
@@ -153,6 +215,6 @@ def _annotations(message: Message) -> list[dict[str, Any]]:
     return found
 
 
-def _pieces(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
     """The text in words, as it is streamed."""
-    return _PIECES.findall(text) or [""]
+    return _PIECES.findall(text)

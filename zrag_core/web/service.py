@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zrag_core.memory import Reply
+from zrag_core.answering.answer_stream import AnswerStopped, AnswerStream
+from zrag_core.replies import Reply
 
 if TYPE_CHECKING:
     from zrag_core.corpus.types import Document
@@ -36,6 +37,24 @@ class MemoryService:
         with self._lock:
             (reply,) = self._opened().ask([question], budget, free)
         return reply
+
+    def ask_streamed(
+        self,
+        question: str,
+        stream: AnswerStream,
+        found: Callable[[Reply], object],
+        budget: int = 256,
+        free: bool = False,
+    ) -> Reply:
+        """Answer a question; see `Memory.ask_streamed`.
+
+        Raises:
+            ZragError: as for `ask`, or `stream` was stopped.
+        """
+        with self._lock:
+            if stream.stopped:  # while other questions were answered
+                raise AnswerStopped("the answer was stopped")
+            return self._opened().ask_streamed(question, stream, found, budget, free)
 
     def document(self, identifier: str) -> Document | None:
         """A document in memory, or None."""

@@ -14,6 +14,7 @@ from zrag_core.errors import ZragError
 from zrag_core.memory import LEAST_CONFIDENCE
 from zrag_core.text import is_blank
 from zrag_pipeline.commands.arguments import Commands, add_command, positive, share
+from zrag_pipeline.commands.live_reply import print_live
 from zrag_pipeline.commands.memory_choice import add_checkpoint_option, choose_memory, open_memory
 from zrag_pipeline.commands.reader_choice import add_reader_options, chosen_reader
 from zrag_pipeline.commands.reply_text import reply_text
@@ -68,7 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
     with chosen_reader(arguments) as reader:
         memory = open_memory(chosen, reader, arguments.least_confidence, arguments.device)
         failed = False
+        live = sys.stdout.isatty() and not arguments.json
         for questions in _batches(memory.decoding.batch_size) if asked is None else [[asked]]:
+            if live and len(questions) == 1:
+                failed = print_live(memory, questions[0], arguments.budget, arguments.free).error is not None or failed
+                continue
             for reply in memory.ask(questions, arguments.budget, arguments.free):
                 failed = failed or reply.error is not None
                 if arguments.json:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from zrag_core.memory import Reply, Source
+from zrag_core.replies import Reply, Source
 from zrag_pipeline.commands.terminal import clip, columns, wrap
 
 _SOURCES, _ROUTED = 5, 5
@@ -35,6 +35,12 @@ def reply_text(reply: Reply, checkpoint_id: str, n_documents: int) -> str:
     lines += _routing(reply, size)
     lines += _labelled("Memory", f"{checkpoint_id}, {n_documents:,} documents, {reply.latency_ms:,.0f} ms", size)
     return "\n".join([*lines, ""])
+
+
+def answer_so_far(reply: Reply, answer: str) -> str:
+    """How `reply_text` begins where the answer begins with `answer`; without a line end."""
+    size = columns()
+    return "\n".join(_labelled("Question", reply.question, size) + _labelled("Answer", answer, size))
 
 
 def _evidence(reply: Reply, size: int) -> list[str]:
