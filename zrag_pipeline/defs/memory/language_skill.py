@@ -96,8 +96,11 @@ def _asked(corpus: Corpus) -> tuple[list[Any], list[Any]]:
 def language_card(skill_id: str, settings: Settings, source: LanguageSource, metrics: Mapping[str, float]) -> str:
     """The skill's README: what it is, how it was made, how it did on documents that it had not seen."""
     from zrag_core.corpus.prose.sources import SOURCES
+    from zrag_core.model.architecture.packaged_llms import PACKAGED
 
-    job = f"pretrain_{settings.backbone.name}"
+    name = settings.backbone.name
+    job, packaged = f"pretrain_{name}", PACKAGED.get(name)
+    llm = f"{packaged.title} ({packaged.licence})" if packaged else f"`{name}`"
     codec, skill, lora = settings.codec, settings.skill, settings.backbone.lora
     adapter = (
         f"an adapter (LoRA, rank {lora.rank}, on {', '.join(lora.target_modules)}) that reads slots"
@@ -111,6 +114,7 @@ def language_card(skill_id: str, settings: Settings, source: LanguageSource, met
 The skill of a zRAG memory for the pretrained LLM `{settings.backbone.name}`: a codec of {codec.stride} tokens to a slot
 of {codec.width} bytes, {adapter}, and keys of meaning of {codec.key_width} bytes a sentence. It holds no corpus.
 
+- **LLM**: {llm}, which is not in this folder
 - **Data**: {source.name}
 {licences}
 - **Questions** come with documents that a larger LLM wrote for this project (`zrag_core/corpus/prose`), are about the
