@@ -49,4 +49,5 @@ def decode(model: LanguageMemory, prefix: Prefix, queries: Sequence[Sequence[int
     between, after = (model.words(text) for text in (model.prompts.question, model.prompts.quote))
     asked = model.assemble([[between, model.embed_tokens(query), after] for query in queries], start=False)
     behind = asked._replace(position_ids=asked.position_ids + prefix.slots)
-    return decode_behind(model, prefix, Prompt(*behind), max_new_tokens)
+    # With so much to read the LLM would rather quote nothing.
+    return decode_behind(model, prefix, Prompt(*behind), max_new_tokens, min_new_tokens=1)

@@ -90,7 +90,9 @@ def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]],
 
 
 @torch.no_grad()
-def decode_behind(model: MemoryModel, prefix: Prefix, prompt: Prompt, max_new_tokens: int) -> list[str]:
+def decode_behind(
+    model: MemoryModel, prefix: Prefix, prompt: Prompt, max_new_tokens: int, min_new_tokens: int = 0
+) -> list[str]:
     """Greedy texts of B prompts that stand behind `prefix`."""
     from transformers import DynamicCache
 
@@ -100,9 +102,11 @@ def decode_behind(model: MemoryModel, prefix: Prefix, prompt: Prompt, max_new_to
     prompt = prompt._replace(mask=torch.cat([seen, prompt.mask], 1))
     written: list[list[int]] = [[] for _ in range(n)]
     ended = torch.zeros(n, dtype=torch.bool, device=model.device)
-    for _ in range(max_new_tokens):
-        hidden = _read(model, prompt, cache).last_hidden_state
-        tokens = backbone.logits(hidden[:, -1]).argmax(-1)
+    for step in range(max_new_tokens):
+        logits = backbone.logits(_read(model, prompt, cache).last_hidden_state[:, -1])
+        if step < min_new_tokens:
+            logits[:, backbone.eos_id] = -torch.inf
+        tokens = logits.argmax(-1)
         ended |= tokens == backbone.eos_id
         if ended.all():
             break
