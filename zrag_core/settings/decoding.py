@@ -22,10 +22,11 @@ class DecodingSettings(Section):
         description="joint: how much of a sentence's likelihood without the question is subtracted; "
         "1: mutual information (separated: fitted with the skill)",
     )
-    read_sentences: Positive = Field(
-        16,
+    read_sentences: Positive | None = Field(
+        None,
         description="pretrained backbones: sentences that the LLM reads to rank them, chosen by words and meaning; "
-        "with one step, as many again where none of these looks like an answer",
+        "with one step, as many again where none of these looks like an answer; left out: 16 (gemma3, whose keys of "
+        "meaning know little Korean: 64)",
     )
     free_spans: Positive = Field(8, description="free decoding: most spans (sentences) that are written for a question")
     max_new_tokens: Positive = Field(96, description="length of freely decoded evidence, per span")
