@@ -10,6 +10,8 @@ import yaml
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 
+from zrag_core.errors import ZragError
+from zrag_pipeline.commands.dagster_home import prepare_dagster_home
 from zrag_pipeline.platform import paths
 
 CHECKOUT = Path(__file__).parents[2]
@@ -87,3 +89,10 @@ def test_a_first_command_that_is_killed_leaves_no_broken_database(tmp_path, monk
     assert not list(tmp_path.glob("history/**/*.db"))
     with dg.DagsterInstance.get() as instance:
         assert instance.get_runs() == []
+
+
+def test_a_home_that_is_no_folder_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "absent"))
+    with pytest.raises(ZragError, match=r"absent: DAGSTER_HOME is no folder -> create the folder"):
+        prepare_dagster_home()
+    assert not (tmp_path / "absent").exists()

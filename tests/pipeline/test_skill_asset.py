@@ -15,9 +15,11 @@ from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.errors import SettingsError
 from zrag_core.model.store.checkpoint import checkpoint_digest
-from zrag_core.model.store.skill_folder import load_skill, read_skill_config
+from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
+from zrag_core.model.store.stored_settings import read_settings
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory.skill_provider import provide_skill
+from zrag_core.settings.backbone import PACKAGED
+from zrag_pipeline.defs.memory.skill_provider import _start, provide_skill
 from zrag_pipeline.platform.handles import SkillReference
 from zrag_pipeline.platform.tracking import Tracking
 
@@ -143,6 +145,16 @@ def test_other_slots_than_the_shipped_ones_are_one_clear_error(shipped, tmp_path
     assert "the shipped skill of zrag-tiny has separated.slots 4 (given: 5), separated.width 32 (given: 40) ->" in line
     assert "stride" not in line
     assert not list((tmp_path / "data").glob("skills/*"))
+
+
+@pytest.mark.parametrize("backbone", PACKAGED)
+def test_slots_that_nobody_set_are_those_of_the_skill(backbone):
+    own = read_settings(read_skill_config(shipped_skill(backbone))["settings"]).codec
+    given = {"backbone": {"name": backbone}, "skill": AS_SHIPPED}
+    assert _start(load_settings(given)) == shipped_skill(backbone)
+    other = load_settings({**given, "codec": {"width": own.width + 1}})
+    with pytest.raises(SettingsError, match=rf"codec.width {own.width} \(given: {own.width + 1}\) ->"):
+        _start(other)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,10 @@ def _start(settings: Settings) -> Path | None:
         return None
     own, given = read_settings(read_skill_config(shipped_skill(backbone))["settings"]), settings
     section, names = ("separated", _TINY_SHAPE) if backbone == TINY else ("codec", _CODEC_SHAPE)
-    pairs = ((name, getattr(getattr(own, section), name), getattr(getattr(given, section), name)) for name in names)
+    asked = getattr(given, section)
+    # What nobody set is the skill's: every backbone has slots of its own shape.
+    named = [name for name in names if backbone == TINY or name in asked.model_fields_set]
+    pairs = ((name, getattr(getattr(own, section), name), getattr(asked, name)) for name in named)
     differing = [f"{section}.{name} {before} (given: {now})" for name, before, now in pairs if before != now]
     if differing:
         raise SettingsError(
