@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import LoopbackServer, running
 
 Answerer = Callable[[dict[str, Any]], str]
 """From a request's body to the text of its answer; raise ValueError for a request that fails alone."""
@@ -40,11 +42,9 @@ class Faults:
     mangle: Callable[[bytes], bytes] | None = None
 
 
-class BatchServer(ThreadingHTTPServer):
-    daemon_threads = True
-
+class BatchServer(LoopbackServer):
     def __init__(self, answer: Answerer, faults: Faults):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.answer, self.faults = answer, faults
         self.lock = threading.Lock()
         self.calls: Counter[str] = Counter()
@@ -53,13 +53,6 @@ class BatchServer(ThreadingHTTPServer):
         self.looks: Counter[str] = Counter()
         self.generated: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is part of the tests, not worth a traceback."""
 
     # --- what it does -----------------------------------------------------------------------------
 
@@ -210,12 +203,5 @@ def _uploaded(content_type: str, body: bytes) -> bytes:
 @contextmanager
 def serving_batches(answer: Answerer = lambda _body: "an answer", **faults: Any) -> Iterator[BatchServer]:
     """Serve on an ephemeral loopback port until the block ends."""
-    server = BatchServer(answer, Faults(**faults))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(BatchServer(answer, Faults(**faults))) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from loopback import LoopbackServer, running
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,9 @@ Behaviour = Callable[[str, int], Reply]
 """From the user message and how often it was seen before (0 first) to the reply."""
 
 
-class FaultyServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
+class FaultyServer(LoopbackServer):
     def __init__(self, behave: Behaviour):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.behave = behave
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
@@ -49,13 +48,6 @@ class FaultyServer(ThreadingHTTPServer):
         self.in_flight = 0
         self.most_in_flight = 0
         self.answered = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is part of the tests, not worth a traceback."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -121,12 +113,5 @@ def error_body(message: str, **fields: str) -> bytes:
 @contextmanager
 def serving(behave: Behaviour) -> Iterator[FaultyServer]:
     """Serve on an ephemeral loopback port until the block ends."""
-    server = FaultyServer(behave)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(FaultyServer(behave)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

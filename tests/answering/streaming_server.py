@@ -10,7 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from loopback import LoopbackServer, running
 
 CUT = object()
 """Closes the connection in the middle."""
@@ -22,22 +24,13 @@ Behaviour = Callable[[str, int], Iterable[Item] | tuple[int, bytes]]
 """From the user message and how often it was seen before to what is streamed, or to a status and a body."""
 
 
-class StreamingServer(ThreadingHTTPServer):
-    daemon_threads = True
-
+class StreamingServer(LoopbackServer):
     def __init__(self, behave: Behaviour, *, usage=USAGE, finish="stop", announced=True):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.behave, self.usage, self.finish, self.announced = behave, usage, finish, announced
         self.seen: Counter[str] = Counter()
         self.bodies: list[dict] = []
         self.left = threading.Event()  # a client has hung up in the middle
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -119,15 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def streaming(behave: Behaviour, **options) -> Iterator[StreamingServer]:
     """Serve on an ephemeral loopback port until the block ends."""
-    server = StreamingServer(behave, **options)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(StreamingServer(behave, **options)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
 
 
 class Listener:

@@ -43,6 +43,16 @@ def towns(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def towns_folder(towns):
+    """The folder of the champion of `towns`."""
+    from zrag_pipeline.platform.champion_file import read_champion
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZRAG_DATA_DIR", str(towns))
+        return read_champion().folder
+
+
+@pytest.fixture(scope="session")
 def trained_skill(tmp_path_factory):
     """The job `pretrain_tiny` with a few steps; only to be read."""
     data = tmp_path_factory.mktemp("skill") / "자료"

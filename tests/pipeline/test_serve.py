@@ -21,21 +21,13 @@ from zrag_core.memory import Memory
 from zrag_core.web.app import create_app
 from zrag_core.web.messages import message_of
 from zrag_core.web.service import MemoryService
-from zrag_pipeline.platform.champion_file import read_champion
 
 HELD = "Which river does Tarn Bridge span?"
 
 
 @pytest.fixture(scope="module")
-def folder(towns):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZRAG_DATA_DIR", str(towns))
-        return read_champion().folder
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    running = Server(create_app(MemoryService(lambda: "one", opened(folder)), ("127.0.0.1", "localhost")))
+def server(towns_folder):
+    running = Server(create_app(MemoryService(lambda: "one", opened(towns_folder)), ("127.0.0.1", "localhost")))
     yield running
     running.stop()
 
@@ -45,12 +37,12 @@ def client(server):
     return OpenAI(base_url=f"{server.url}/v1", api_key="none")
 
 
-def test_chat_quotes_evidence_with_citations_that_lead_to_their_place(client, folder):
+def test_chat_quotes_evidence_with_citations_that_lead_to_their_place(client, towns_folder):
     made = client.chat.completions.create(model="zrag", messages=[{"role": "user", "content": HELD}])
     message = made.choices[0].message
     assert "Tarn Bridge spans the river Ostel. [1]" in message.content
     cited = message.annotations[0].model_extra
-    texts = {d.id: d.text for d in Memory.open(folder, device="cpu").documents}
+    texts = {d.id: d.text for d in Memory.open(towns_folder, device="cpu").documents}
     place = cited["zrag"]
     assert texts[place["document_id"]][place["start"] : place["end"]] == place["text"]
     assert made.model_extra["zrag"]["reader"] == ""
@@ -129,12 +121,12 @@ def test_many_questions_at_once(server):
         assert set(pool.map(one, range(40))) == {200}
 
 
-def test_another_champion_is_asked_at_once(folder):
+def test_another_champion_is_asked_at_once(towns_folder):
     names, seen = ["first"], []
 
     def open_memory(name):
         seen.append(name)
-        return opened(folder)(name)
+        return opened(towns_folder)(name)
 
     service = MemoryService(lambda: names[-1], open_memory)
     service.ask(HELD)
@@ -156,8 +148,8 @@ class Echo:
         ]
 
 
-def test_a_models_answer_cites_what_says_it(folder):
-    memory = Memory.open(folder, least_confidence=0.0, device="cpu", threads=1, reader=Echo())
+def test_a_models_answer_cites_what_says_it(towns_folder):
+    memory = Memory.open(towns_folder, least_confidence=0.0, device="cpu", threads=1, reader=Echo())
     (reply,) = memory.ask([HELD])
     message = message_of(reply)
     assert message.text == "Ostel [1]"
@@ -167,8 +159,8 @@ def test_a_models_answer_cites_what_says_it(folder):
     assert (made_up.text, made_up.cited) == ("Vistula", ())
 
 
-def test_a_refusal_shows_no_evidence_as_an_answer(folder):
-    memory = Memory.open(folder, least_confidence=1.0, device="cpu", threads=1)
+def test_a_refusal_shows_no_evidence_as_an_answer(towns_folder):
+    memory = Memory.open(towns_folder, least_confidence=1.0, device="cpu", threads=1)
     (reply,) = memory.ask([HELD])
     assert message_of(reply).cited == ()
     assert message_of(reply).text == "The memory does not hold this."
@@ -230,8 +222,10 @@ def test_a_person_asks_reads_and_opens_the_source(browser, server, width, tmp_pa
     assert json.loads(browser.value("JSON.stringify(window.problems || [])")) == []
 
 
-def test_a_refusal_in_the_browser_shows_what_comes_nearest(browser, folder):
-    service = MemoryService(lambda: "one", lambda _: Memory.open(folder, least_confidence=1.0, device="cpu", threads=1))
+def test_a_refusal_in_the_browser_shows_what_comes_nearest(browser, towns_folder):
+    service = MemoryService(
+        lambda: "one", lambda _: Memory.open(towns_folder, least_confidence=1.0, device="cpu", threads=1)
+    )
     running = Server(create_app(service))
     try:
         browser.go(running.url)

@@ -28,27 +28,19 @@ from zrag_core.answering.local_process import serving
 from zrag_core.settings import LOCAL_MODEL, AnswerSettings
 from zrag_core.web.app import create_app
 from zrag_core.web.service import MemoryService
-from zrag_pipeline.platform.champion_file import read_champion
 
 HELD = "Which river does Tarn Bridge span?"
 OTHER = "Who built Tarn Bridge?"
 KEY = "my-very-secret-key-0123"
 
 
-@pytest.fixture(scope="module")
-def folder(towns):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZRAG_DATA_DIR", str(towns))
-        return read_champion().folder
-
-
 @contextmanager
-def served(folder, behave, reader=None, **options):
+def served(towns_folder, behave, reader=None, **options):
     """The application whose model answers as a test says: its URL, its service, and the model's server."""
     with streaming(behave, **options) as model:
         settings = AnswerSettings(base_url=model.url, max_retries=0, timeout_s=30.0)
         reader = reader or OpenAIReader(settings, KEY, waits=Waits(0.01))
-        service = MemoryService(lambda: "one", opened(folder, reader=reader))
+        service = MemoryService(lambda: "one", opened(towns_folder, reader=reader))
         running = Server(create_app(service))
         try:
             yield running, service, model
@@ -65,9 +57,9 @@ def chat(running, question=HELD, stream=True):
     return client_of(running).chat.completions.create(model="zrag", messages=messages, stream=stream)
 
 
-def test_a_chat_shows_evidence_then_words_while_the_model_writes(folder):
+def test_a_chat_shows_evidence_then_words_while_the_model_writes(towns_folder):
     go_on = threading.Event()
-    with served(folder, lambda *_: ["<think>So.</think>", "Os", "te", go_on, "l"]) as (running, _, model):
+    with served(towns_folder, lambda *_: ["<think>So.</think>", "Os", "te", go_on, "l"]) as (running, _, model):
         came = iter(chat(running))
         first = next(came)
         known = first.model_extra["zrag"]
@@ -90,9 +82,9 @@ def test_a_chat_shows_evidence_then_words_while_the_model_writes(folder):
         assert [body.get("stream", False) for body in model.bodies] == [True, False]
 
 
-def test_a_response_shows_words_while_the_model_writes(folder):
+def test_a_response_shows_words_while_the_model_writes(towns_folder):
     go_on = threading.Event()
-    with served(folder, lambda *_: ["Os", go_on, "tel"]) as (running, _, _):
+    with served(towns_folder, lambda *_: ["Os", go_on, "tel"]) as (running, _, _):
         events = []
         for event in client_of(running).responses.create(model="zrag", input=HELD, stream=True):
             events.append(event)
@@ -108,9 +100,9 @@ def test_a_response_shows_words_while_the_model_writes(folder):
         assert events[-1].response.output[0].content == whole.output[0].content
 
 
-def test_reasoning_that_nobody_could_tell_gives_way_to_the_answer(folder):
+def test_reasoning_that_nobody_could_tell_gives_way_to_the_answer(towns_folder):
     """Where a chat template has opened it in the prompt: the last word is right, and the next answer from its start."""
-    with served(folder, lambda *_: ["It says ", "so.", "</think>", "Ostel"]) as (running, _, _):
+    with served(towns_folder, lambda *_: ["It says ", "so.", "</think>", "Ostel"]) as (running, _, _):
         events = list(client_of(running).responses.create(model="zrag", input=HELD, stream=True))
         assert events[-1].response.output_text == "Ostel [1]"
         assert "".join(e.delta for e in events if e.type == "response.output_text.delta").endswith("\n\nOstel [1]")
@@ -118,8 +110,8 @@ def test_reasoning_that_nobody_could_tell_gives_way_to_the_answer(folder):
 
 
 @pytest.mark.parametrize("broken", [CUT, {"error": {"message": f"overloaded {KEY}"}}], ids=["cut", "error"])
-def test_an_answer_that_breaks_off_ends_in_one_error(folder, broken):
-    with served(folder, lambda _, before: ["Ostel"] if before > 1 else ["Os", broken]) as (running, _, _):
+def test_an_answer_that_breaks_off_ends_in_one_error(towns_folder, broken):
+    with served(towns_folder, lambda _, before: ["Ostel"] if before > 1 else ["Os", broken]) as (running, _, _):
         said = []
         with pytest.raises(APIError, match="the answering model failed: the answer broke off") as raised:
             said += (chunk.choices[0].delta.content for chunk in chat(running))
@@ -132,8 +124,8 @@ def test_an_answer_that_breaks_off_ends_in_one_error(folder, broken):
         assert [c.choices[0].delta.content for c in chat(running)][1] == "Ostel", "the next one is answered"
 
 
-def test_the_stream_of_an_error_is_its_last_word(folder):
-    with served(folder, lambda *_: ["Os", CUT]) as (running, _, _):
+def test_the_stream_of_an_error_is_its_last_word(towns_folder):
+    with served(towns_folder, lambda *_: ["Os", CUT]) as (running, _, _):
         body = {"messages": [{"role": "user", "content": HELD}], "stream": True}
         lines = httpx.post(f"{running.url}/v1/chat/completions", json=body).text.split("\n\n")
         assert lines.pop() == ""
@@ -141,18 +133,18 @@ def test_the_stream_of_an_error_is_its_last_word(folder):
         assert word["choices"][0]["delta"]["content"] == "Os"
         assert error["error"]["type"] == "server_error"
         refused = (401, b'{"error": {"message": "no such key"}}')
-    with served(folder, lambda *_: refused) as (running, _, _):
+    with served(towns_folder, lambda *_: refused) as (running, _, _):
         with pytest.raises(APIError, match="no such key"):
             list(chat(running))
         answer = httpx.post(f"{running.url}/v1/chat/completions", json={**body, "stream": False})
         assert answer.status_code == 503
 
 
-def test_a_client_that_goes_ends_the_answer_and_the_next_one_is_served(folder):
+def test_a_client_that_goes_ends_the_answer_and_the_next_one_is_served(towns_folder):
     def behave(prompt, _):
         return ["Os", threading.Event()] if HELD in prompt else ["masons"]
 
-    with served(folder, behave) as (running, _, model):
+    with served(towns_folder, behave) as (running, _, model):
         threads = threading.active_count()
         for _ in range(3):
             model.left.clear()
@@ -166,13 +158,13 @@ def test_a_client_that_goes_ends_the_answer_and_the_next_one_is_served(folder):
         assert threading.active_count() <= threads + 4
 
 
-def test_who_waits_behind_an_answer_and_goes_is_never_asked_for(folder):
+def test_who_waits_behind_an_answer_and_goes_is_never_asked_for(towns_folder):
     go_on = threading.Event()
 
     def behave(prompt, _):
         return ["Os", go_on] if HELD in prompt else ["masons"]
 
-    with served(folder, behave) as (running, service, model), ThreadPoolExecutor() as pool:
+    with served(towns_folder, behave) as (running, service, model), ThreadPoolExecutor() as pool:
         came = chat(running)
         next(came)
         stream = AnswerStream(lambda piece: None)
@@ -184,10 +176,10 @@ def test_who_waits_behind_an_answer_and_goes_is_never_asked_for(folder):
         assert len(model.bodies) == 1
 
 
-def test_the_local_readers_answer_is_streamed_when_it_is_known_to_be_supported(folder, tmp_path):
+def test_the_local_readers_answer_is_streamed_when_it_is_known_to_be_supported(towns_folder, tmp_path):
     with serving(save_tiny_llama(tmp_path / "tiny", window=4096), LOCAL_MODEL, threads=1) as up:
         reader = LocalReader(AnswerSettings(reader="local", base_url=up.base_url))
-        with served(folder, lambda *_: [], reader) as (running, service, _):
+        with served(towns_folder, lambda *_: [], reader) as (running, service, _):
             events = list(client_of(running).responses.create(model="zrag", input=HELD, stream=True))
             deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
             assert "".join(deltas) == events[-1].response.output_text
@@ -309,9 +301,9 @@ def problems(browser):
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_a_person_reads_along_on_the_page(browser, folder, width):
+def test_a_person_reads_along_on_the_page(browser, towns_folder, width):
     go_on = threading.Event()
-    with served(folder, lambda *_: ["The <b>river</b> ", go_on, "Ostel"]) as (running, _, _):
+    with served(towns_folder, lambda *_: ["The <b>river</b> ", go_on, "Ostel"]) as (running, _, _):
         browser.size(width, 800)
         browser.go(running.url)
         browser.type("#question", HELD)
@@ -331,8 +323,8 @@ def test_a_person_reads_along_on_the_page(browser, folder, width):
         assert problems(browser) == []
 
 
-def test_the_page_says_that_an_answer_broke_off(browser, folder):
-    with served(folder, lambda _, before: ["Ostel"] if before else ["The river ", CUT]) as (running, _, _):
+def test_the_page_says_that_an_answer_broke_off(browser, towns_folder):
+    with served(towns_folder, lambda _, before: ["Ostel"] if before else ["The river ", CUT]) as (running, _, _):
         browser.go(running.url)
         browser.type("#question", HELD)
         browser.press("Enter")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from zrag_core.corpus.almanac.names import Language
-from zrag_core.corpus.prose.asked import AskedSentence, written_questions, written_version
+from zrag_core.corpus.prose.asked import AskedSentence, WrittenQuestions, written_questions, written_version
 from zrag_core.corpus.prose.sources import prose_documents, prose_name
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Document
@@ -58,12 +58,8 @@ def train_language_skill(
     Returns:
         Figures by name.
     """
-    prose = prose_documents()
     korean = settings.backbone.name == GEMMA3
-    written = written_questions(prose, korean=korean)
-    if korean:  # English is its second language
-        asked_about = {item.document_id for item in written.trained}
-        prose = [document for n, document in enumerate(prose) if n % _SECOND_SHARE == 0 or document.id in asked_about]
+    prose, written = _texts(korean)
     log(f"prose: {len(prose):,} texts of {prose_name()}, and {len(written.documents)} written ones")
     metrics = _train_codec(model, prose, settings, hooks("codec"))
     kept = {item.document_id for item in written.calibrated}
@@ -86,6 +82,20 @@ def train_language_skill(
     _round(model.head_parameters())
     metrics |= calibrate_on_prose(model, (*written.documents, *prose), written.calibrated, settings, log)
     return metrics
+
+
+def _texts(korean: bool) -> tuple[list[Document], WrittenQuestions]:
+    """Prose of packages, and the documents that were written with their questions.
+
+    Args:
+        korean: Korean comes first, so of the English prose little more is taken than what questions are about.
+    """
+    prose = prose_documents()
+    written = written_questions(prose, korean=korean)
+    if korean:
+        asked_about = {item.document_id for item in written.trained}
+        prose = [document for n, document in enumerate(prose) if n % _SECOND_SHARE == 0 or document.id in asked_about]
+    return prose, written
 
 
 def calibrate_on_prose(
