@@ -8,6 +8,7 @@ import pytest
 
 from zrag_core.errors import SettingsError
 from zrag_core.model.architecture.packaged_llms import GEMMA3, PACKAGED, SMOLLM2, location_of
+from zrag_core.settings import backbone
 
 
 @pytest.fixture(params=PACKAGED.values(), ids=PACKAGED)
@@ -54,6 +55,10 @@ def test_parts_are_put_together_in_their_order(llm, tmp_path):
     whole = "".join(map(str, range(len(llm.parts)))).encode()
     own = replace(llm, sha256=hashlib.sha256(whole).hexdigest())
     assert own._weights(tmp_path).read_bytes() == whole
+
+
+def test_settings_know_their_names():
+    assert tuple(PACKAGED) == backbone.PACKAGED
 
 
 def test_what_is_no_packaged_llm_is_left_to_transformers():

@@ -112,9 +112,8 @@ class SlotReader(SeparatedMemory):
 
     def quote_prompt(self, sentences: Sequence[Sequence[torch.Tensor]], queries: Sequence[Sequence[int]]) -> Prompt:
         """Prompts that ask to quote what answers each of B queries from sentences, given as vectors, a line each."""
-        own_words = self.prompts
-        before, line = self.words(own_words.passage), self.words("\n")
-        between, after = self.words(own_words.question), self.words(own_words.quote)
+        before, line = self.words(self.prompts.passage), self.words("\n")
+        between, after = self.words(self.prompts.question), self.words(self.prompts.quote)
         parts = []
         for own, query in zip(sentences, queries, strict=True):
             lines = [part for number, vectors in enumerate(own) for part in ([line, vectors] if number else [vectors])]
