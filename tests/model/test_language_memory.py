@@ -336,10 +336,43 @@ def test_an_adapter_is_stored_in_the_cheapest_numbers_that_lose_nothing(qwen3_fo
         "adapter_config.json",
         "adapter_model.safetensors",
     }
-    again = dict(load_backbone(settings, tmp_path).lm.named_parameters())
+    again = dict(load_backbone(settings, tmp_path, trainable=True).lm.named_parameters())
     assert own
     for name, value in own.items():
         assert torch.equal(again[name], value), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loaded_adapter_is_in_the_weights_as_peft_would_put_it_there(qwen3_folder, tmp_path, dtype):
+    settings = settings_of(qwen3_folder).backbone.model_copy(update={"dtype": dtype})
+    backbone = create_backbone(settings, (), seed=0)
+    with torch.no_grad():
+        for parameter in backbone.trainable():
+            parameter.normal_(std=0.1)
+    backbone.save(tmp_path / "one")
+    slow = load_backbone(settings, tmp_path / "one", trainable=True)
+    slow.merge()
+    quick = load_backbone(settings, tmp_path / "one")
+    ids = torch.arange(12)[None]
+    expected, found, untouched = (
+        one.logits(one.hidden(one.embed(ids), torch.ones_like(ids)))
+        for one in (slow, quick, create_backbone(settings, (), seed=0))
+    )
+    assert torch.equal(found, expected)
+    assert not torch.allclose(found, untouched, atol=1e-2)
+    quick.save(tmp_path / "two")
+    for file in (tmp_path / "one" / "adapter").iterdir():
+        assert (tmp_path / "two" / "adapter" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 200])
+def test_a_damaged_adapter_is_refused(qwen3_folder, tmp_path, cut):
+    settings = settings_of(qwen3_folder).backbone
+    create_backbone(settings, (), seed=0).save(tmp_path)
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors"):
+        load_backbone(settings, tmp_path)
 
 
 def test_keys_are_those_of_the_layers_however_often_they_are_made(checkpoint):

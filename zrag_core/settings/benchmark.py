@@ -23,3 +23,7 @@ class BenchmarkSettings(Section):
         description="stride x width of each codec (`benchmark_codec`)",
     )
     codec_steps: Positive = Field(1500, description="optimiser steps of each of them")
+    optimised_documents: Annotated[int, Field(ge=0)] = Field(
+        20, description="documents of which 4 x 256 numbers are optimised one by one (`benchmark_codec`)"
+    )
+    optimised_steps: Positive = Field(300, description="steps of that")

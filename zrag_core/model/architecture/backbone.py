@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from zrag_core.model.architecture.merged_adapter import MergedAdapter
 from zrag_core.settings.backbone import PACKAGED
 
 _POSITIONS = 4096  # whose logits are held at once
@@ -25,12 +26,14 @@ class Backbone:
         tokenizer: its tokenizer.
         peft: the PEFT wrapper around `lm` that saves the adapter, or None where `lm` itself is trained.
         source: what the weights came from (`zrag-tiny`, a hub name or a local path).
+        merged: the adapter that was added into the weights when they were loaded; it cannot be trained.
     """
 
     lm: Any
     tokenizer: Any
     peft: Any | None
     source: str
+    merged: MergedAdapter | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -153,6 +156,8 @@ class Backbone:
                 folder / "adapter", safe_serialization=True, state_dict=adapter, save_embedding_layers=False
             )
             (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an unfilled form
+        elif self.merged is not None:
+            self.merged.save(folder / "adapter")
         else:
             hide_progress_bars()
             self.lm.save_pretrained(folder / "backbone", safe_serialization=True)

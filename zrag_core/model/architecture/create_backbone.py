@@ -13,6 +13,7 @@ import torch
 
 from zrag_core.errors import SettingsError
 from zrag_core.model.architecture.backbone import Backbone, hide_progress_bars
+from zrag_core.model.architecture.merged_adapter import merge_adapter
 from zrag_core.model.architecture.packaged_llms import location_of
 from zrag_core.model.architecture.tokenizer import train_tokenizer
 from zrag_core.settings import BackboneSettings
@@ -64,11 +65,14 @@ def create_backbone(settings: BackboneSettings, texts: Iterable[str], *, seed: i
     return Backbone(peft.get_base_model(), tokenizer, peft, settings.name)
 
 
-def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = False) -> Backbone:
+def load_backbone(
+    settings: BackboneSettings, folder: Path, *, verbatim: bool = False, trainable: bool = False
+) -> Backbone:
     """Load what `Backbone.save` wrote; a pretrained base model comes from where it came from before.
 
     Args:
         verbatim: no text is to be generated, so `zrag-tiny` may do without the transformers library.
+        trainable: keep an adapter apart from the weights, so that it can be trained.
     """
     if verbatim and settings.name == TINY and settings.dtype in ("auto", "float32"):
         from zrag_core.model.architecture.tiny_decoder import TinyDecoder, TinyTokenizer, can_read
@@ -80,7 +84,7 @@ def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = 
 
     if settings.name in PACKAGED:
         lm, tokenizer = _load_pretrained(settings, settings.name)
-        return _with_adapter(lm, tokenizer, settings, folder)
+        return _with_adapter(lm, tokenizer, settings, folder, trainable)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if (folder / "backbone").is_dir():
         hide_progress_bars()
@@ -89,10 +93,14 @@ def load_backbone(settings: BackboneSettings, folder: Path, *, verbatim: bool = 
         whole: Any = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=dtype)
         return Backbone(whole.to(resolve_device(settings.device)), tokenizer, None, settings.name)
     lm, _ = _load_pretrained(settings, settings.name)
-    return _with_adapter(lm, tokenizer, settings, folder)
+    return _with_adapter(lm, tokenizer, settings, folder, trainable)
 
 
-def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path) -> Backbone:
+def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path, trainable: bool) -> Backbone:
+    if not trainable and settings.quantization == "none":
+        merged = merge_adapter(lm, folder / "adapter")
+        if merged is not None:
+            return Backbone(lm, tokenizer, None, settings.name, merged)
     from peft import PeftModel
 
     with _without_future_warnings():

@@ -7,6 +7,7 @@ were trained for its own codec. Choices are made by this curve, so it asks dev q
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -25,11 +26,14 @@ from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.model.store.skill_folder import load_skill
 from zrag_core.model.store.write import write_documents
 from zrag_core.model.training.codec_training import codec_accuracy, train_codec
+from zrag_core.model.training.fixed_slots import optimise_slots
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.benchmarks.measurement import Measurement
 
 _HELD_OUT = 20_000  # tokens of prose that measure a codec
 _BUDGET = 64
+_REFERENCE = (4, 256)  # vectors x numbers of a document
+_READ = 128  # tokens of a document that they are optimised for
 _SYSTEMS = {"zrag": False, "zrag_free": True}
 
 
@@ -55,6 +59,8 @@ def measure_codecs(settings: Settings, skill: Path, log: Callable[[str], None]) 
     unit = long["metric"].map(lambda name: "bytes" if name == "bytes_per_document" else "share")
     table = pd.DataFrame({"system": system, "metric": long["metric"], "value": long["value"], "unit": unit})
     table = table.assign(n_documents=len(corpus.documents))
+    if settings.benchmark.optimised_documents:
+        table = pd.concat([table, _optimised(settings, trained, corpus, log)], ignore_index=True)
     metrics = {f"{s.replace(' ', '_')}/{m}": v for s, m, v in zip(system, long["metric"], long["value"], strict=True)}
     return Measurement(table, frame, metrics, {"questions": len(asked)}, {"codec_price": frame}, {"price": draw(frame)})
 
@@ -82,6 +88,18 @@ def _measure_one(
         found = zip(asked, system.retrieve(asked), strict=True)
         covered = [bool(coverage_at(question, item, _BUDGET)) for question, item in found]
         yield f"{name}_coverage_at_{_BUDGET}", sum(covered) / len(covered)
+
+
+def _optimised(settings: Settings, trained: LanguageMemory, corpus: Corpus, log: Callable[[str], None]) -> pd.DataFrame:
+    """Rows of the reference shape, optimised for each of some documents alone."""
+    encoded = (trained.backbone.encode(document.contents, _READ) for document in corpus.documents)
+    long = [ids for ids in encoded if len(ids) == _READ][: settings.benchmark.optimised_documents]
+    (slots, width), steps = _REFERENCE, settings.benchmark.optimised_steps
+    found = optimise_slots(trained.backbone, torch.tensor(long), slots=slots, width=width, steps=steps, log=log)
+    rows = [(f"tokens_right_{name}", value) for name, value in asdict(found).items()]
+    log(f"{slots} x {width} optimised: " + ", ".join(f"{name} {value:.3f}" for name, value in rows))
+    table = pd.DataFrame(rows, columns=["metric", "value"])
+    return table.assign(system=f"optimised {slots}x{width}", unit="share", n_documents=len(long))
 
 
 def draw(frame: pd.DataFrame) -> bytes:

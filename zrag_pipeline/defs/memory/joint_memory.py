@@ -159,7 +159,7 @@ def _prepared(settings: Settings, prepared: BackboneHandle, texts: Sequence[str]
         )
     if prepared.folder is None:
         return create_backbone(settings.backbone, (), seed=settings.joint.seed)
-    return load_backbone(settings.backbone, prepared.folder)
+    return load_backbone(settings.backbone, prepared.folder, trainable=True)
 
 
 def _describe_pretrained(settings: Settings) -> PreparedBackbone:
