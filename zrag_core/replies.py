@@ -23,6 +23,11 @@ class Source:
     score: float
     reading: str = ""
 
+    @property
+    def shown(self) -> str:
+        """What people read; the lines of a page or a file end elsewhere than theirs."""
+        return self.reading or " ".join(self.text.split())
+
 
 @dataclass(frozen=True, slots=True)
 class RoutedDocument:

@@ -14,9 +14,11 @@ from rich.cells import cell_len, set_cell_size
 from zrag_core.corpus.types import Document
 from zrag_core.errors import AnsweringError
 from zrag_core.memory import REFUSALS, Memory
+from zrag_core.replies import Reply, Source
 from zrag_core.settings import DecodingSettings
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.cli import main
+from zrag_pipeline.commands.reply_text import reply_text
 from zrag_pipeline.commands.terminal import clip, wrap
 from zrag_pipeline.platform.champion_file import Champion, write_champion
 
@@ -315,6 +317,16 @@ def test_every_command_explains_itself(name, capsys):
         assert caught.value.code == 0
         assert expected in out
     assert "examples:" in out
+
+
+def test_lines_of_a_page_are_not_lines_of_the_reply(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    page = Source("a.pdf", "Leave", 0, 40, "Days that are left over\nexpire at the\nend of March.", 1.0)
+    code = Source("b.md", "Setup", 0, 20, "```\nmake\nrun\n```", 1.0, reading="make\nrun")
+    reply = Reply("When?", True, 0.9, "", "", (page, code), True, (), (), "", "", None, 1.0)
+    lines = reply_text(reply, "m", 2).splitlines()
+    assert lines[1] == "Evidence   Days that are left over expire at the end of March."
+    assert [line.strip() for line in lines[3:5]] == ["make", "run"]
 
 
 def test_korean_takes_two_columns():

@@ -39,7 +39,7 @@ def message_of(reply: Reply) -> Message:
         quoted = reply.sources[:_QUOTED]
         if not quoted:
             return Message(reply.evidence, ())
-        lines = [f"{_shown(source)} [{number}]" for number, source in enumerate(quoted, 1)]
+        lines = [f"{source.shown} [{number}]" for number, source in enumerate(quoted, 1)]
         return Message("\n".join(lines), quoted)
     cited = _cited(reply)
     marks = "".join(f" [{number}]" for number in range(1, len(cited) + 1))
@@ -49,12 +49,8 @@ def message_of(reply: Reply) -> Message:
 def _cited(reply: Reply) -> tuple[Source, ...]:
     """The sources that say the answer word for word; none where none does, as nothing is known to speak for it."""
     language = detect_language(reply.question)
-    saying = [s for s in reply.sources if answer_coverage(_shown(s), [reply.answer], language)]
+    saying = [s for s in reply.sources if answer_coverage(s.shown, [reply.answer], language)]
     return tuple(saying[:_QUOTED])
-
-
-def _shown(source: Source) -> str:
-    return source.reading or source.text
 
 
 def new_id(kind: str) -> str:

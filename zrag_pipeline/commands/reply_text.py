@@ -61,7 +61,7 @@ def _pieces(label: str, sources: Sequence[Source], size: int) -> list[str]:
     """Pieces of documents, each with its place below it."""
     lines = []
     for number, source in enumerate(sources):
-        lines += _labelled("" if number else label, source.reading or source.text, size)
+        lines += _labelled("" if number else label, source.shown, size)
         place = f"{source.title or source.document_id}  [{source.document_id}, {source.start}-{source.end}]"
         lines += [_LABEL + "  " + clip(place, size - len(_LABEL) - 2)]
     return lines
