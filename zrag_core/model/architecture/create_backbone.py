@@ -71,15 +71,12 @@ def load_backbone(
     """Load what `Backbone.save` wrote; a pretrained base model comes from where it came from before.
 
     Args:
-        verbatim: no text is to be generated, so `zrag-tiny` may do without the transformers library.
+        verbatim: no text is to be generated, so small LLMs that come with their weights may do without the transformers
+            library.
         trainable: keep an adapter apart from the weights, so that it can be trained.
     """
-    if verbatim and settings.name == TINY and settings.dtype in ("auto", "float32"):
-        from zrag_core.model.architecture.tiny_decoder import TinyDecoder, TinyTokenizer, can_read
-
-        if can_read(folder / "backbone"):
-            decoder = TinyDecoder.load(folder / "backbone").to(resolve_device(settings.device))
-            return Backbone(decoder, TinyTokenizer(folder / "tokenizer"), None, settings.name)
+    if verbatim and not trainable and (light := _load_light(settings, folder)) is not None:
+        return light
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if settings.name in PACKAGED:
@@ -94,6 +91,26 @@ def load_backbone(
         return Backbone(whole.to(resolve_device(settings.device)), tokenizer, None, settings.name)
     lm, _ = _load_pretrained(settings, settings.name)
     return _with_adapter(lm, tokenizer, settings, folder, trainable)
+
+
+def _load_light(settings: BackboneSettings, folder: Path) -> Backbone | None:
+    """The backbone without the transformers library; None where only that can read it."""
+    from zrag_core.model.architecture.light_decoder import LightDecoder, LightTokenizer, can_read
+
+    packaged = settings.name in PACKAGED
+    if settings.quantization != "none" or not (packaged or settings.name == TINY):
+        return None
+    weights, words = (
+        (Path(location_of(settings.name)),) * 2 if packaged else (folder / "backbone", folder / "tokenizer")
+    )
+    dtype = _dtype(settings) if packaged or settings.dtype != "auto" else torch.float32
+    if not can_read(weights) or (not packaged and dtype != torch.float32):
+        return None
+    lm = LightDecoder.load(weights, dtype).to(resolve_device(settings.device))
+    merged = merge_adapter(lm, folder / "adapter") if packaged else None
+    if packaged and merged is None:
+        return None
+    return Backbone(lm, LightTokenizer(words), None, settings.name, merged)
 
 
 def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path, trainable: bool) -> Backbone:

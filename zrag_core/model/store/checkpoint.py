@@ -161,7 +161,7 @@ def load_checkpoint(folder: Path, *, device: str | None = None, verbatim: bool =
 
     Args:
         device: overrides the device that the checkpoint was trained on.
-        verbatim: no text is to be generated; `zrag-tiny` then loads in half the time.
+        verbatim: no text is to be generated; small LLMs then load in half the time.
 
     Raises:
         CheckpointError: no checkpoint, an unknown format, or documents that do not match their hashes.

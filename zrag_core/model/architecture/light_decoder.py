@@ -1,8 +1,8 @@
-"""`zrag-tiny` for reading alone, in plain torch: the forward pass of a small Qwen3 model and its tokenizer.
+"""Small LLMs for reading alone, in plain torch: the forward pass of Qwen3 and Llama models, and their tokenizers.
 
 Importing the transformers library takes longer than everything else that happens between a question on the command
-line and its answer. Evidence that is verbatim needs hidden states only, so this is enough for it; training, writing and
-free decoding use the library's own model. The names of the parameters are the library's, so the weights are too.
+line and its answer. Evidence that is verbatim needs hidden states and likelihoods, so this is enough for it; training
+and free decoding use the library's own model. The names of the parameters are the library's, so the weights are too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+_NORMED_HEADS = {"qwen3": True, "llama": False}  # whether queries and keys are normed, by `model_type`
+_PLAIN = {"tie_word_embeddings": True, "attention_bias": False, "hidden_act": "silu"}
 
-class TinyTokenizer:
+
+class LightTokenizer:
     """A saved `tokenizer.json`, with as much of the interface of transformers' tokenizers as reading needs."""
 
     def __init__(self, folder: Path):
@@ -27,8 +30,9 @@ class TinyTokenizer:
 
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         special = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        names = [special.get(name) for name in ("pad_token", "eos_token", "mask_token")]
         self.pad_token_id, self.eos_token_id, self.mask_token_id = (
-            self._tokenizer.token_to_id(special[name]) for name in ("pad_token", "eos_token", "mask_token")
+            None if name is None else self._tokenizer.token_to_id(name) for name in names
         )
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -40,8 +44,9 @@ class TinyTokenizer:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
 
-class TinyDecoder(nn.Module):
-    """A dense Qwen3 language model (Qwen3 technical report, arXiv 2505.09388) without a cache.
+class LightDecoder(nn.Module):
+    """A dense language model without a cache: Qwen3 (technical report, arXiv 2505.09388), or Llama (arXiv 2407.21783),
+    which differs in that its queries and keys are not normed.
 
     Args:
         config: the fields of its `config.json`.
@@ -49,18 +54,20 @@ class TinyDecoder(nn.Module):
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
+        self.config = SimpleNamespace(**config)
         self.model = _Decoder(config)
 
     @classmethod
-    def load(cls, folder: Path) -> TinyDecoder:
-        """Load a folder that transformers saved, in float32."""
+    def load(cls, folder: Path, dtype: torch.dtype) -> LightDecoder:
+        """Load a folder that transformers saved."""
         from safetensors.torch import load_file
 
-        decoder = cls(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        state = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+        with torch.device("meta"):  # nothing is drawn that the weights replace
+            decoder = cls(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        state = {name: value.to(dtype) for name, value in load_file(folder / "model.safetensors").items()}
         state.pop("lm_head.weight", None)  # tied to the embeddings
-        decoder.load_state_dict(state)
-        return decoder
+        decoder.load_state_dict(state, assign=True)
+        return decoder.requires_grad_(False)
 
     @property
     def base_model(self) -> nn.Module:
@@ -82,14 +89,15 @@ class TinyDecoder(nn.Module):
 
 
 def can_read(folder: Path) -> bool:
-    """Whether `folder` holds a model of the kind that `TinyDecoder` is."""
+    """Whether `folder` holds a model of the kinds that `LightDecoder` is, and its weights in one file."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    plain = {"model_type": "qwen3", "tie_word_embeddings": True, "attention_bias": False, "hidden_act": "silu"}
     rope = config.get("rope_parameters") or {}
     return (
-        all(config.get(name) == value for name, value in plain.items())
+        config.get("model_type") in _NORMED_HEADS
+        and all(config.get(name) == value for name, value in _PLAIN.items())
         and rope.get("rope_type") == "default"
         and not config.get("use_sliding_window")
+        and not config.get("mlp_bias")
         and (folder / "model.safetensors").is_file()
     )
 
@@ -99,23 +107,50 @@ class _Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
-        self.norm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+        self.norm = _Norm(config["hidden_size"], config["rms_norm_eps"])
+        self.config = SimpleNamespace(**config)
         self._head_dim, self._base = config["head_dim"], config["rope_parameters"]["rope_theta"]
 
     def forward(
-        self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, use_cache: bool
+        self,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        *,
+        input_ids: torch.Tensor | None = None,
+        use_cache: bool = False,
     ) -> Any:
-        """Hidden states [B, T, H]; see `Backbone.hidden` for the masks. Nothing is cached."""
+        """Hidden states [B, T, H]; see `Backbone.hidden` for the masks. Nothing is cached.
+
+        Args:
+            position_ids: [B, T]; left out, they count padding too, as the library's do.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
         hidden, length = inputs_embeds, inputs_embeds.shape[1]
+        if position_ids is None:
+            position_ids = torch.arange(length, device=hidden.device)[None]
+        assert attention_mask is not None
         if attention_mask.ndim == 2:
             causal = torch.ones(length, length, dtype=torch.bool, device=hidden.device).tril()
             attention_mask = causal & attention_mask.bool()[:, None, None]
         exponents = torch.arange(0, self._head_dim, 2, device=hidden.device).float() / self._head_dim
         angles = position_ids[..., None].float() * (1.0 / self._base**exponents)
         turn = torch.cat([angles, angles], -1)[:, None]  # [B, 1, T, head_dim]
+        cos, sin = turn.cos().to(hidden.dtype), turn.sin().to(hidden.dtype)
         for layer in self.layers:
-            hidden = layer(hidden, attention_mask, turn.cos(), turn.sin())
+            hidden = layer(hidden, attention_mask, cos, sin)
         return SimpleNamespace(last_hidden_state=self.norm(hidden))
+
+
+class _Norm(nn.RMSNorm):
+    """Root mean square norm (Zhang and Sennrich 2019); in half precision rounded where the library's is."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if states.dtype == torch.float32:
+            return super().forward(states)
+        normed: torch.Tensor = F.rms_norm(states.float(), self.normalized_shape, eps=self.eps)
+        return self.weight * normed.to(states.dtype)
 
 
 class _Layer(nn.Module):
@@ -130,8 +165,8 @@ class _Layer(nn.Module):
                 "down_proj": nn.Linear(inner, size, bias=False),
             }
         )
-        self.input_layernorm = nn.RMSNorm(size, eps)
-        self.post_attention_layernorm = nn.RMSNorm(size, eps)
+        self.input_layernorm = _Norm(size, eps)
+        self.post_attention_layernorm = _Norm(size, eps)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
@@ -149,8 +184,8 @@ class _Attention(nn.Module):
         self.k_proj = nn.Linear(size, keys, bias=False)
         self.v_proj = nn.Linear(size, keys, bias=False)
         self.o_proj = nn.Linear(queries, size, bias=False)
-        self.q_norm = nn.RMSNorm(self._width, config["rms_norm_eps"])
-        self.k_norm = nn.RMSNorm(self._width, config["rms_norm_eps"])
+        normed, eps = _NORMED_HEADS[config["model_type"]], config["rms_norm_eps"]
+        self.q_norm, self.k_norm = (_Norm(self._width, eps) if normed else nn.Identity() for _ in range(2))
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         query, key, value = (

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from memory_fixtures import DOCUMENTS, QUESTIONS, checkpoint_of
 
 from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
-from zrag_core.model.architecture.tiny_decoder import TinyDecoder, can_read
+from zrag_core.model.architecture.light_decoder import LightDecoder, can_read
+from zrag_core.model.architecture.mean_states import first_layers, states_behind
+from zrag_core.model.architecture.packaged_llms import SMOLLM2
 from zrag_core.model.inference.create_system import create_system
-from zrag_core.model.store.checkpoint import load_checkpoint, save_checkpoint
-from zrag_core.model.store.skill_folder import shipped_skill
-from zrag_core.settings import BackboneSettings, load_settings
+from zrag_core.model.store.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
+from zrag_core.model.store.skill_folder import load_skill, shipped_skill
+from zrag_core.model.store.write import write_documents
+from zrag_core.settings import BackboneSettings, WritingSettings, load_settings
 
 SHIPPED = BackboneSettings(name="zrag-tiny", device="cpu")
 
@@ -24,8 +27,8 @@ SHIPPED = BackboneSettings(name="zrag-tiny", device="cpu")
 def both():
     """The shipped backbone, light and as transformers loads it."""
     light, whole = (load_backbone(SHIPPED, shipped_skill(), verbatim=verbatim) for verbatim in (True, False))
-    assert isinstance(light.lm, TinyDecoder)
-    assert not isinstance(whole.lm, TinyDecoder)
+    assert isinstance(light.lm, LightDecoder)
+    assert not isinstance(whole.lm, LightDecoder)
     return light, whole
 
 
@@ -60,12 +63,78 @@ def test_tokens_are_the_librarys(both, text):
     assert (light.pad_id, light.eos_id, light.mask_id) == (whole.pad_id, whole.eos_id, whole.mask_id)
 
 
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A Llama model of random weights as transformers saves it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8}
+    lm = LlamaForCausalLM(LlamaConfig(vocab_size=200, tie_word_embeddings=True, **shape, **heads))
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # norms too
+    lm.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_llama_model_is_read_as_the_library_reads_it(llama, dtype):
+    from transformers import AutoModelForCausalLM
+
+    assert can_read(llama)
+    whole = AutoModelForCausalLM.from_pretrained(llama, dtype=dtype)
+    light = LightDecoder.load(llama, dtype)
+    ids = torch.randint(0, 200, (3, 17), generator=torch.Generator().manual_seed(1))
+    real = torch.ones_like(ids)
+    real[0, 9:] = real[1, :4] = 0
+    for n in (3, 2):
+        layers = [1, n]
+        found = []
+        for lm in (light, whole):
+            part = first_layers(lm.base_model, n)
+            with states_behind(part, layers) as kept:
+                last = part(input_ids=ids, attention_mask=real, use_cache=False).last_hidden_state
+            found.append([last, *(kept[layer] for layer in layers)])
+        for own, expected in zip(*found, strict=True):
+            seen = real.bool()
+            scale = float(expected[seen].float().square().mean().sqrt())
+            error = (own[seen].float() - expected[seen].float()).abs().max() / scale
+            assert float(error) < (1e-5 if dtype == torch.float32 else 0.1)
+            assert own.dtype == expected.dtype
+
+
+@pytest.mark.skipif(not SMOLLM2.is_available(), reason=f"needs SmolLM2: {SMOLLM2.install}")
+def test_smollm2_says_the_same_without_transformers(tmp_path):
+    skill = load_skill(shipped_skill("smollm2"), device="cpu")
+    made = write_documents(skill.model, DOCUMENTS, (), WritingSettings(steps=0))
+    skill.model.remember(DOCUMENTS, made.z, made.spans)
+    save_checkpoint(tmp_path / "m", skill.model, DOCUMENTS, skill.settings, checkpoint_id="m", metrics={})
+    found = []
+    for verbatim in (True, False):
+        checkpoint = load_checkpoint(tmp_path / "m", device="cpu", verbatim=verbatim)
+        assert isinstance(checkpoint.model.lm, LightDecoder) == verbatim
+        save_checkpoint(
+            tmp_path / str(verbatim), checkpoint.model, DOCUMENTS, skill.settings, checkpoint_id="m", metrics={}
+        )
+        decoding = checkpoint.settings.decoding.model_copy(update={"steps": 1})
+        found.append(create_system("zrag", checkpoint, decoding, threads=1).retrieve(QUESTIONS))
+    for light, whole in zip(*found, strict=True):
+        assert light.document_ids == whole.document_ids
+        assert light.segments[0].text == whole.segments[0].text
+        assert light.confidence == pytest.approx(whole.confidence, abs=0.02)
+    assert checkpoint_digest(tmp_path / "True") == checkpoint_digest(tmp_path / "False")
+
+
 def test_whole_replies_are_the_librarys(written_memory):
     questions = ["Where was Orla Venn born?", "한소라는 어디에서 태어났나?", "Who keeps seven bees?"]
     read = []
     for verbatim in (True, False):
         checkpoint = load_checkpoint(written_memory, device="cpu", verbatim=verbatim)
-        assert isinstance(checkpoint.model.lm, TinyDecoder) == verbatim
+        assert isinstance(checkpoint.model.lm, LightDecoder) == verbatim
         system = create_system("zrag", checkpoint, checkpoint.settings.decoding, threads=1)
         read.append(system.candidates(questions))
     for (segments, features, known), (others, expected, sure) in zip(*read, strict=True):
@@ -91,9 +160,10 @@ def test_joint_memories_are_read_as_the_library_does(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"model_type": "llama"},
+        {"model_type": "gemma3_text"},
         {"tie_word_embeddings": False},
         {"attention_bias": True},
+        {"mlp_bias": True},
         {"hidden_act": "gelu"},
         {"use_sliding_window": True},
         {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}},
@@ -110,7 +180,7 @@ def test_other_models_are_left_to_the_library(change, tmp_path):
 
 def test_other_precisions_are_left_to_the_library():
     other = SHIPPED.model_copy(update={"dtype": "bfloat16"})
-    assert not isinstance(load_backbone(other, shipped_skill(), verbatim=True).lm, TinyDecoder)
+    assert not isinstance(load_backbone(other, shipped_skill(), verbatim=True).lm, LightDecoder)
 
 
 @torch.no_grad()
@@ -121,7 +191,7 @@ def test_any_size_that_is_made_here_can_be_read(tmp_path, heads, layers):
     made = create_backbone(own, ["Some words. 낱말 몇 개."], seed=1)
     made.save(tmp_path)
     light = load_backbone(own, tmp_path, verbatim=True)
-    assert isinstance(light.lm, TinyDecoder)
+    assert isinstance(light.lm, LightDecoder)
     ids = torch.tensor([light.encode("Some words.")])
     mask = torch.ones_like(ids)
     torch.testing.assert_close(
