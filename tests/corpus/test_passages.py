@@ -67,7 +67,7 @@ def test_passages_lead_back_to_their_document_and_short_documents_stay():
     for passage in passages:
         assert passage.source_id == "d"
         assert LONG[passage.source_start : passage.source_start + len(passage.text)] == passage.text
-    assert result.notes == (f"passage_tokens: 1 documents longer than 10 tokens became {len(passages)} passages",)
+    assert result.notes == (f"passage_tokens: 1 document longer than 10 tokens became {len(passages)} passages",)
 
 
 def test_a_passage_of_a_passage_still_counts_in_the_source():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from zrag_pipeline.platform.asset_helpers import preview
-from zrag_pipeline.platform.markdown_text import markdown_text
+from zrag_pipeline.platform.markdown_text import markdown_text, plain_text
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -37,6 +37,11 @@ def test_any_text_is_shown_as_it_is(text):
     told, kinds = shown(f"Found: .{markdown_text(text)}.")
     assert told == f"Found: .{' '.join(text.split())}."
     assert kinds <= {"text", "text_special"}
+
+
+@given(st.one_of(st.sampled_from(HOSTILE), st.text("ab<>[]()!`*_|~&#:;.+=-/\\ www\n", max_size=30)))
+def test_the_terminal_gets_the_text_back(text):
+    assert plain_text(markdown_text(text)) == " ".join(text.split())
 
 
 def test_a_preview_keeps_its_table():

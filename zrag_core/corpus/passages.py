@@ -86,7 +86,8 @@ def split_long_documents(corpus: Corpus, limit: int) -> Corpus:
     sources = {document.id: document for document in corpus.documents if document.id in passages}
     questions = tuple(_remapped(question, sources, passages) for question in corpus.questions)
     count = sum(len(parts) for parts in passages.values())
-    note = f"passage_tokens: {len(passages)} documents longer than {limit} tokens became {count} passages"
+    long = "1 document" if len(passages) == 1 else f"{len(passages)} documents"
+    note = f"passage_tokens: {long} longer than {limit} tokens became {count} passages"
     return replace(corpus, documents=tuple(documents), questions=questions, notes=(*corpus.notes, note))
 
 

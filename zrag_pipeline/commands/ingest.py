@@ -15,6 +15,7 @@ from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.dagster_home import prepare_dagster_home
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
+from zrag_pipeline.platform.markdown_text import plain_text
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -118,7 +119,7 @@ def _summary(result: dg.ExecuteInProcessResult, quiet: bool) -> list[str]:
     """What was read, written and decided, as the assets recorded it."""
     metadata = _metadata(result)
     read, memory, decided = (metadata.get(key, {}) for key in ("documents", "memory", "champion"))
-    notes = [line.removeprefix("- ") for line in str(read.get("notes", "")).splitlines()]
+    notes = [plain_text(line.removeprefix("- ")) for line in str(read.get("notes", "")).splitlines()]
     lines = []
     if not quiet:
         shown = notes[:_NOTES] + ([f"and {len(notes) - _NOTES} more notes"] if len(notes) > _NOTES else [])
