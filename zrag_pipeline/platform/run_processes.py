@@ -10,7 +10,7 @@ import dagster as dg
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
-PROCESS_TAG = "zrag.process"
+PROCESS_TAG = ".dagster/zrag_process"  # pages of Dagster do not show tags that begin so
 _SERVER_TAG = ".dagster/grpc_info"
 _STARTED = "Started process for run"
 _CLOCK_S = 60.0
