@@ -13,7 +13,8 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.test_utils import create_run_for_test
 from pipeline_runs import config, execute
 
-from zrag_core.corpus.overlay import Overlay, save_overlay
+from zrag_core.corpus.overlay import Overlay, load_overlay, save_overlay
+from zrag_core.corpus.read import read_documents
 from zrag_core.corpus.source import corpus_key, source_fingerprint
 from zrag_core.corpus.types import Document
 from zrag_core.settings import CorpusSettings, Settings, load_settings
@@ -22,6 +23,8 @@ from zrag_pipeline.defs.automation import sensors
 from zrag_pipeline.defs.automation.sensors import corpus_sensor, evaluate_updates, nightly
 from zrag_pipeline.defs.corpus.state import CORPUS_TAG, READ_TAG
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.champion_file import Champion, now, write_champion
+from zrag_pipeline.platform.settings_resource import SettingsHandle
 from zrag_pipeline.platform.warehouse import Warehouse
 
 
@@ -370,6 +373,64 @@ def test_without_a_chosen_configuration_the_demo_is_watched(sensor):
     requests, reason = sensor.tick()
     assert requests == []
     assert "demo.yaml" in reason
+
+
+@pytest.fixture
+def ingested(tmp_path, instance):
+    """A folder of documents whose memory is asked by default, as `zrag ingest` leaves it; called with its name."""
+
+    def make(name):
+        folder, made = tmp_path / "handbook", paths.checkpoints_dir() / "memory-1"
+        folder.mkdir()
+        (folder / "leave.md").write_text("# Leave\n\nThirty days a year.\n", "utf-8")
+        made.mkdir(parents=True)
+        (made / "config.json").write_text(json.dumps({"settings": {"backbone": {"name": "smollm2"}}}), "utf-8")
+        source = str(folder)
+        write_champion(
+            Champion("memory-1", made, "v1", name, {}, "cpu", now(), "ingested", source=source), default=True
+        )
+        return folder
+
+    return make
+
+
+def test_without_a_chosen_configuration_the_ingested_documents_are_watched(ingested, sensor):
+    folder = ingested("handbook")
+    requests, reason = sensor.tick()
+    assert requests == []
+    assert "watching the corpus of the memory 'handbook'" in reason
+    (folder / "leave.md").write_text("# Leave\n\nThirty-one days a year.\n", "utf-8")
+    assert sensor.tick(20)[0] == []
+    (request,) = sensor.tick(31)[0]
+    settings = SettingsHandle(request.run_config["resources"]["settings"]["config"]).load()
+    assert request.job_name == "update_memory"
+    assert (settings.corpus.location, settings.corpus.name) == (str(folder), "handbook")
+    assert (settings.backbone.name, settings.evaluation.memory_checks) == ("smollm2", "serving")
+
+
+def test_what_was_added_of_a_watched_folder_does_not_hide_what_stands_there(ingested, sensor):
+    folder = ingested("handbook")
+    place = paths.overlay_dir("handbook")
+    save_overlay(place, Overlay().with_added(read_documents(folder / "leave.md", folder)))
+    sensor.tick()
+    assert not load_overlay(place).added
+
+
+def test_a_memory_of_another_configuration_is_not_followed_without_it(ingested, tmp_path, sensor):
+    ingested(corpus_key(CorpusSettings(location=str(tmp_path / "handbook"))))
+    assert "demo.yaml" in sensor.tick()[1]
+
+
+def test_a_change_waits_for_documents_that_are_being_read(ingested, instance, sensor):
+    folder = ingested("handbook")
+    sensor.tick()
+    going = made_run(instance, "ingest", "STARTED")
+    (folder / "leave.md").unlink()
+    (folder / "new.md").write_text("# New\n\nNothing is as it was.\n", "utf-8")
+    sensor.tick(20)
+    requests, reason = sensor.tick(31)
+    assert requests == []
+    assert f"ingest is still running (run {going.run_id[:8]})" in reason
 
 
 def test_the_schedule_runs_a_configuration_that_the_job_takes_unless_the_memory_is_being_written(corpus, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import re
 import sys
 import time
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from zrag_core.errors import ZragError
 from zrag_pipeline.commands.arguments import Commands, add_command
 from zrag_pipeline.commands.dagster_home import prepare_dagster_home
-from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
 from zrag_pipeline.platform.markdown_text import plain_text
 
@@ -52,13 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise ZragError("no such file or folder", where=location, remedy="check the path")
     name = arguments.memory or _name_of(location)
     _refuse_other_source(name, location)
-    _read_anew(name, Path(location))
+    from zrag_pipeline.defs.champion.corpus_changes import read_anew
+
+    read_anew(name, Path(location))
     prepare_dagster_home()
     import dagster as dg
 
-    from zrag_pipeline.defs.jobs import run_config
+    from zrag_pipeline.defs.jobs import own_config
 
-    config = _config(copy.deepcopy(run_config("own.yaml")), location, name, arguments)
+    config = own_config(location, name, arguments.backbone)
+    if arguments.quiet or not sys.stderr.isatty():
+        config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
     from zrag_pipeline.definitions import defs
 
     with dg.DagsterInstance.get() as instance:
@@ -90,29 +92,6 @@ def _refuse_other_source(name: str, location: str) -> None:
             where=location,
             remedy="give this one another name (--memory NAME), or add single files with `zrag add`",
         )
-
-
-def _read_anew(name: str, folder: Path) -> None:
-    """Files of the folder that `zrag add` put into memory are read from the folder again: it is newer."""
-    from zrag_core.corpus.overlay import load_overlay, save_overlay
-    from zrag_pipeline.defs.champion.corpus_changes import change_lock
-
-    place = paths.overlay_dir(name)
-    if folder.is_dir() and place.is_dir():
-        with change_lock():
-            overlay = load_overlay(place)
-            if (kept := overlay.without_added(folder)) != overlay:
-                save_overlay(place, kept)
-
-
-def _config(config: dict[str, Any], location: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    settings = config["resources"]["settings"]["config"]
-    settings["corpus"] |= {"location": location, "name": name}
-    if arguments.backbone:
-        settings["backbone"]["name"] = arguments.backbone
-    if arguments.quiet or not sys.stderr.isatty():
-        config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
-    return config
 
 
 def _summary(result: dg.ExecuteInProcessResult, quiet: bool) -> list[str]:

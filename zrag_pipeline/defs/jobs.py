@@ -20,6 +20,16 @@ def run_config(name: str | Path) -> dict[str, Any]:
         return yaml.safe_load(file)
 
 
+def own_config(location: str, name: str, backbone: str | None = None) -> dict[str, Any]:
+    """`own.yaml` for the documents at a location, whose memory has this name."""
+    config = run_config("own.yaml")
+    settings = config["resources"]["settings"]["config"]
+    settings["corpus"] |= {"location": location, "name": name}
+    if backbone:
+        settings["backbone"]["name"] = backbone
+    return config
+
+
 demo = dg.define_asset_job(
     "demo",
     _LINEAGE,

@@ -1,4 +1,4 @@
-"""The documents of a checkpoint, without its model (which takes seconds to load)."""
+"""What a checkpoint holds, without its model (which takes seconds to load): its documents, the name of its LLM."""
 
 from __future__ import annotations
 
@@ -22,8 +22,25 @@ def checkpoint_documents(folder: Path) -> tuple[Document, ...]:
         with file.open(encoding="utf-8") as lines:
             return tuple(Document(**json.loads(line)) for line in lines)
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"the checkpoint is damaged ({str(error).splitlines()[0]})",
-            where=str(file),
-            remedy="restore the folder, or remove it and train again",
-        ) from error
+        raise _damaged(file, error) from error
+
+
+def checkpoint_backbone(folder: Path) -> str:
+    """Return `backbone.name` of a checkpoint folder.
+
+    Raises:
+        CheckpointError: its configuration is missing or damaged.
+    """
+    file = folder / "config.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["settings"]["backbone"]["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint is damaged ({str(error).splitlines()[0]})",
+        where=str(file),
+        remedy="restore the folder, or remove it and train again",
+    )

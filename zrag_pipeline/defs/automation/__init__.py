@@ -1,7 +1,6 @@
 """What runs by itself, once it is switched on: sensors that follow the corpus, and a nightly schedule.
 
-All are off by default. They use the configuration file named by `$ZRAG_CONFIG` (`demo.yaml` in
-`dagster_home/configs/` where it is not set).
+All are off by default.
 """
 
 from __future__ import annotations

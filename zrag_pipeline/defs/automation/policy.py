@@ -14,7 +14,7 @@ from typing import Literal
 UPDATE = "update_memory"
 FULL = "full"
 WHOLE_LINEAGE = (FULL, "demo")
-MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train")
+MEMORY_JOBS = (UPDATE, *WHOLE_LINEAGE, "train", "ingest")
 MAX_ATTEMPTS = 3
 # A corpus that is never quiet is acted on nevertheless, after this many times `settle_seconds`.
 _PATIENCE = 20

@@ -1,4 +1,8 @@
-"""The sensors and the schedule. They use the configuration file named by `$ZRAG_CONFIG` (default `demo.yaml`)."""
+"""The sensors and the schedule.
+
+They use the configuration file named by `$ZRAG_CONFIG`. Where none is, they follow the documents of the memory that
+`zrag ingest` made and that is asked by default, or, before there is one, the demo's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import yaml
 
 from zrag_core.corpus.source import corpus_key
 from zrag_core.errors import ZragError
-from zrag_core.settings import Settings
+from zrag_core.settings import CorpusSettings, Settings
 from zrag_pipeline.defs.automation.policy import MEMORY_JOBS, UPDATE, WHOLE_LINEAGE, Action, Tick, Watch
 from zrag_pipeline.defs.automation.runs import (
     CHANGE_TAG,
@@ -22,14 +26,34 @@ from zrag_pipeline.defs.automation.runs import (
     newest_report,
     newest_success,
 )
+from zrag_pipeline.defs.champion.corpus_changes import read_anew
 from zrag_pipeline.defs.corpus.state import ASKED_TAG, CORPUS_TAG, corpus_fingerprint, observation
-from zrag_pipeline.defs.jobs import evaluate, full, run_config, update_memory
+from zrag_pipeline.defs.jobs import evaluate, full, own_config, run_config, update_memory
+from zrag_pipeline.platform.champion_file import Champion, read_champion
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_backbone
 from zrag_pipeline.platform.run_processes import fail_lost_runs
 from zrag_pipeline.platform.settings_resource import SettingsHandle
 
 
-def _config_name() -> str:
-    return os.environ.get("ZRAG_CONFIG") or "demo.yaml"
+def _watched() -> tuple[str, dict[str, Any]]:
+    """The configuration that automation uses, and what it is called.
+
+    That of `$ZRAG_CONFIG`; else that of the memory which `zrag ingest` made and which is asked by default; else the
+    demo's.
+    """
+    name = os.environ.get("ZRAG_CONFIG")
+    champion = None if name else read_champion()
+    if champion is None or not _was_ingested(champion):
+        name = name or "demo.yaml"
+        return name, run_config(name)
+    read_anew(champion.corpus, Path(champion.source))
+    backbone = checkpoint_backbone(champion.folder)
+    return f"the memory '{champion.corpus}'", own_config(champion.source, champion.corpus, backbone)
+
+
+def _was_ingested(champion: Champion) -> bool:
+    """Whether its corpus was given a name; other runs have a configuration of their own, which is not known here."""
+    return bool(champion.source) and champion.corpus != corpus_key(CorpusSettings(location=champion.source))
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:
@@ -42,18 +66,18 @@ def _settings(config: Mapping[str, Any]) -> Settings:
     jobs=[update_memory, full],
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=15,
-    description="Follows the corpus of $ZRAG_CONFIG (default demo.yaml): starts `update_memory` when its content has "
-    "changed and has been quiet for `updates.settle_seconds`, and `full` when the last update reports drift, or "
-    "where the policy `joint` is used, which cannot be updated. One run at a time; a run that fails is tried twice "
-    "more. Every tick says why it did what it did.",
+    description="Follows the corpus of $ZRAG_CONFIG (else the documents that `zrag ingest` read): starts "
+    "`update_memory` when its content has changed and has been quiet for `updates.settle_seconds`, and `full` when the "
+    "last update reports drift, or where the policy `joint` is used, which cannot be updated. One run at a time; a run "
+    "that fails is tried twice more. Every tick says why it did what it did.",
 )
 def corpus_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the corpus and at the runs, and start what is needed."""
     from zrag_core.systems import policies_read
 
-    name = _config_name()
+    name = os.environ.get("ZRAG_CONFIG") or "the memory"
     try:
-        config = run_config(name)
+        name, config = _watched()
         settings = _settings(config)
         corpus = corpus_key(settings.corpus)
         content = corpus_fingerprint(settings.corpus)
@@ -130,12 +154,12 @@ def evaluate_updates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
     job=full,
     cron_schedule="0 3 * * *",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Every night at three: the whole lineage with $ZRAG_CONFIG (default demo.yaml), unless the memory is "
-    "being written already.",
+    description="Every night at three: the whole lineage with $ZRAG_CONFIG (else of the documents that `zrag ingest` "
+    "read), unless the memory is being written already.",
 )
 def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run per night."""
     going = going_runs(context.instance, MEMORY_JOBS)
     if going:
         return dg.SkipReason(f"{going[0].job_name} is still running (run {going[0].run_id[:8]}); the next night counts")
-    return dg.RunRequest(run_config=run_config(_config_name()), tags={"zrag.trigger": "nightly"})
+    return dg.RunRequest(run_config=_watched()[1], tags={"zrag.trigger": "nightly"})

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zrag_core.corpus.overlay import Overlay, apply_overlay, load_overlay, save_overlay
@@ -64,6 +65,17 @@ class AppliedChange:
 def change_lock() -> AbstractContextManager[None]:
     """Let one command at a time change corpus and champion; others wait."""
     return locked(paths.data_dir() / ".corpus_changes.lock")
+
+
+def read_anew(corpus: str, folder: Path) -> None:
+    """Forget what `zrag add` said of files that lie in the corpus' folder: what stands there now is newer."""
+    place = paths.overlay_dir(corpus)
+    if not (folder.is_dir() and place.is_dir()):
+        return
+    with change_lock():
+        overlay = load_overlay(place)
+        if (kept := overlay.without_added(folder)) != overlay:
+            save_overlay(place, kept)
 
 
 def required_champion(memory: str | None = None) -> Champion:
