@@ -89,7 +89,14 @@ def test_the_price_of_other_slots_is_measured(language_run, monkeypatch):
     monkeypatch.setattr(codec_price, "prose_documents", lambda: prose)
     monkeypatch.setattr(codec_price, "_HELD_OUT", 60)
     own = copy.deepcopy(run)
-    own["resources"]["settings"]["config"]["benchmark"] = {"codecs": ["1x64", "4x4"], "codec_steps": 3, "questions": 4}
+    monkeypatch.setattr(codec_price, "_READ", 8)
+    own["resources"]["settings"]["config"]["benchmark"] = {
+        "codecs": ["1x64", "4x4"],
+        "codec_steps": 3,
+        "questions": 4,
+        "optimised_documents": 3,
+        "optimised_steps": 2,
+    }
     result = execute("benchmark_codec", data, run_config=own)
     rows = Warehouse(data / "warehouse.duckdb").query("SELECT * FROM benchmarks WHERE benchmark = 'codec'")
     found = rows.set_index(["system", "metric"])["value"]
@@ -99,6 +106,9 @@ def test_the_price_of_other_slots_is_measured(language_run, monkeypatch):
     assert found["codec 4x4", "token_accuracy"] < 0.5
     assert found["codec 4x4", "token_accuracy_float32"] >= found["codec 4x4", "token_accuracy"] - 0.1
     assert found["codec 1x64", "zrag_coverage_at_64"] > 0.5
+    assert {metric for system, metric in found.index if system.startswith("optimised 4x")} == {
+        f"tokens_right_{name}" for name in ("own", "other", "nothing", "greedy")
+    }
 
 
 def test_the_memory_is_updated_document_by_document(language_run):

@@ -32,7 +32,7 @@ from zrag_pipeline.defs.benchmarks.measurement import Measurement
 
 _HELD_OUT = 20_000  # tokens of prose that measure a codec
 _BUDGET = 64
-_REFERENCE = (4, 256)  # vectors x numbers of a document
+_SLOTS, _WIDTH = 4, 256  # the reference shape
 _READ = 128  # tokens of a document that they are optimised for
 _SYSTEMS = {"zrag": False, "zrag_free": True}
 
@@ -94,7 +94,11 @@ def _optimised(settings: Settings, trained: LanguageMemory, corpus: Corpus, log:
     """Rows of the reference shape, optimised for each of some documents alone."""
     encoded = (trained.backbone.encode(document.contents, _READ) for document in corpus.documents)
     long = [ids for ids in encoded if len(ids) == _READ][: settings.benchmark.optimised_documents]
-    (slots, width), steps = _REFERENCE, settings.benchmark.optimised_steps
+    if not long:
+        log(f"no document has {_READ} tokens: none is optimised by itself")
+        return pd.DataFrame()
+    slots, width = _SLOTS, min(_WIDTH, trained.backbone.hidden_size)
+    steps = settings.benchmark.optimised_steps
     found = optimise_slots(trained.backbone, torch.tensor(long), slots=slots, width=width, steps=steps, log=log)
     rows = [(f"tokens_right_{name}", value) for name, value in asdict(found).items()]
     log(f"{slots} x {width} optimised: " + ", ".join(f"{name} {value:.3f}" for name, value in rows))
@@ -114,6 +118,8 @@ def draw(frame: pd.DataFrame) -> bytes:
         text = f"{row['stride']:.0f}x{row['width']:.0f}"
         axes.annotate(text, place, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:,.0f}")
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("bytes per document, keys and words included; labels: tokens x bytes of a slot")
     axes.set_ylabel(f"answer coverage at {_BUDGET} tokens")
