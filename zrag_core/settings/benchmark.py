@@ -26,4 +26,4 @@ class BenchmarkSettings(Section):
     optimised_documents: Annotated[int, Field(ge=0)] = Field(
         20, description="documents of which 4 x 256 numbers are optimised one by one (`benchmark_codec`)"
     )
-    optimised_steps: Positive = Field(300, description="steps of that")
+    optimised_steps: Positive = Field(100, description="steps of that")

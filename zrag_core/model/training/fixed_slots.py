@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.architecture.backbone import Backbone
 
 _LR = 0.03
@@ -59,18 +60,19 @@ def optimise_slots(
     z = torch.nn.Parameter(start.to(backbone.device))
     optimizer = torch.optim.Adam([z], lr=_LR)
     groups = torch.arange(len(texts)).split(_BATCH)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = _LR * (1 - step / steps)
-        total = 0.0
-        optimizer.zero_grad()
-        for rows in groups:
-            logits = _logits(backbone, z[rows] @ projection, texts[rows])
-            loss = F.cross_entropy(logits.flatten(0, 1), texts[rows].flatten(), reduction="sum") / texts.numel()
-            loss.backward(inputs=[z])
-            total += loss.item()
-        optimizer.step()
-        if step % 20 == 0:
-            log(f"{slots} x {width} for {len(texts)} texts: step {step} of {steps}, {total:.3f} nats per token")
+    with float32_attention(backbone, compiled=False):
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = _LR * (1 - step / steps)
+            total = 0.0
+            optimizer.zero_grad()
+            for rows in groups:
+                logits = _logits(backbone, z[rows] @ projection, texts[rows])
+                loss = F.cross_entropy(logits.flatten(0, 1), texts[rows].flatten(), reduction="sum") / texts.numel()
+                loss.backward(inputs=[z])
+                total += loss.item()
+            optimizer.step()
+            if step % 20 == 0:
+                log(f"{slots} x {width} for {len(texts)} texts: step {step} of {steps}, {total:.3f} nats per token")
     with torch.no_grad():
         own = z.detach() @ projection
         right, other, nothing = (_right(backbone, vectors, texts) for vectors in (own, own.roll(1, 0), own[:, :0]))
