@@ -105,7 +105,9 @@ def can_read(folder: Path) -> bool:
 class _Decoder(nn.Module):
     def __init__(self, config: dict[str, Any]):
         super().__init__()
-        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
+        size = config["vocab_size"], config["hidden_size"]
+        # Given, as drawing it would import PyTorch's compiler (`normal_` on the device "meta").
+        self.embed_tokens = nn.Embedding(*size, _weight=torch.empty(size))
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
         self.norm = _Norm(config["hidden_size"], config["rms_norm_eps"])
         self.config = SimpleNamespace(**config)
