@@ -123,6 +123,12 @@ def test_where_refusal_begins(written_memory, decoded, asked, expected):
     assert opened.decoding == decoding.model_copy(update={"least_confidence": expected})
 
 
+def test_what_would_be_refused_is_looked_for_again():
+    from zrag_core.model.inference.language_system import UNSURE
+
+    assert UNSURE == LEAST_CONFIDENCE
+
+
 def test_zero_never_refuses_and_one_always(written_memory):
     willing, silent = (Memory.open(written_memory, least_confidence=p, threads=1) for p in (0.0, 1.0))
     assert all(reply.answerable and reply.evidence for reply in willing.ask(ASKED))

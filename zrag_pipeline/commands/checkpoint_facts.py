@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from zrag_core.errors import WarehouseError
+from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.checkpoint_documents import FILE, checkpoint_backbone
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _WAIT_S = 5.0  # for a run that writes
@@ -16,10 +16,9 @@ GONE = "its checkpoint is gone"
 def contents(folder: Path) -> tuple[int, str]:
     """How many documents a checkpoint holds, and its LLM; 0 and `GONE` where it cannot be read."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        with (folder / "documents.jsonl").open(encoding="utf-8") as file:
-            return sum(1 for _ in file), config["settings"]["backbone"]["name"]
-    except (OSError, ValueError, KeyError):
+        with (folder / FILE).open(encoding="utf-8") as file:
+            return sum(1 for _ in file), checkpoint_backbone(folder)
+    except (OSError, ValueError, CheckpointError):
         return 0, GONE
 
 

@@ -97,20 +97,20 @@ def _load_light(settings: BackboneSettings, folder: Path) -> Backbone | None:
     """The backbone without the transformers library; None where only that can read it."""
     from zrag_core.model.architecture.light_decoder import LightDecoder, LightTokenizer, can_read
 
-    packaged = settings.name in PACKAGED
-    if settings.quantization != "none" or not (packaged or settings.name == TINY):
+    device = resolve_device(settings.device)
+    if settings.name == TINY and settings.dtype in ("auto", "float32"):
+        if not can_read(folder / "backbone"):
+            return None
+        tiny = LightDecoder.load(folder / "backbone", torch.float32).to(device)
+        return Backbone(tiny, LightTokenizer(folder / "tokenizer"), None, settings.name)
+    if settings.name not in PACKAGED or settings.quantization != "none":
         return None
-    weights, words = (
-        (Path(location_of(settings.name)),) * 2 if packaged else (folder / "backbone", folder / "tokenizer")
-    )
-    dtype = _dtype(settings) if packaged or settings.dtype != "auto" else torch.float32
-    if not can_read(weights) or (not packaged and dtype != torch.float32):
+    location = Path(location_of(settings.name))
+    if not can_read(location):
         return None
-    lm = LightDecoder.load(weights, dtype).to(resolve_device(settings.device))
-    merged = merge_adapter(lm, folder / "adapter") if packaged else None
-    if packaged and merged is None:
-        return None
-    return Backbone(lm, LightTokenizer(words), None, settings.name, merged)
+    lm = LightDecoder.load(location, _dtype(settings)).to(device)
+    merged = merge_adapter(lm, folder / "adapter")
+    return None if merged is None else Backbone(lm, LightTokenizer(location), None, settings.name, merged)
 
 
 def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path, trainable: bool) -> Backbone:

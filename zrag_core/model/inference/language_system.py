@@ -38,7 +38,7 @@ _JUDGED = 16  # questions judged at once
 _LINES = 4  # sentences that a question is judged by
 # Sentences that are read at first: keys that were distilled on English choose worse in Korean (experiment 32).
 _USUALLY_READ_FIRST, _READ_FIRST = 16, {GEMMA3: 64}
-_UNSURE = 0.5  # less confidence than this is a reason to read as many sentences again
+UNSURE = 0.55  # where refusal usually begins; less is a reason to read as many sentences again
 _LIKELIHOOD, _PRIOR, _ANSWERS, _RELEVANCE = (
     SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers", "relevance")
 )
@@ -101,7 +101,7 @@ class LanguageSystem(SeparatedSystem):
     ) -> list[Candidates]:
         """Read the others too where nothing that was read looks like an answer."""
         sure = [self._confidence(own, known_log_p(routed, i)) if own.segments else None for i, own in enumerate(found)]
-        again = [i for i, own in enumerate(sure) if own is not None and own < _UNSURE and others[i].segments]
+        again = [i for i, own in enumerate(sure) if own is not None and own < UNSURE and others[i].segments]
         more = [own if i in again else own.at(()) for i, own in enumerate(others)]
         self._read_sentences(asked, routed, more, [()] * len(more))
         for i in again:

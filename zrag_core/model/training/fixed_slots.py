@@ -76,8 +76,9 @@ def optimise_slots(
     with torch.no_grad():
         own = z.detach() @ projection
         right, other, nothing = (_right(backbone, vectors, texts) for vectors in (own, own.roll(1, 0), own[:, :0]))
-        greedy = torch.cat([_first_mistake(backbone, own[rows], texts[rows]) for rows in groups])
-    return FixedSlots(right, other, nothing, float(greedy.float().mean()) / texts.shape[1])
+    # Up to its first mistake greedy decoding reads what teacher forcing reads.
+    found = (right, other, nothing, right.cumprod(-1))
+    return FixedSlots(*(float(share.mean()) for share in found))
 
 
 def _logits(backbone: Backbone, vectors: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
@@ -89,16 +90,7 @@ def _logits(backbone: Backbone, vectors: torch.Tensor, texts: torch.Tensor) -> t
     return backbone.logits(backbone.hidden(embeds, mask)[:, vectors.shape[1] - 1 :])
 
 
-def _right(backbone: Backbone, vectors: torch.Tensor, texts: torch.Tensor) -> float:
+def _right(backbone: Backbone, vectors: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """[N, T], 1 where the likeliest token behind N texts' vectors [N, m, H] is the text's own."""
     parts = zip(vectors.split(_BATCH), texts.split(_BATCH), strict=True)
-    found = torch.cat([_logits(backbone, own, ids).argmax(-1) == ids for own, ids in parts])
-    return float(found.float().mean())
-
-
-def _first_mistake(backbone: Backbone, vectors: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-    """Tokens [B] that greedy decoding gets right before its first mistake.
-
-    Up to there it reads what teacher forcing reads, so one pass is enough.
-    """
-    right = _logits(backbone, vectors, texts).argmax(-1) == texts
-    return right.long().cumprod(-1).sum(-1)
+    return torch.cat([_logits(backbone, own, ids).argmax(-1) == ids for own, ids in parts]).float()

@@ -21,6 +21,7 @@ from zrag_core.errors import CheckpointError, WarehouseError
 from zrag_core.settings.backbone import PACKAGED
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, now, read_champion, required_memory, write_champion
+from zrag_pipeline.platform.checkpoint_documents import checkpoint_backbone
 from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.warehouse import Warehouse, corpora
 
@@ -116,14 +117,14 @@ def change_corpus(
     """
     import torch
 
-    from zrag_core.model.store.checkpoint import load_checkpoint, read_config
+    from zrag_core.model.store.checkpoint import load_checkpoint
     from zrag_core.model.store.update import update_memory
 
     started = time.perf_counter()
     folder = paths.overlay_dir(champion.corpus)
     overlay = change(load_overlay(folder))
     # A packaged LLM is not trained on the corpus: its weights are saved by name, and rows are written without its head.
-    packaged = read_config(champion.folder)["settings"]["backbone"]["name"] in PACKAGED
+    packaged = checkpoint_backbone(champion.folder) in PACKAGED
     checkpoint = load_checkpoint(champion.folder, device=champion.backbone_device, verbatim=packaged)
     warehouse = Warehouse(paths.warehouse_file())
     after, targets = changed_corpus(champion, checkpoint.documents, overlay, warehouse)
