@@ -5,10 +5,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from small_llm import save_small_qwen3
 
 from zrag_core.errors import SettingsError
+from zrag_core.model.architecture.create_backbone import load_backbone
 from zrag_core.model.architecture.packaged_llms import GEMMA3, PACKAGED, SMOLLM2, location_of
-from zrag_core.settings import backbone
+from zrag_core.settings import BackboneSettings, backbone
 
 
 @pytest.fixture(params=PACKAGED.values(), ids=PACKAGED)
@@ -59,6 +61,16 @@ def test_parts_are_put_together_in_their_order(llm, tmp_path):
 
 def test_settings_know_their_names():
     assert tuple(PACKAGED) == backbone.PACKAGED
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("verbatim", [True, False])
+def test_a_damaged_conversion_names_its_folder_and_not_the_checkpoint(tmp_path, monkeypatch, file, verbatim):
+    monkeypatch.setenv("ZRAG_DATA_DIR", str(tmp_path))
+    folder = save_small_qwen3(SMOLLM2._folder(), ["a few words"])
+    (folder / file).write_bytes(b"{ damaged")
+    with pytest.raises(SettingsError, match=rf"{folder.name}: the converted model .* -> delete this folder"):
+        load_backbone(BackboneSettings(name="smollm2"), tmp_path, verbatim=verbatim)
 
 
 def test_what_is_no_packaged_llm_is_left_to_transformers():

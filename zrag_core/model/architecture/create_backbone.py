@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging as logs
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,26 @@ def _load_light(settings: BackboneSettings, folder: Path) -> Backbone | None:
     if settings.name not in PACKAGED or settings.quantization != "none":
         return None
     location = Path(location_of(settings.name))
-    if not can_read(location):
-        return None
-    lm = LightDecoder.load(location, _dtype(settings)).to(device)
+    with _converted(settings.name, location):
+        if not can_read(location):
+            return None
+        lm = LightDecoder.load(location, _dtype(settings)).to(device)
+        tokenizer = LightTokenizer(location)
     merged = merge_adapter(lm, folder / "adapter")
-    return None if merged is None else Backbone(lm, LightTokenizer(location), None, settings.name, merged)
+    return None if merged is None else Backbone(lm, tokenizer, None, settings.name, merged)
+
+
+@contextmanager
+def _converted(name: str, location: Path) -> Iterator[None]:
+    """Say which folder is damaged where a packaged LLM cannot be read; it is no part of a checkpoint or skill."""
+    try:
+        yield
+    except Exception as error:  # of no kind in particular where the tokenizer cannot be read
+        raise SettingsError(
+            f"the converted model of '{name}' cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})",
+            where=str(location),
+            remedy="delete this folder; it is made again from the installed packages",
+        ) from error
 
 
 def _with_adapter(lm: Any, tokenizer: Any, settings: BackboneSettings, folder: Path, trainable: bool) -> Backbone:
@@ -210,8 +225,9 @@ def _load_pretrained(settings: BackboneSettings, name: str) -> tuple[Any, Any]:
     else:
         logging.enable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
-        lm = AutoModelForCausalLM.from_pretrained(location, **options)
+        with _converted(name, Path(location)) if name in PACKAGED else nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(location)
+            lm = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot load the backbone '{name}' ({str(error).splitlines()[0]})",
