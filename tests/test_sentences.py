@@ -16,6 +16,10 @@ TEXT = st.text(st.sampled_from(list("ab Z.!? \n\t\"')1,한국어을é漢字。�
     [
         ("One. Two! Three?", ["One.", "Two!", "Three?"]),
         ("Dr. J. Smith met Mr. Lee at 3.5 km. He left.", ["Dr. J. Smith met Mr. Lee at 3.5 km.", "He left."]),
+        (
+            "Call the office (ext. 11). Take it to the max. Then rest.",
+            ["Call the office (ext. 11).", "Take it to the max.", "Then rest."],
+        ),
         ('"Yes!" he said. Then he left.', ['"Yes!" he said.', "Then he left."]),
         ("그는 서울에서 태어났다. 1990년에 상을 받았다.", ["그는 서울에서 태어났다.", "1990년에 상을 받았다."]),
         ("Title\n\nBody goes on", ["Title", "Body goes on"]),

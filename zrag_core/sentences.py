@@ -19,6 +19,8 @@ _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st jr sr vs etc e.g i.e fig no vol approx dept gen col lt sgt capt rev hon u.s u.k inc ltd co "
     "jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
+# Those that are words too, or end sentences: only a number tells.
+_BEFORE_NUMBERS = frozenset("ext tel max art sec ch p pp para ca nr".split())
 _CLOSERS = "[\"'\u2019\u201d)\\]\u300d\u300f]*"
 _BULLETS = (
     "*+\u2022\u00b7\u25aa\u25cb\u25cf\u203b\u25a0\u25a1\u25e6\u25b6\u25ba\u261e\u25ce\u25c6\u25c7\u2605\u2606\u2713"
@@ -126,7 +128,8 @@ def _continues(text: str, mark: int, end: int, *, date: bool) -> bool:
     token = re.search(r"(\S*)$", text[max(0, mark - 12) : mark])
     word = token.group(1).lstrip("(\"'").casefold() if token else ""
     initial = len(word) == 1 and word.isascii() and word.isalpha() and text[mark - 1].isupper()
-    return initial or word in _ABBREVIATIONS
+    before_number = word in _BEFORE_NUMBERS and following.group().isdecimal()
+    return initial or word in _ABBREVIATIONS or before_number
 
 
 def _ends_line(text: str, newline: int, numbers: set[int]) -> bool:

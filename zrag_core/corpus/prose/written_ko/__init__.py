@@ -2,5 +2,5 @@
 
 A large language model wrote them for this project (licence: the project's own); everything in them is invented. The
 form is that of `written`: `title`, `kind`, `text`, `answerable` (`question`, `evidence`) and `unanswerable` (two near
-misses, two about other things).
+misses, two about other things; of `further-*.jsonl` six and three).
 """
