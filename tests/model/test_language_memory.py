@@ -163,7 +163,8 @@ def test_a_second_step_ranks_by_what_is_read_after_the_best_sentence(checkpoint)
 def test_relevance_is_read_from_the_question_behind_the_sentence_and_may_rank(checkpoint):
     """Whatever else is in the batch and whether all layers run or the first ones, the states are the same."""
     model = checkpoint.model
-    torch.nn.init.normal_(model.relevance.score.weight, generator=torch.Generator().manual_seed(1))
+    for layer in (model.relevance.units, model.relevance.score):
+        torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
     model.ranking.zero_()
     model.ranking[:, FIRST_CHOICE, SENTENCE_FEATURES.index("find")] = 1.0
     model.ranking[:, RANKING, SENTENCE_FEATURES.index("relevance")] = 1.0

@@ -88,9 +88,27 @@ def test_a_run_that_was_stopped_between_stages_ends_where_one_in_a_piece_does(tm
         {k: v for k, v in metrics.items() if k not in ignored}, abs=1e-4, nan_ok=True
     )
     for name, value in whole.state_dict().items():
-        # The quasi-Newton fits of an untrained LLM's judgement end where the last bits of its states lead them.
+        # The fits of an untrained LLM's judgement end where the last bits of its states lead them.
         near = 2e-2 if name.startswith(("ranking", "confidence", "relevance")) else 1e-4
         assert torch.allclose(again.state_dict()[name].float(), value.float(), atol=near), name
+
+
+def test_refitting_changes_what_judges_and_nothing_else(tmp_path, small):
+    llm = save_small_qwen3(tmp_path / "llm", [d.contents for d in (*PROSE, *WRITTEN)], hidden_size=32, head_dim=16)
+    model, _, _ = train(llm, tmp_path / "state")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.nn.init.zeros_(model.relevance.score.weight)
+    model.ranking.zero_()
+    settings = Settings(backbone=BackboneSettings(name=str(llm), dtype="float32"))
+    metrics = language_skill.refit_language_skill(model, settings, lambda line: None)
+    assert "skill_documents_auroc" in metrics
+    judging = ("relevance.", "ranking", "confidence", "router.log_scale", "router.null_score")
+    memory = ("z", "spans", "title_", "text_", "keys", "frequency")
+    for name, value in model.state_dict().items():
+        if not name.startswith((*judging, *memory)):
+            assert torch.equal(value, before[name]), name
+    assert model.relevance.score.weight.any()
+    assert model.ranking.any()
 
 
 def test_what_is_calibrated_on_was_not_trained_on_and_everything_fits_half_precision(tmp_path, small):

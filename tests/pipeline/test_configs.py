@@ -24,6 +24,7 @@ JOB_OF = {
     "squad_routing.yaml": "benchmark",
     "pretrain_tiny.yaml": "pretrain_tiny",
     "pretrain_smollm2.yaml": "pretrain_smollm2",
+    "refit_smollm2.yaml": "pretrain_smollm2",
     "pretrain_gemma3.yaml": "pretrain_gemma3",
     "benchmark_memory.yaml": "benchmark_memory",
     "benchmark_update.yaml": "benchmark_update",

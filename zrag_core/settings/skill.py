@@ -12,8 +12,10 @@ from zrag_core.settings.section import Positive, Rate, Section, Share, from_envi
 class SkillSettings(Section):
     """Skill training, for the policy `separated`: theta learns on documents that are thrown away."""
 
-    start: Literal["auto", "scratch"] = Field(
-        "auto", description="auto: from the shipped skill, where the backbone has one; scratch: from random weights"
+    start: Literal["auto", "refit", "scratch"] = Field(
+        "auto",
+        description="auto: from the shipped skill, where the backbone has one; refit: the same, and what judges "
+        "(relevance, ranking, confidence) is fitted anew on what was written for it; scratch: from random weights",
     )
     steps: Annotated[int, Field(ge=0)] = Field(
         0, description="optimiser steps; 0 takes the skill as it is shipped (with a corpus: only calibrates it there)"

@@ -5,7 +5,7 @@ Nothing that it reads comes from the text of the documents: title and sentences 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from zrag_core.model.architecture.mean_states import first_layers, layer_at, sta
 from zrag_core.model.architecture.network import Prompt
 from zrag_core.model.architecture.padding import pad, pad_vectors
 from zrag_core.model.architecture.reading_prompts import ReadingPrompts, reading_prompts
-from zrag_core.model.architecture.relevance import DEPTH, RelevanceProbe, relevance_features
+from zrag_core.model.architecture.relevance import DEPTHS, RelevanceProbe, relevance_features
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.architecture.slot_cache import SlotCache
 from zrag_core.model.architecture.spans import span_slots
@@ -52,7 +52,7 @@ class SlotReader(SeparatedMemory):
     def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
         own, device = self._codec_settings, self.backbone.device
         self.codec = TokenCodec(hidden, own.width, own.stride, own.inner).to(device)
-        self.relevance = RelevanceProbe(self.backbone.hidden_size).to(device)
+        self.relevance = RelevanceProbe(2 * self.backbone.hidden_size * len(DEPTHS)).to(device)
 
     @cached_property
     def prompts(self) -> ReadingPrompts:
@@ -147,20 +147,27 @@ class SlotReader(SeparatedMemory):
         Args:
             passages: as lines.
         """
-        prompt, layer = self._question_prompt(passages), layer_at(self.backbone, DEPTH)
-        with states_behind(self.backbone.decoder, [layer]) as kept:
+        prompt = self._question_prompt(passages)
+        with states_behind(self.backbone.decoder, self._probed) as kept:
             likelihood = self._log_likelihood(prompt, queries)
         _, mask = pad(self._asked(queries), self.backbone.pad_id, self.device)
-        return likelihood, self.relevance(relevance_features(kept[layer][:, -mask.shape[1] :], mask))
+        return likelihood, self.relevance(self._probe_features(kept, mask))
 
     def relevance_features(self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]) -> torch.Tensor:
-        """What relevance is read from, [B, 2 H]: states of the first layers alone."""
-        layer = layer_at(self.backbone, DEPTH)
-        decoder = first_layers(self.backbone.decoder, layer)
+        """What relevance is read from, [B, F]: states of the first layers alone."""
+        decoder = first_layers(self.backbone.decoder, max(self._probed))
         (embeds, seen, position_ids), mask = self.followed(self._question_prompt(passages), self._asked(queries))
-        with states_behind(decoder, [layer]) as kept:
+        with states_behind(decoder, self._probed) as kept:
             decoder(inputs_embeds=embeds, attention_mask=seen, position_ids=position_ids, use_cache=False)
-        return relevance_features(kept[layer][:, -mask.shape[1] :], mask)
+        return self._probe_features(kept, mask)
+
+    @cached_property
+    def _probed(self) -> list[int]:
+        return [layer_at(self.backbone, depth) for depth in DEPTHS]
+
+    def _probe_features(self, kept: Mapping[int, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        states = (kept[layer][:, -mask.shape[1] :] for layer in self._probed)
+        return torch.cat([relevance_features(own, mask) for own in states], 1)
 
     def _asked(self, queries: Sequence[Sequence[int]]) -> list[list[int]]:
         return [list(query) or [self.backbone.eos_id] for query in queries]

@@ -38,7 +38,7 @@ _KEY_TEXTS = 16_000  # sentences that keys are distilled on
 _OWN = 600  # questions that the LLM writes itself
 _ALMANAC = 600  # generated documents, with questions in people's words
 _SHARES = (0.5, 0.25, 0.25)  # of the training questions: written for it, by the LLM itself, about generated documents
-_ASKED_AT_CALIBRATION = 600
+_ASKED_AT_CALIBRATION = 1_000
 _CALIBRATED = 1_500  # documents
 _SECOND_SHARE = 12  # every twelfth text is enough of a second language
 
@@ -77,11 +77,29 @@ def train_language_skill(
     model.backbone.merge()
     questions = [item.question for item in (*asked, *own)]
     metrics["key_cosine"] = _distil_keys(model, documents, questions, _KEY_TEXTS // 3 if korean else _KEY_TEXTS, log)
-    about = {document.id: document for document in (*written.documents, *prose)}
-    fit_relevance(model, written.trained, about, log)
+    return metrics | _fit_judgement(model, prose, written, settings, log)
+
+
+def refit_language_skill(model: LanguageMemory, settings: Settings, log: Callable[[str], None]) -> dict[str, float]:
+    """Fit what judges (relevance, ranking, confidence) anew, in place; codec, adapter and keys stay as they are.
+
+    Returns:
+        Figures by name.
+    """
+    return _fit_judgement(model, *_texts(settings.backbone.name == GEMMA3), settings, log)
+
+
+def _fit_judgement(
+    model: LanguageMemory,
+    prose: Sequence[Document],
+    written: WrittenQuestions,
+    settings: Settings,
+    log: Callable[[str], None],
+) -> dict[str, float]:
+    documents = (*written.documents, *prose)
+    fit_relevance(model, written.trained, {document.id: document for document in documents}, log)
     _round(model.head_parameters())
-    metrics |= calibrate_on_prose(model, (*written.documents, *prose), written.calibrated, settings, log)
-    return metrics
+    return calibrate_on_prose(model, documents, written.calibrated, settings, log)
 
 
 def _texts(korean: bool) -> tuple[list[Document], WrittenQuestions]:

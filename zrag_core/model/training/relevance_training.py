@@ -82,7 +82,7 @@ def _features(
     asked = [encode(question, model.query_tokens) for question in questions]
     ids = [encode(pair.sentence) for pair in pairs]
     order = sorted(range(len(pairs)), key=lambda n: len(ids[n]) + len(asked[pairs[n].question]))
-    result = torch.zeros(len(pairs), 2 * model.backbone.hidden_size)
+    result = torch.zeros(len(pairs), model.relevance.units.in_features)
     for start in range(0, len(order), _BATCH):
         part = order[start : start + _BATCH]
         lines = [Line(model.slot_vectors(encode(pairs[n].title)), model.slot_vectors(ids[n])) for n in part]

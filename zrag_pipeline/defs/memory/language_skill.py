@@ -60,7 +60,11 @@ def make_language_skill(
 
     from zrag_core.model.architecture.create_backbone import create_backbone
     from zrag_core.model.architecture.create_memory import create_separated
-    from zrag_core.model.training.language_skill import calibrate_on_prose, train_language_skill
+    from zrag_core.model.training.language_skill import (
+        calibrate_on_prose,
+        refit_language_skill,
+        train_language_skill,
+    )
 
     torch.set_num_threads(settings.backbone.threads)
     state = paths.skills_dir() / ".training" / folder.name
@@ -70,7 +74,9 @@ def make_language_skill(
         loaded = load_skill(start, device=settings.backbone.device)
         model = loaded.model
         settings = settings.model_copy(update={"codec": loaded.settings.codec})
-    if source.corpus is None:
+    if settings.skill.start == "refit":
+        metrics = refit_language_skill(model, settings, progress.log)
+    elif source.corpus is None:
         metrics = train_language_skill(
             model, settings, state, lambda stage: progress.hooks(state / stage), progress.log
         )

@@ -51,7 +51,8 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
         SettingsError: no skill is shipped for this backbone, and none is to be trained; or its slots are others.
     """
     start = _start(settings)
-    if settings.skill.steps == 0 and settings.skill.corpus is None and start is not None:
+    as_it_is = settings.skill.steps == 0 and settings.skill.corpus is None and settings.skill.start != "refit"
+    if as_it_is and start is not None:
         return _known(start, "shipped with the package")
     if start is not None:  # its architecture goes on, whatever the settings say
         own = read_settings(read_skill_config(start)["settings"]).backbone
@@ -75,7 +76,7 @@ def provide_skill(settings: Settings, run: TrackedRun, log: Callable[[str], None
 def _start(settings: Settings) -> Path | None:
     """Folder of the skill that is taken or trained on; None: random weights (or the base model of a LoRA adapter)."""
     skill, backbone = settings.skill, settings.backbone.name
-    shipped = is_shipped(backbone) and skill.start == "auto"
+    shipped = is_shipped(backbone) and skill.start != "scratch"
     heads_alone = backbone != TINY and skill.start == "scratch"  # a pretrained LLM reads without an adapter too
     if skill.steps == 0 and not shipped and not heads_alone:
         raise SettingsError(
