@@ -30,6 +30,7 @@ from zrag_core.model.inference.memory_system import Queries, known_log_p
 from zrag_core.model.inference.routing import Depth, Routed, keep_best, keep_rows, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
 from zrag_core.model.inference.separated_system import SeparatedSystem
+from zrag_core.settings import DecodingSettings
 from zrag_core.settings.backbone import GEMMA3
 
 _TENS = 10.0
@@ -42,6 +43,11 @@ UNSURE = 0.55  # where refusal usually begins; less is a reason to read as many 
 _LIKELIHOOD, _PRIOR, _ANSWERS, _RELEVANCE = (
     SENTENCE_FEATURES.index(name) for name in ("likelihood", "prior", "answers", "relevance")
 )
+
+
+def sentences_read_first(settings: DecodingSettings, backbone: str) -> int:
+    """Sentences that are read for a question, before any are read because none of them looks like an answer."""
+    return settings.read_sentences or _READ_FIRST.get(backbone, _USUALLY_READ_FIRST)
 
 
 class LanguageSystem(SeparatedSystem):
@@ -63,7 +69,7 @@ class LanguageSystem(SeparatedSystem):
 
     @property
     def _read_first(self) -> int:
-        return self.settings.read_sentences or _READ_FIRST.get(self._model.backbone.source, _USUALLY_READ_FIRST)
+        return sentences_read_first(self.settings, self._model.backbone.source)
 
     def ranking_weights(self) -> torch.Tensor:
         """Weights [F] of the sentence features."""

@@ -18,6 +18,7 @@ from zrag_core.corpus.prose.sources import prose_documents, prose_name
 from zrag_core.corpus.samples import hash_order
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.inference.language_system import sentences_read_first
 from zrag_core.model.training.codec_training import train_codec
 from zrag_core.model.training.key_distillation import fit_keys, teacher_vectors
 from zrag_core.model.training.language_calibration import calibrate_language
@@ -38,7 +39,7 @@ _KEY_TEXTS = 16_000  # sentences that keys are distilled on
 _OWN = 600  # questions that the LLM writes itself
 _ALMANAC = 600  # generated documents, with questions in people's words
 _SHARES = (0.5, 0.25, 0.25)  # of the training questions: written for it, by the LLM itself, about generated documents
-_ASKED_AT_CALIBRATION = 1_000
+_READ_AT_CALIBRATION = 9_600  # sentences; 600 questions where 16 are read for each
 _CALIBRATED = 1_500  # documents
 _SECOND_SHARE = 12  # every twelfth text is enough of a second language
 
@@ -97,8 +98,10 @@ def _fit_judgement(
     log: Callable[[str], None],
 ) -> dict[str, float]:
     documents = (*written.documents, *prose)
-    fit_relevance(model, written.trained, {document.id: document for document in documents}, log)
+    korean = [item for item in written.trained if detect_language(item.question) == "ko"]
+    fit_relevance(model, korean or written.trained, {document.id: document for document in documents}, log)
     _round(model.head_parameters())
+    model.confidence.zero_()  # what judged before is no reason to look again
     return calibrate_on_prose(model, documents, written.calibrated, settings, log)
 
 
@@ -124,7 +127,8 @@ def calibrate_on_prose(
     log: Callable[[str], None],
 ) -> dict[str, float]:
     """Fit routing, ranking and confidence on a memory of prose, a sample of the questions."""
-    sample = set(hash_order((item.question for item in asked), 0, "calibration")[:_ASKED_AT_CALIBRATION])
+    most = _READ_AT_CALIBRATION // sentences_read_first(settings.decoding, settings.backbone.name)
+    sample = set(hash_order((item.question for item in asked), 0, "calibration")[:most])
     asked = [item for item in asked if item.question in sample]
     wanted = {item.document_id for item in asked}
     titles = {document.title for document in documents if document.id in wanted}
