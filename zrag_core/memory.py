@@ -95,8 +95,6 @@ class Memory:
         self.decoding = decoding
         self.reader = reader
         self.threads = threads
-        self._titles = {document.id: document.title for document in checkpoint.documents}
-        self._texts = {document.id: document.text for document in checkpoint.documents}
         self._systems: dict[bool, MemorySystem] = {}
 
     @classmethod
@@ -133,7 +131,7 @@ class Memory:
         return cls(checkpoint, settings, reader=reader, threads=threads)
 
     @property
-    def documents(self) -> tuple[Document, ...]:
+    def documents(self) -> Sequence[Document]:
         """What is in the memory."""
         return self.checkpoint.documents
 
@@ -187,18 +185,18 @@ class Memory:
 
     def _evidence(self, question: str, item: Retrieved, budget: int, free: bool) -> Reply:
         shown = evidence_within(self._system(free), item, budget)
-        unsupported = () if shown.segments else unsupported_sentences(shown.text, self._routed_texts(item))
+        unsupported = () if shown.segments else unsupported_sentences(shown.text, self._routed_texts(item, free))
         return Reply(
             question=question,
             answerable=item.answerable,
             confidence=item.confidence,
             answer="" if item.answerable else REFUSALS[detect_language(question)],
             evidence=shown.text,
-            sources=self._sources(shown.segments),
-            nearest=() if item.answerable else self._sources(item.segments[:_NEAREST]),
+            sources=self._sources(shown.segments, free),
+            nearest=() if item.answerable else self._sources(item.segments[:_NEAREST], free),
             verified=not unsupported,
             unsupported=unsupported,
-            routing=self._routing(item),
+            routing=self._routing(item, free),
             reader="",
             model="",
             error=None,
@@ -245,11 +243,12 @@ class Memory:
             return ()
         return (f"long question: its words are looked for, but the model reads its first {read} of {tokens:,} tokens",)
 
-    def _sources(self, segments: Sequence[Segment]) -> tuple[Source, ...]:
+    def _sources(self, segments: Sequence[Segment], free: bool) -> tuple[Source, ...]:
+        found = self._system(free).found
         return tuple(
             Source(
                 s.document_id,
-                self._titles[s.document_id],
+                found[s.document_id].title,
                 s.start,
                 s.end,
                 s.text,
@@ -259,12 +258,13 @@ class Memory:
             for s in segments
         )
 
-    def _routed_texts(self, item: Retrieved) -> list[str]:
-        return [self._texts[document_id] for document_id in item.document_ids]
+    def _routed_texts(self, item: Retrieved, free: bool) -> list[str]:
+        return [self._system(free).found[document_id].text for document_id in item.document_ids]
 
-    def _routing(self, item: Retrieved) -> tuple[RoutedDocument, ...]:
+    def _routing(self, item: Retrieved, free: bool) -> tuple[RoutedDocument, ...]:
+        found = self._system(free).found
         return tuple(
-            RoutedDocument(document_id, self._titles[document_id], math.exp(score))
+            RoutedDocument(document_id, found[document_id].title, math.exp(score))
             for document_id, score in zip(item.document_ids, item.document_scores, strict=True)
         )
 

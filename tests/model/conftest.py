@@ -74,7 +74,7 @@ def skill_settings():
     return load_settings(
         {
             "backbone": {"threads": 1, "tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
+            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8},
             "skill": {"steps": 6, "languages": ["en"], "documents": 4, "save_every": 2},
             "writing": {"steps": 8, "queries": 3, "batch_size": 3, "tolerance": 0.0},
         }
@@ -87,7 +87,7 @@ def writer(skill_settings, documents, targets):
     texts = [document.contents for document in documents] + [target.query for target in targets]
     backbone = create_backbone(skill_settings.backbone, texts, seed=0)
     torch.manual_seed(0)
-    return SeparatedMemory(backbone, skill_settings.separated, 0).eval()
+    return SeparatedMemory(backbone, skill_settings.separated).eval()
 
 
 @pytest.fixture

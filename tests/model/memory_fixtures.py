@@ -33,6 +33,14 @@ def slots_of(z, spans, number):
     return torch.stack(chosen)[None], torch.ones(1, len(chosen), dtype=torch.bool)
 
 
+@torch.no_grad()
+def row_of(model, z):
+    """The document whose slots are z [m, d], whatever both are padded to."""
+    whole, _ = model.document_slots()
+    own = torch.nn.functional.pad(z, (0, 0, 0, whole.shape[1] - len(z)))
+    return int(torch.cdist(own.flatten()[None], whole.flatten(1)).argmin())
+
+
 def kept_tokens(documents, slots, stride):
     """Token ids that the encoder puts behind each span of each document: {(row, span): ids}."""
     layout = lay_out(documents, slots, stride, -1)
@@ -48,6 +56,11 @@ def kept_tokens(documents, slots, stride):
 def joined(sentences):
     """Token ids of neighbouring sentences in one row."""
     return [token for ids in sentences for token in ids]
+
+
+def everything_of(model):
+    """Tensors of theta and of the memory, by name."""
+    return {**model.state_dict(), **model.stored_memory()}
 
 
 def is_run_of(part, whole):
@@ -88,7 +101,7 @@ def checkpoint_of(policy, folder):
         {
             "backbone": TINY,
             "memory": {"policy": policy},
-            "separated": {**slots, "key_width": 8, "title_width": 64, "text_width": 64},
+            "separated": {**slots, "key_width": 8},
             "joint": slots,
             "decoding": {"max_new_tokens": 12},
         }
@@ -96,11 +109,12 @@ def checkpoint_of(policy, folder):
     torch.manual_seed(0)
     texts = [document.contents for document in DOCUMENTS] + [question.question for question in QUESTIONS]
     model = create_memory(create_backbone(settings.backbone, texts, seed=0), settings, len(DOCUMENTS)).eval()
-    torch.nn.init.normal_(model.z)
-    if policy == "separated":
+    if policy == "joint":
+        torch.nn.init.normal_(model.z)
+    else:
         with torch.no_grad():
-            _, spans = model.encode([sentence_ids(model.backbone, document.text) for document in DOCUMENTS])
-        model.remember(DOCUMENTS, model.z * (spans != UNUSED)[..., None], spans)
+            z, spans = model.encode([sentence_ids(model.backbone, document.text) for document in DOCUMENTS])
+        model.remember(DOCUMENTS, torch.randn(z.shape), spans)
     return Checkpoint("c", folder, model, DOCUMENTS, settings, {})
 
 
@@ -111,8 +125,7 @@ def reader(monkeypatch, write):
     """Replace decoding by `write(row of Z that is read, question text)`."""
 
     def read(model, z, spans, queries, max_new_tokens):
-        rows = torch.cdist(z.detach().flatten(1), model.z.detach().flatten(1)).argmin(1).tolist()
-        return [write(row, model.backbone.decode(query)) for row, query in zip(rows, queries, strict=True)]
+        return [write(row_of(model, own), model.backbone.decode(ids)) for own, ids in zip(z, queries, strict=True)]
 
     monkeypatch.setattr(probing, "never_empty_evidence", read)
 

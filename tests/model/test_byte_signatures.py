@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from updating_fixtures import document, make_theta, save, update, write
 
 from zrag_core.corpus.types import Document
+from zrag_core.model.architecture.row_table import NUMBERS, RowTable
+from zrag_core.model.architecture.word_lists import WORD
 from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures, text_patterns
 
 KOREAN = Document("k", "서린도 등대", '서린도 등대는 남쪽 바다의 작은 섬에 서 있다. 등대지기는 "한 사람"뿐이다.')
@@ -71,13 +73,19 @@ def test_a_title_is_found_but_not_in_the_vocabulary(checkpoints, planted):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "n"), [("z", "slots", 2), ("lexical", "words", 2), ("content_hash", "hash", 1)]
+    ("name", "kind", "n"),
+    [("slots", "slots", 2), ("title_words", "words", 1), ("text_words", "words", 1), ("content_hash", "hash", 1)],
 )
 def test_a_row_that_stayed_is_found(checkpoints, planted, name, kind, n):
     former, _ = checkpoints
     row = [d.id for d in former.documents].index("k")
     memory = load_file(planted / "memory.safetensors")
-    stayed = load_file(former.folder / "memory.safetensors")[name][row]
+    stored = load_file(former.folder / "memory.safetensors")
+    if name in stored:
+        stayed = stored[name][row]
+    else:
+        columns = RowTable.restored(name, stored).select([row]).columns
+        stayed = columns[NUMBERS if NUMBERS in columns else WORD]
     memory["more"] = torch.cat([torch.zeros(3, dtype=stayed.dtype), stayed.flatten()])
     save_file(memory, planted / "memory.safetensors")
     assert found(checkpoints, planted) == {("k", kind, "memory.safetensors"): n}

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from memory_fixtures import everything_of
 
 from zrag_core.corpus.types import Question
 from zrag_core.errors import CheckpointError, SettingsError
@@ -49,7 +50,7 @@ def test_a_checkpoint_reads_as_the_model_did(folder, documents, settings):
     assert hits >= 3
     assert all(found.segments == () for found in free)
     model = checkpoint.model
-    rebuilt = [reconstruct(model, z, spans, 12) for z, spans in zip(model.z, model.spans, strict=True)]
+    rebuilt = [reconstruct(model, z, spans, 12) for z, spans in zip(*model.document_slots(), strict=True)]
     assert sum(document.title.split()[0] in text for document, text in zip(documents, rebuilt, strict=True)) >= 3
 
 
@@ -58,8 +59,10 @@ def test_a_written_memory_routes_and_reads_as_it_did(remembering, documents, ski
     save_checkpoint(tmp_path / "c", remembering, documents, skill_settings, checkpoint_id="w", metrics={})
     loaded = load_checkpoint(tmp_path / "c")
     assert loaded.settings.separated == skill_settings.separated
-    expected, got = remembering.state_dict(), loaded.model.state_dict()
+    expected, got = everything_of(remembering), everything_of(loaded.model)
+    assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert torch.equal(remembering.held.frequency, loaded.model.held.frequency)
     texts = [question.question for question in QUESTIONS]
     queries = [remembering.backbone.encode(text) for text in texts]
     assert torch.equal(remembering.routing_scores(texts, queries), loaded.model.routing_scores(texts, queries))
@@ -77,7 +80,7 @@ def test_a_joint_checkpoint_keeps_its_policy(model, documents, skill_settings, s
 
 def test_two_loads_are_identical_and_the_digest_is_of_the_bytes(folder):
     first, second = load_checkpoint(folder), load_checkpoint(folder)
-    states = first.model.state_dict(), second.model.state_dict()
+    states = everything_of(first.model), everything_of(second.model)
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     digest = checkpoint_digest(folder)
     (folder / "metrics.json").write_text("{}")

@@ -43,16 +43,17 @@ def uncached(model, query, limit):
 
     Each span sees itself alone (causally), what follows sees everything before it.
     """
-    units = [(row, span) for row in range(len(model.z)) for span in range(int(model.spans[row].max()) + 1)]
+    z, spans = model.document_slots()
+    units = [(row, span) for row in range(len(z)) for span in range(int(spans[row].max()) + 1)]
     parts, places, owners = [], [], []
     for number, (row, span) in enumerate(units):
-        embeds, _, own = model.prompt(*slots_of(model.z[row], model.spans[row], span), [query])
-        p = slots_of(model.z[row], model.spans[row], span)[0].shape[1]
+        embeds, _, own = model.prompt(*slots_of(z[row], spans[row], span), [query])
+        p = slots_of(z[row], spans[row], span)[0].shape[1]
         parts.append(embeds[:, :p])
         places.append(own[:, :p])
         owners += [number] * p
-    width = max(int((model.spans == s).sum(1).max()) for s in range(int(model.spans.max()) + 1))
-    behind, _, own = model.prompt(torch.zeros(1, width, model.z.shape[2]), torch.ones(1, width).bool(), [query])
+    width = max(int((spans == s).sum(1).max()) for s in range(int(spans.max()) + 1))
+    behind, _, own = model.prompt(torch.zeros(1, width, z.shape[2]), torch.ones(1, width).bool(), [query])
     embeds = torch.cat([*parts, behind[:, width:]], 1)
     places = torch.cat([*places, own[:, width:]], 1)
     owners += [-1] * (embeds.shape[1] - len(owners))
@@ -77,7 +78,7 @@ def test_decoding_behind_the_cached_prefix_is_decoding_without_a_cache(either, m
     expected = [uncached(either, query, 8) for query in queries]
     assert len({tuple(ids) for ids in expected}) > 1
     prefix = Prefix.read(either)
-    assert prefix.slots == int((either.spans >= 0).sum())
+    assert prefix.slots == int((either.document_slots()[1] >= 0).sum())
     assert decode(either, prefix, queries, 8) == [either.backbone.decode(ids) for ids in expected]
 
 
@@ -98,7 +99,7 @@ def test_a_memory_of_a_single_span_is_read_as_it_always_is(writer):
     documents = (Document("d", "Orla Venn", "Orla Venn was born in Tessamor."),)
     writer.remember(documents, *writer.encode([sentence_ids(writer.backbone, documents[0].text)]))
     queries = [writer.backbone.encode(text) for text in ASKED]
-    z, used = (part.expand(3, *part.shape[1:]) for part in slots_of(writer.z[0], writer.spans[0], 0))
+    z, used = (part.expand(3, *part.shape[1:]) for part in slots_of(*(own[0] for own in writer.document_slots()), 0))
     written = decode(writer, Prefix.read(writer), queries, 8)
     assert written == generate(writer, z, used, queries, 8)
     assert len(set(written)) > 1

@@ -52,7 +52,7 @@ def train(llm, folder, stop_before=None):
         codec=CodecSettings(stride=2, width=32, inner=8, key_width=8, steps=3, batch_size=8),
         skill=SkillSettings(start="scratch", steps=3, documents=2, lr=0.01),
     )
-    model = create_separated(create_backbone(settings.backbone, (), seed=0), settings, 0)
+    model = create_separated(create_backbone(settings.backbone, (), seed=0), settings)
     steps = []
 
     def hooks(stage):

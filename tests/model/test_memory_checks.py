@@ -13,6 +13,7 @@ from memory_fixtures import (
     TINY,
     by_name,
     checkpoint_of,
+    everything_of,
     from_memory,
     from_theta,
     gold_routing,
@@ -20,6 +21,7 @@ from memory_fixtures import (
     nll_token_by_token,
     reader,
     route_to,
+    row_of,
     slots_of,
 )
 
@@ -120,7 +122,7 @@ def test_reconstruction_compares_each_document_with_what_its_own_slots_say(polic
     probe = Probe(request.getfixturevalue(policy), [])
 
     def rebuild(model, z, spans, max_new_tokens):
-        return DOCUMENTS[int(torch.cdist(z.flatten()[None], model.z.flatten(1)).argmin())].text
+        return DOCUMENTS[row_of(model, z)].text
 
     monkeypatch.setattr(reconstruction, "reconstruct", rebuild)
     (check,) = reconstruction_rouge_l(probe)
@@ -151,7 +153,7 @@ def test_long_documents_are_judged_by_their_beginning(policy, request, monkeypat
     monkeypatch.setattr(probe.model, "opening_tokens", max(map(len, first)))
 
     def rebuild(model, z, spans, max_new_tokens):
-        row = int(torch.cdist(z.flatten()[None], model.z.flatten(1)).argmin())
+        row = row_of(model, z)
         if policy == "joint":
             return model.backbone.decode(model.backbone.encode(DOCUMENTS[row].text, max_new_tokens))
         sentences = sentence_ids(model.backbone, DOCUMENTS[row].text)
@@ -217,18 +219,19 @@ def test_what_is_read_under_the_shuffle_are_slots_of_another_document(separated,
     assert len(seen) == len(QUESTIONS)
     stand_ins = []
     for asked in probe.asked:
-        own, other = (_row_of(model, slots, asked.ids) for slots in seen[tuple(asked.ids)])
+        own, other = (_found_in(model, slots, asked.ids) for slots in seen[tuple(asked.ids)])
         assert own == asked.gold[0] != other
         stand_ins.append(other)
     assert sorted(stand_ins) == list(range(len(DOCUMENTS)))
 
 
-def _row_of(model, slots, query):
+def _found_in(model, slots, query):
     """The document whose most probable span for a query consists of `slots` [p, d]."""
     rows = []
-    for row in range(len(model.z)):
-        best = int(model.span_logits([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1].argmax())
-        if torch.equal(slots_of(model.z[row], model.spans[row], best)[0][0], slots):
+    for row in range(model.n_documents):
+        z, spans = model.document_slots([row])
+        best = int(model.span_logits([query], z, spans)[0, :-1].argmax())
+        if torch.equal(slots_of(z[0], spans[0], best)[0][0], slots):
             rows.append(row)
     (row,) = rows
     return row
@@ -409,7 +412,7 @@ def test_a_joint_memory_has_no_encoder_to_try_fewer_slots_with(joint):
 @pytest.mark.parametrize("policy", ["joint", "separated"])
 def test_an_untrained_memory_fails_where_it_has_to_and_is_left_as_it_was(policy, request):
     checkpoint = request.getfixturevalue(policy)
-    before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
+    before = {name: value.clone() for name, value in everything_of(checkpoint.model).items()}
     lines = []
     probe = Probe(checkpoint, QUESTIONS, batch_size=4)
     checks = run_checks(MEMORY_CHECKS, probe, lines.append)
@@ -423,7 +426,7 @@ def test_an_untrained_memory_fails_where_it_has_to_and_is_left_as_it_was(policy,
     assert ("coverage_by_slots" in found) == (policy == "separated")
     assert all(0 <= check.value <= 1 for check in checks)
     assert [line.split()[0] for line in lines] == [str(n + 1) for n in range(10)]
-    after = checkpoint.model.state_dict()
+    after = everything_of(checkpoint.model)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert checkpoint.model.alpha == 1.0
 

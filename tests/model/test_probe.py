@@ -13,6 +13,8 @@ from memory_fixtures import (
 )
 
 from zrag_core.corpus.types import Question
+from zrag_core.model.architecture.memory_tables import SLOTS
+from zrag_core.model.architecture.row_table import SCALE
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.checks import probe as probing
 from zrag_core.model.checks.document_likelihood import document_nll
@@ -68,7 +70,7 @@ def test_the_empty_evidence_is_forbidden(joint):
     handle = model.lm.get_output_embeddings().register_forward_hook(refuse)
     try:
         query = model.backbone.encode(QUESTIONS[0].question)
-        (text,) = never_empty_evidence(model, model.z[:1], model.spans[:1], [query], 12)
+        (text,) = never_empty_evidence(model, *model.document_slots([0]), [query], 12)
     finally:
         handle.remove()
     first = seen[0][0]
@@ -85,14 +87,13 @@ def test_evidence_is_read_from_the_most_probable_span_and_greedily(policy, reque
     queries, rows = [model.backbone.encode(text) for text in texts], [0, 2, 3]
     expected = []
     for query, row in zip(queries, rows, strict=True):
-        span = 0
+        (z, spans), span = model.document_slots([row]), 0
         if policy == "separated":
-            logits = model.span_logits([query], model.z[row : row + 1], model.spans[row : row + 1])[0, :-1]
-            span = int(logits.argmax())
-        prefix = slots_of(model.z[row], model.spans[row], span)
+            span = int(model.span_logits([query], z, spans)[0, :-1].argmax())
+        prefix = slots_of(z[0], spans[0], span)
         expected += generate(model, *prefix, [query], 12)
     assert all(expected)
-    assert never_empty_evidence(model, model.z[rows], model.spans[rows], queries, 12) == expected
+    assert never_empty_evidence(model, *model.document_slots(rows), queries, 12) == expected
 
 
 @torch.no_grad()
@@ -106,7 +107,7 @@ def test_evidence_is_written_at_the_places_that_the_prompt_gives(separated, monk
         lambda _module, _args, options: seen.append(options["position_ids"]), with_kwargs=True
     )
     try:
-        never_empty_evidence(model, model.z[:2], model.spans[:2], queries, 2)
+        never_empty_evidence(model, *model.document_slots([0, 1]), queries, 2)
     finally:
         handle.remove()
     _finding, first, second = seen
@@ -126,6 +127,16 @@ def test_texts_are_decoded_once_for_each_alpha(joint, monkeypatch):
     assert calls == [2, 1, 1]
 
 
+def _spoil_all_but(model, kept):
+    """Leave no number in the slots of the other documents."""
+    if model.policy == "joint":
+        model.z[[row for row in range(len(model.z)) if row != kept]] = torch.nan
+    else:
+        table = model.held.tables[SLOTS]
+        owner = torch.repeat_interleave(torch.arange(len(table)), table.counts)
+        table.columns[SCALE][owner != kept] = torch.nan
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("policy", ["joint", "separated"])
 def test_reading_another_document_reads_its_slots_and_none_of_the_own(policy, request):
@@ -135,9 +146,8 @@ def test_reading_another_document_reads_its_slots_and_none_of_the_own(policy, re
     own, other = 1, 4
     before = Probe(checkpoint, QUESTIONS).free_texts([(own, own), (own, other)])
     assert before[0] != before[1]
-    kept = model.z.clone()
-    model.z.fill_(float("nan"))
-    model.z[other] = kept[other]
+    _spoil_all_but(model, other)
+    assert model.document_slots([own])[0].isnan().any()
     assert Probe(checkpoint, QUESTIONS).free_texts([(own, other)]) == before[1:]
 
 
@@ -148,11 +158,12 @@ def test_reading_another_document_reads_its_slots_and_none_of_the_own(policy, re
 def test_a_smaller_memory_routes_as_if_the_others_had_never_been_written(separated):
     kept = [1, 3, 4, 8]
     whole = separated.model
-    whole.spans[::2] = whole.spans[::2].clamp(max=0)  # every other document is a single span
-    small = SeparatedMemory(whole.backbone, separated.settings.separated, len(kept)).eval()
-    theta = {k: v for k, v in whole.state_dict().items() if k not in ("z", "spans", "lexical", "frequency")}
-    small.load_state_dict(theta, strict=False)
-    small.remember([DOCUMENTS[row] for row in kept], whole.z[kept], whole.spans[kept])
+    z, spans = whole.document_slots()
+    spans[::2] = spans[::2].clamp(max=0)  # every other document is a single span
+    whole.remember(DOCUMENTS, z, spans)
+    small = SeparatedMemory(whole.backbone, separated.settings.separated).eval()
+    small.load_state_dict(whole.state_dict())
+    small.remember([DOCUMENTS[row] for row in kept], z[kept], spans[kept])
     probe = Probe(separated, QUESTIONS)
     texts = [asked.question.question for asked in probe.asked]
     expected = small.routing_scores(texts, [asked.ids for asked in probe.asked])[:, : len(kept)]
@@ -205,7 +216,7 @@ def test_document_nll_is_that_of_each_span_written_from_its_own_slots(separated,
 def test_document_nll_of_a_joint_memory_is_of_all_its_slots(joint):
     model = joint.model
     documents = [[model.backbone.encode(sentence) for sentence in sentences] for sentences in SENTENCES]
-    found = document_nll(model, model.z[:2], model.spans[:2], documents)
+    found = document_nll(model, *model.document_slots([0, 1]), documents)
     there = torch.ones(1, model.z.shape[1], dtype=torch.bool)
     for i, document in enumerate(documents):
         ids = joined(document)

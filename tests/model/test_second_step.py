@@ -1,6 +1,7 @@
 """Merging the two steps' routings, by an oracle that ranks one question at a time."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +16,18 @@ def parts(writer, monkeypatch):
     """Random terms of the second step's scores [3, B, N], as if `writer` remembered N documents."""
     drawn = torch.randn(3, 6, N, generator=torch.Generator().manual_seed(5))
     drawn[1] *= 30  # titles do not decide
-    monkeypatch.setattr(writer, "routing_terms", lambda texts, queries: drawn.clone())
+
+    def scores(texts, queries):
+        total = torch.einsum("t,tbn->bn", writer.router.log_scale.exp(), drawn)
+        return torch.cat([total, torch.full((len(texts), 1), 99.0)], 1)  # the null document is not led to
+
+    titles = SimpleNamespace(title_scores=lambda texts: drawn[0].clone())
+    monkeypatch.setattr(writer, "routing_scores", scores)
+    monkeypatch.setattr(writer, "held", SimpleNamespace(document_keys=titles))
     return drawn
 
 
+@torch.no_grad()
 def again(writer, first, sources, read=K):
     """What is kept after a first step's probabilities [B, N]."""
     texts, queries = [""] * len(first), [[0]] * len(first)

@@ -40,8 +40,7 @@ def _settings(backbone, codec=None, **memory):
         {
             "codec": codec or {},
             "backbone": {**backbone, "threads": 1},
-            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64}
-            | memory,
+            "separated": {"slots": 4, "width": 24, "stride": 4, "key_width": 8} | memory,
             "skill": {"steps": 2, "documents": 3, "questions": 1, "languages": ["en"]},
             "writing": {"steps": 2, "queries": 2},
             "decoding": {"routed_documents": 2, "max_new_tokens": 8},
@@ -53,7 +52,7 @@ def _settings(backbone, codec=None, **memory):
 def test_a_real_llm_learns_writes_and_reads_with_an_adapter(quantization, qwen3_folder, documents, targets, tmp_path):
     own = {"stride": 2, "width": 64, "inner": 8, "key_width": 8}
     settings = _settings({"name": str(qwen3_folder), "quantization": quantization, "lora": {"rank": 2}}, codec=own)
-    model = create_separated(create_backbone(settings.backbone, (), seed=0), settings, 0)
+    model = create_separated(create_backbone(settings.backbone, (), seed=0), settings)
     kinds = {type(module).__name__ for module in model.lm.modules()}
     assert ("Linear4bit" in kinds) == (quantization == "nf4")
     base = {n: p.detach().clone() for n, p in model.lm.named_parameters() if "lora" not in n}
@@ -95,11 +94,11 @@ def test_calibration_belongs_to_the_skill_and_gives_probabilities(documents, tmp
     settings = _settings({"name": "zrag-tiny", "tiny": tiny})
     source = AlmanacSkill(("en",))
     model = new_model(settings, source)
-    theta = {name: p.clone() for name, p in model.named_parameters() if name != "z"}
+    theta = {name: p.clone() for name, p in model.named_parameters()}
     found = calibrate(model, source, settings, memories=1)
     assert found.questions > 50
     assert not torch.equal(model.ranking, plain_weights(1.0))
-    moved = {name for name, p in model.named_parameters() if name in theta and not torch.equal(p, theta[name])}
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, theta[name])}
     assert moved == {"router.log_scale", "router.null_score"}, "nothing that writes, finds or reads"
     with torch.no_grad():
         sentences = [sentence_ids(model.backbone, document.text) for document in documents]
@@ -122,7 +121,7 @@ def test_every_sentence_that_calibration_judges_has_slots(monkeypatch):
     judged = []
 
     def system(name, checkpoint, *arguments):
-        judged.append((checkpoint.documents, checkpoint.model.spans.tolist()))
+        judged.append((checkpoint.documents, checkpoint.model.document_slots()[1].tolist()))
         return create_system(name, checkpoint, *arguments)
 
     monkeypatch.setattr("zrag_core.model.training.calibration.SeparatedSystem", system)

@@ -4,22 +4,34 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from zrag_core.corpus.types import Document
 from zrag_core.model.architecture import slot_router
+from zrag_core.model.architecture.document_keys import DocumentKeys, StoredKeys
 from zrag_core.model.architecture.encoder import UNUSED
-from zrag_core.model.architecture.slot_router import RoutingKeys, SlotRouter, inverse_frequency
+from zrag_core.model.architecture.slot_router import ABSENT, SlotKeys, SlotRouter, inverse_frequency
+from zrag_core.model.architecture.token_codec import quantise
 from zrag_core.model.architecture.word_features import BUCKETS
+from zrag_core.model.architecture.word_lists import WordIndex, text_words, title_words
 
 B, T, N, M, H, D, KEY = 3, 5, 7, 4, 12, 10, 6
 NULL_SCORE, NULL_SPAN = 0.7, -0.3
 SPANS = [[0, 1, 2, 3], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1], [0, 1, -1, -1], [0, 0, 0, -1], [-1, -1, -1, -1]]
 NOWHERE = N - 1
 """Row of the document that has no span (it has no text)."""
+DOCUMENTS = [
+    Document("0", "Orla Venn", "Orla Venn was born in Tessamor."),
+    Document("1", "Bees", "Orla keeps bees, and bees keep Orla."),
+    Document("2", "서린도", "서린도는 남쪽 바다에 있다."),
+    *(Document(str(row), f"Town {row}", "Where it lies is where it was born.") for row in range(3, N)),
+]
+WAYS = ("slots", "bytes")
+"""How the keys of spans are given: as slots have them, in training, and as they are kept."""
 
 
 @pytest.fixture
 def router():
     torch.manual_seed(0)
-    router = SlotRouter(H, D, KEY, 16, 24)
+    router = SlotRouter(H, D, KEY)
     with torch.no_grad():
         router.null_score.fill_(NULL_SCORE)
         router.null_span.fill_(NULL_SPAN)
@@ -36,17 +48,26 @@ def inputs():
         "mask": mask,
         "z": torch.randn(N, M, D, generator=generator),  # in unused slots, too: what stands there must not matter
         "spans": torch.tensor(SPANS, dtype=torch.int16),
-        "lexical": torch.randn(N, 40, generator=generator),
         "idf": torch.rand(BUCKETS, generator=generator),
     }
 
 
+def _keys(router, z, spans, idf, way="slots"):
+    """What the documents, as many as there are in z, are routed by."""
+    if way == "slots":
+        sentences = SlotKeys(router.span_keys(z, spans), spans)
+    else:
+        sentences = StoredKeys(router.stored_keys(z, spans), ABSENT)
+    documents = DOCUMENTS[: len(z)]
+    return DocumentKeys(WordIndex(title_words(documents)), WordIndex(text_words(documents)), idf, sentences)
+
+
 def _scores(router, texts, hidden, mask, **keys):
-    return router.scores(texts, hidden, mask, RoutingKeys(**keys))
+    return router.scores(texts, router.query_vectors(hidden, mask), _keys(router, **keys))
 
 
 def _terms(router, texts, hidden, mask, **keys):
-    return router.terms(texts, hidden, mask, RoutingKeys(**keys))
+    return _keys(router, **keys).terms(texts, router.query_vectors(hidden, mask))
 
 
 def _asked(inputs, rows):
@@ -57,7 +78,7 @@ def _asked(inputs, rows):
     }
 
 
-def _span_scores(router, hidden, mask, z, spans):
+def _span_scores(router, hidden, mask, z, spans, way="slots"):
     """{span: score} of one query [T, H] and one document [m, d], slot by slot."""
     tokens = [state for state, there in zip(hidden, mask, strict=True) if there]
     weights = torch.stack([router.token_weight(state)[0] for state in tokens]).softmax(0)
@@ -65,19 +86,24 @@ def _span_scores(router, hidden, mask, z, spans):
     scores = {}
     for number in sorted({int(span) for span in spans} - {UNUSED}):
         own = [router.key.weight @ slot for slot, span in zip(z, spans, strict=True) if span == number]
-        scores[number] = float(query @ (sum(own) / len(own))) / math.sqrt(KEY)
+        key = sum(own) / len(own)
+        scores[number] = float(query @ (key if way == "slots" else quantise(key))) / math.sqrt(KEY)
     return scores
 
 
 @torch.no_grad()
-def test_scores_equal_a_loop_over_queries_documents_and_spans(router, inputs):
-    scores = _scores(router, **inputs)
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_equal_a_loop_over_queries_documents_and_spans(router, inputs, way):
+    scores = _scores(router, **inputs, way=way)
     assert scores.shape == (B, N + 1)
-    title, text, _ = _terms(router, **inputs)
+    title, text, _ = _terms(router, **inputs, way=way)
+    assert title.amax(1).gt(0).tolist() == [True, True, True]
+    assert text.amax(1).gt(0).tolist() == [True, True, True]
     words = router.log_scale[0].exp() * title + router.log_scale[1].exp() * text
     for b in range(B):
         for i in range(N):
-            found = _span_scores(router, inputs["hidden"][b], inputs["mask"][b], inputs["z"][i], inputs["spans"][i])
+            document = inputs["z"][i], inputs["spans"][i]
+            found = _span_scores(router, inputs["hidden"][b], inputs["mask"][b], *document, way)
             if not found:
                 assert i == NOWHERE
                 assert scores[b, i] < scores[b, :i].min() - 100, "nothing can be found in a document without text"
@@ -124,7 +150,8 @@ def test_the_third_term_of_routing_is_the_best_span(router, inputs):
 @torch.no_grad()
 def test_padding_adds_nothing(router, inputs):
     noisy = inputs["hidden"] + 9.0 * (1 - inputs["mask"])[..., None]
-    assert torch.equal(_scores(router, **inputs), _scores(router, **{**inputs, "hidden": noisy}))
+    for way in WAYS:
+        assert torch.equal(_scores(router, **inputs, way=way), _scores(router, **{**inputs, "hidden": noisy}, way=way))
     asked = _asked(inputs, [0, 1, 4])
     assert torch.equal(router.span_logits(**asked), router.span_logits(**{**asked, "hidden": noisy}))
     short = {"hidden": inputs["hidden"][1:2, :2], "mask": inputs["mask"][1:2, :2]}
@@ -140,11 +167,33 @@ def test_unused_slots_add_nothing(router, inputs):
         "z": torch.cat([inputs["z"], torch.full((N, 2, D), 5.0)], 1),
         "spans": F.pad(inputs["spans"], (0, 2), value=UNUSED),
     }
-    assert torch.allclose(_scores(router, **{**inputs, **more}), _scores(router, **inputs), atol=1e-5)
+    for way in WAYS:
+        longer = _scores(router, **{**inputs, **more}, way=way)
+        assert torch.allclose(longer, _scores(router, **inputs, way=way), atol=1e-5)
     rows = [0, 3, 4]
     asked = _asked(inputs, rows)
     longer = router.span_logits(**{**asked, **{name: value[rows] for name, value in more.items()}})
     assert torch.allclose(longer[:, [*range(M), M + 2]], router.span_logits(**asked), atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_is_kept_in_bytes_routes_nearly_as_slots_do(router, inputs):
+    """A number of a key is off by half a step at most, and a step is a 127th of its largest number."""
+    exact, kept = (_terms(router, **inputs, way=way) for way in WAYS)
+    assert torch.equal(exact[:2], kept[:2])
+    queries = router.query_vectors(inputs["hidden"], inputs["mask"])
+    largest = router.span_keys(inputs["z"], inputs["spans"]).abs().max()
+    assert ((exact - kept)[2].abs() <= queries.abs().sum(1, keepdim=True) * largest / 127 / 2 + 1e-6).all()
+    assert kept[2, :, NOWHERE].tolist() == [ABSENT] * B
+
+
+@torch.no_grad()
+def test_a_table_of_keys_has_as_many_as_there_are_spans(router, inputs):
+    table = router.stored_keys(inputs["z"], inputs["spans"])
+    assert table.counts.tolist() == [len(set(own) - {UNUSED}) for own in SPANS]
+    keys = router.span_keys(inputs["z"], inputs["spans"])
+    for row, count in enumerate(table.counts.tolist()):
+        assert torch.allclose(table.vectors([row])[0, :count], quantise(keys[row, :count]), atol=1e-6)
 
 
 @torch.no_grad()
@@ -156,16 +205,18 @@ def test_documents_scored_a_few_at_a_time_score_the_same(router, inputs, chunk, 
 
 
 @torch.no_grad()
-def test_a_query_without_tokens_says_nothing_whatever_its_padding_holds(router, inputs):
-    silent = {**inputs, "texts": [""] * B, "mask": torch.zeros(B, T, dtype=torch.long)}
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_without_tokens_says_nothing_whatever_its_padding_holds(router, inputs, way):
+    silent = {**inputs, "texts": [""] * B, "mask": torch.zeros(B, T, dtype=torch.long), "way": way}
     scores = _scores(router, **silent)
     assert scores.isfinite().all()
     assert torch.equal(scores, _scores(router, **{**silent, "hidden": inputs["hidden"].flip(0, 1, 2)}))
 
 
 @torch.no_grad()
-def test_a_memory_without_documents(router, inputs):
-    nothing = {name: inputs[name][:0] for name in ("z", "spans", "lexical")}
+@pytest.mark.parametrize("way", WAYS)
+def test_a_memory_without_documents(router, inputs, way):
+    nothing = {name: inputs[name][:0] for name in ("z", "spans")} | {"way": way}
     assert _scores(router, **{**inputs, **nothing}).tolist() == [[pytest.approx(NULL_SCORE)]] * B
 
 

@@ -17,7 +17,7 @@ from zrag_core.model.training.joint_training import training_fingerprint
 from zrag_core.model.training.skill_training import skill_fingerprint
 from zrag_core.settings import WritingSettings, load_settings
 
-BESIDE = load_settings({"separated": {"title_width": 256, "text_width": 8192}, "joint": {"slots": 4, "width": 512}})
+BESIDE = load_settings({"separated": {"key_width": 32}, "joint": {"slots": 4, "width": 512}})
 ALONE = load_settings(
     {"memory": {"policy": "joint"}, "joint": {"slots": 4, "width": 512, "steps": 900}, "backbone": {"threads": 1}}
 )
@@ -33,7 +33,8 @@ def targets(corpus):
     return build_targets(corpus, load_settings({}).targets, 0)
 
 
-# The figures were computed by the version that had `memory.joint_slots`, `training` and three numbers of threads.
+# The figures were computed by the versions that had `memory.joint_slots`, `training` and three numbers of threads, and
+# widths of lexical keys.
 
 
 def test_the_shipped_skill_is_what_it_was():
@@ -42,22 +43,22 @@ def test_the_shipped_skill_is_what_it_was():
     assert skill_folder_values(read_settings(stored)) == stored
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"), [(None, "memory-140c3f0d9945c5b3"), (BESIDE.separated, "memory-61333f70c6c8060e")]
-)
-def test_a_written_memory_has_the_id_that_it_had(corpus, targets, keys, expected):
-    settings = load_skill(shipped_skill(), keys=keys, device="cpu").settings
+@pytest.mark.parametrize(("key_width", "expected"), [(64, "memory-140c3f0d9945c5b3"), (32, "memory-2304e071297fb850")])
+def test_a_written_memory_has_the_id_that_it_had(corpus, targets, key_width, expected):
+    settings = load_skill(shipped_skill(), device="cpu").settings
+    own = settings.separated.model_copy(update={"key_width": key_width})
+    settings = settings.model_copy(update={"separated": own})
     assert memory_id("0" * 64, corpus, targets, settings, WritingSettings()) == expected
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"), [(BESIDE, "31e96d956abada8a"), (ALONE, "979690fe8087b7d2")], ids=["beside", "alone"]
+    ("settings", "expected"), [(BESIDE, "ad420de4b5978fed"), (ALONE, "979690fe8087b7d2")], ids=["beside", "alone"]
 )
 def test_a_joint_training_has_the_fingerprint_that_it_had(corpus, targets, settings, expected):
     assert training_fingerprint(corpus.documents, targets, settings) == expected
 
 
-@pytest.mark.parametrize(("settings", "expected"), [(BESIDE, "0dbe3421e2b03562"), (None, "58d85393e42b1154")])
+@pytest.mark.parametrize(("settings", "expected"), [(BESIDE, "6d825e8daa190422"), (None, "58d85393e42b1154")])
 def test_a_skill_training_has_the_fingerprint_that_it_had(settings, expected):
     assert skill_fingerprint(settings or load_settings({}), "x") == expected
 
@@ -73,9 +74,9 @@ def test_the_form_of_a_checkpoint_is_flat_and_complete():
         "joint_width": 512,
         "stride": 3,
         "window": 1024,
-        "key_width": 64,
-        "title_width": 256,
-        "text_width": 8192,
+        "key_width": 32,
+        "title_width": 1024,  # no settings any more
+        "text_width": 1024,
     }
     assert stored["training"]["threads"] == 2
     assert stored["training"]["reconstruction_share"] == 0.5

@@ -90,13 +90,18 @@ def _found(checkpoint, row, ids):
     model = checkpoint.model
     if model.policy == "joint":
         return 0.0, [0.0]
-    p = model.span_logits([ids], model.z[row : row + 1], model.spans[row : row + 1])[0].double().softmax(0)
+    p = model.span_logits([ids], *model.document_slots([row]))[0].double().softmax(0)
     says = p[:-1].sum()
     return says.log().item(), (p[:-1] / says).log().tolist()
 
 
+def _slots(model, row, span):
+    """The slots of one span of a document, as a prefix."""
+    return slots_of(*(own[0] for own in model.document_slots([row])), span)
+
+
 def _idf(checkpoint):
-    return inverse_frequency(checkpoint.model.frequency, len(checkpoint.documents))
+    return inverse_frequency(checkpoint.model.held.frequency, len(checkpoint.documents))
 
 
 def _candidates(checkpoint, text, routed):
@@ -109,8 +114,8 @@ def _candidates(checkpoint, text, routed):
         texts = [span.text for span in split_sentences(document.text)]
         answers, find = _found(checkpoint, row, ids)
         for number, sentence in enumerate(texts):
-            span = 0 if joint else number // math.ceil(len(texts) / model.z.shape[1])
-            prefix = slots_of(model.z[row], model.spans[row], span)
+            span = 0 if joint else number // math.ceil(len(texts) / model.settings.slots)
+            prefix = _slots(model, row, span)
             target = [*encode(sentence), model.backbone.eos_id]
 
             def likelihood(query, prefix=prefix, target=target):
@@ -194,6 +199,7 @@ def test_features_of_a_sentence_are_those_of_reading_it_alone(policy, request, m
 @torch.no_grad()
 def test_the_second_step_asks_with_the_first_evidence_and_reads_with_it(separated):
     text = ASKED[0]
+    separated.model.router.log_scale.add_(1.0)  # the first step is sure of one document, the second leads elsewhere
     routed, _ = _routed(separated, text, 1)
     first = _candidates(separated, text, routed)
     evidence = first[_best(separated, first)[0]][1]
@@ -267,7 +273,7 @@ def test_free_evidence_is_written_from_the_most_probable_spans_one_by_one(separa
         lines = []
         for place, span in units[:free_spans]:
             row, _, _, ids = routed[place]
-            lines.append(_greedy(model, model.prompt(*slots_of(model.z[row], model.spans[row], span), [ids]), 6))
+            lines.append(_greedy(model, model.prompt(*_slots(model, row, span), [ids]), 6))
         assert item.text == "\n".join(line for line in dict.fromkeys(lines) if line)
         assert item.segments == ()
         rows = [routed[place][0] for place, _ in units]
@@ -304,8 +310,9 @@ def test_free_evidence_comes_from_the_slots(separated):
     before = _system(separated, free=True).retrieve(QUESTIONS)
     model = separated.model
     # Keys stay as they are, so the same spans are found; what they say is another thing.
-    noise = torch.randn(model.z.shape, generator=torch.Generator().manual_seed(0)) @ model.router.unseen_directions()
-    model.z.add_(5 * noise * (model.z != 0).any(-1, keepdim=True))
+    z, spans = model.document_slots()
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)) @ model.router.unseen_directions()
+    model.remember(separated.documents, z + 5 * noise, spans)
     after = _system(separated, free=True).retrieve(QUESTIONS)
     assert all(one.text != other.text for one, other in zip(before, after, strict=True))
 
@@ -314,14 +321,13 @@ def test_free_evidence_comes_from_the_slots(separated):
 def test_the_second_step_of_free_decoding_goes_on_from_its_own_words(separated, monkeypatch):
     first = _system(separated, free=True, steps=1, routed_documents=1, free_spans=1).retrieve(QUESTIONS)
     routed = []
-    for name in ("routing_scores", "routing_terms"):  # of the first and of the second step
-        score = getattr(separated.model, name)
+    score = separated.model.routing_scores
 
-        def record(texts, queries, score=score):
-            routed.append(list(texts))
-            return score(texts, queries)
+    def record(texts, queries):
+        routed.append(list(texts))
+        return score(texts, queries)
 
-        monkeypatch.setattr(separated.model, name, record)
+    monkeypatch.setattr(separated.model, "routing_scores", record)
     _system(separated, free=True, steps=2).retrieve(QUESTIONS)
     assert routed == [list(ASKED), [f"{text} {item.text}" for text, item in zip(ASKED, first, strict=True)]]
 
@@ -348,9 +354,9 @@ def test_generation_is_greedy_whatever_stands_beside_it(separated):
     """Oracle: argmax by a whole forward pass for each token, each prompt alone."""
     model = separated.model
     queries = [model.backbone.encode(text) for text in ("Where?", *ASKED)]
-    prefixes = [slots_of(model.z[row], model.spans[row], span) for row, span in ((0, 0), (0, 1), (5, 2), (3, 1))]
+    prefixes = [_slots(model, row, span) for row, span in ((0, 0), (0, 1), (5, 2), (3, 1))]
     width = max(z.shape[1] for z, _ in prefixes)
-    z, used = torch.zeros(4, width, model.z.shape[-1]), torch.zeros(4, width, dtype=torch.bool)
+    z, used = torch.zeros(4, width, model.shape[-1]), torch.zeros(4, width, dtype=torch.bool)
     for row, (slots, there) in enumerate(prefixes):
         z[row, : slots.shape[1]], used[row, : slots.shape[1]] = slots[0], there[0]
     assert used.all(1).tolist() != [True] * 4, "prefixes of several lengths"
@@ -365,7 +371,7 @@ def test_generation_is_greedy_whatever_stands_beside_it(separated):
 def test_documents_are_rebuilt_span_by_span(separated):
     model = separated.model
     for row, n in ((0, 2), (5, 3), (6, 0)):
-        z, spans = model.z[row], model.spans[row]
+        z, spans = (own[0] for own in model.document_slots([row]))
         parts = [_greedy(model, model.write_prompt(*slots_of(z, spans, span)), 8) for span in range(n)]
         assert reconstruct(model, z, spans, 8) == " ".join(parts)
 
@@ -376,4 +382,4 @@ def test_a_joint_document_is_rebuilt_at_once(joint):
     there = torch.ones(1, model.z.shape[1], dtype=torch.bool)
     for row in range(2):
         expected = _greedy(model, model.write_prompt(model.z[row : row + 1], there), 8)
-        assert reconstruct(model, model.z[row], model.spans[row], 8) == expected
+        assert reconstruct(model, *(own[0] for own in model.document_slots([row])), 8) == expected

@@ -1,4 +1,4 @@
-"""The token codec, and a memory's rows on disk."""
+"""The token codec."""
 
 import contextlib
 
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zrag_core.model.architecture.packed_rows import pack, packed_slots, unpack
 from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary, quantise, slot_scales
 from zrag_core.model.training.codec_training import codec_accuracy, train_codec
 from zrag_core.settings import CodecSettings
@@ -88,41 +87,6 @@ def test_slots_are_multiples_of_their_scale_and_stay_so(n, width, seed):
     numbers = (slots / slot_scales(slots)).round()
     assert numbers.abs().max() <= 127 if n else True
     assert torch.equal(numbers.to(torch.int8).float() * slot_scales(slots), slots)
-
-
-@given(st.lists(st.integers(0, 4), min_size=0, max_size=5), st.integers(0, 2**31))
-def test_a_memory_comes_back_from_disk_bit_for_bit(counts, seed):
-    generator = torch.Generator().manual_seed(seed)
-    n, m = len(counts), max(counts, default=0) + 2
-    used = torch.arange(m)[None] < torch.tensor(counts, dtype=torch.long)[:, None]
-    vectors = quantise(torch.randn(n, m, 6, generator=generator)) * used[..., None]
-    words = torch.randint(1000, (n, m), generator=generator, dtype=torch.int32).where(used, torch.tensor(-1))
-    memory = {
-        "z": vectors,
-        "spans": torch.zeros(n, m, dtype=torch.int16).where(used, torch.tensor(-1, dtype=torch.int16)),
-        "title_slots": vectors,
-        "keys": vectors,
-        "title_words": words,
-        "text_words": words,
-        "title_weights": torch.rand(n, m, generator=generator).half() * used,
-        "text_weights": torch.rand(n, m, generator=generator).half() * used,
-        "frequency": torch.arange(5, dtype=torch.int32),
-    }
-    packed = pack(memory)
-    back = unpack(packed)
-    assert set(back) == set(memory)
-    for name, tensor in memory.items():
-        if name == "frequency":
-            assert torch.equal(back[name], tensor)
-            continue
-        width = back[name].shape[1]
-        assert torch.equal(back[name].to(tensor.dtype), tensor[:, :width])
-        # What lies beyond the longest row is padding.
-        rest = tensor[:, width:]
-        assert (rest == (-1 if name in ("spans", "title_words", "text_words") else 0)).all()
-    for row, count in enumerate(counts):
-        if count:
-            assert packed_slots(vectors[row, :count]) in packed["z.numbers"].numpy().tobytes()
 
 
 @pytest.mark.parametrize("size", [5, 127, 1000])

@@ -9,6 +9,8 @@ from memory_fixtures import by_name
 
 from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.corpus.types import Document
+from zrag_core.model.architecture.memory_tables import SLOTS, TITLE_WORDS, rearranged
+from zrag_core.model.architecture.word_lists import title_words
 from zrag_core.model.checks import update_checks
 from zrag_core.model.checks.catalog import UPDATE_CHECKS
 from zrag_core.model.checks.probe import Probe
@@ -41,11 +43,20 @@ def about(documents):
 def edited(checkpoint, ids, change):
     """The checkpoint with the slots of some documents changed."""
     model = checkpoint.model.with_same_theta()
-    z = model.z.detach().clone()
+    z, spans = model.document_slots()
     rows = [row for row, document in enumerate(checkpoint.documents) if document.id in set(ids)]
     z[rows] = change(z[rows])
-    model.hold({**model.rows, "z": z}, model.frequency)
+    model.remember(checkpoint.documents, z, spans)
     return replace(checkpoint, model=model)
+
+
+def _take_over(checkpoint, other, rows, names):
+    """Put rows of another memory (of these tables) in the place of a checkpoint's own; their numbers by its own."""
+    held = checkpoint.model.held
+    order = [len(held) + rows[row] if row in rows else row for row in range(len(held))]
+    tables = {name: other.model.held.tables[name] for name in names}
+    taken = rearranged({name: held.tables[name] for name in names}, tables, order)
+    checkpoint.model.hold({**held.tables, **taken}, held.frequency)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +123,7 @@ def test_touched_rows_and_touched_theta_change_old_documents(former, now):
         assert figures[name].value < -0.1
         assert figures[name].passed is False
     model = now.model.with_same_theta()
-    model._modules = {**model._modules, "projection": torch.nn.Linear(model.z.shape[2], model.backbone.hidden_size)}
+    model._modules = {**model._modules, "projection": torch.nn.Linear(model.shape[2], model.backbone.hidden_size)}
     other_theta = old_documents_delta(UpdateProbe(former, replace(now, model=model), (), about(NEW), limit=24))
     assert by_name(other_theta)["old_documents_delta"].passed is False
 
@@ -157,10 +168,7 @@ def test_a_memory_that_still_tells_what_was_removed_leaks(former, now):
         Document(f"hidden-{key}", former.documents[row].title, "It says nothing.") for key, row in removed.items()
     ]
     after = updated(former, [*NEW, *hidden])
-    model = after.model
-    for name in ("z", "spans", "lexical"):
-        with torch.no_grad():
-            getattr(model, name)[-REMOVED:] = getattr(former.model, name)[:REMOVED]
+    _take_over(after, former, {len(NEW) + row: row for row in range(REMOVED)}, former.model.held.tables)
     leaking = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(NEW), limit=24)))
     assert leaking["updated_leak_coverage"].value > sound["updated_leak_coverage"].value + 0.3
     assert leaking["updated_leak_coverage"].passed is False
@@ -171,9 +179,7 @@ def test_the_stale_row_of_a_changed_document_leaks(former):
     after = updated(former, [*changed, *OLD[REMOVED:]])
     sound = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(OLD[REMOVED:]), limit=24)))
     assert sound["updated_leak_coverage"].passed
-    for name in ("z", "spans"):
-        with torch.no_grad():
-            getattr(after.model, name)[:REMOVED] = getattr(former.model, name)[:REMOVED]
+    _take_over(after, former, {row: row for row in range(REMOVED)}, [SLOTS])
     stale = by_name(updated_leak_coverage(UpdateProbe(former, after, about(OLD), about(OLD[REMOVED:]), limit=24)))
     assert stale["updated_leak_coverage"].passed is False
 
@@ -277,8 +283,9 @@ def test_drift_is_of_the_corpus_of_today(former):
         ranked = scores.log_softmax(0).sort(descending=True).values
         margins.append(float(ranked[0] - ranked[1]))
     assert found["routing_margin"].value == pytest.approx(sum(margins) / 10, abs=1e-4)
-    # The same without most slots' content: routing knows less.
-    blurred = edited(former, [document.id for document in OLD], lambda z: torch.zeros_like(z))
-    dull = by_name(drift_figures(Probe(blurred, about(OLD), limit=10)))
+    # The same without the words of titles: routing knows less.
+    model, held = former.model.with_same_theta(), former.model.held
+    model.hold({**held.tables, TITLE_WORDS: title_words([Document("", "", "")] * WRITTEN)}, held.frequency)
+    dull = by_name(drift_figures(Probe(replace(former, model=model), about(OLD), limit=10)))
     assert dull["routing_margin"].value < found["routing_margin"].value
     assert drift_figures(Probe(former, [])) == []

@@ -9,6 +9,7 @@ from memory_fixtures import joined, louder, slots_of
 from zrag_core.corpus.self_study import self_study_queries
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.model.architecture.spans import sentence_ids
+from zrag_core.model.architecture.token_codec import quantise, slot_scales
 from zrag_core.model.store.write import encode_documents, write_documents
 from zrag_core.sentences import split_sentences
 
@@ -202,11 +203,14 @@ def test_refinement_is_adam_on_the_evidences_span_in_directions_that_keys_do_not
         loss.backward(inputs=[change])
         optimizer.step()
         running = loss.item() if running is None else 0.8 * running + 0.2 * loss.item()
-    assert torch.allclose(written.z, start + change.detach() @ unseen, atol=1e-4)
+    exact = start + change.detach() @ unseen
+    # Up to half a step of the grid that slots are stored on.
+    assert torch.equal(quantise(written.z), written.z)
+    assert ((written.z - exact).abs() <= slot_scales(exact) / 2 + 1e-4).all()
     assert written.loss.item() == pytest.approx(running, abs=1e-4)
     own = spans[0] == _span_of(document, evidence, 4)
     assert (written.z - start)[0][own].abs().amax(1).min() > 0.01
-    assert torch.allclose(written.z[0][~own], start[0][~own], atol=1e-6), "what was not asked for stays as it is"
+    assert torch.allclose(written.z[0][~own], quantise(start[0][~own]), atol=1e-6), "what was not asked for stays"
 
 
 @torch.no_grad()
@@ -221,9 +225,10 @@ def test_routing_and_finding_are_the_same_after_refinement(writer, documents, ta
     for written in (encoded, refined):
         writer.remember(documents, written.z, written.spans)
         routing.append(writer.routing_scores(texts, queries))
-        finding.append(writer.span_logits(queries, writer.z[rows], writer.spans[rows]))
-    assert torch.allclose(*routing, atol=1e-3)
-    assert torch.allclose(*finding, atol=1e-3)
+        finding.append(writer.span_logits(queries, *writer.document_slots(rows)))
+    # Up to what rounding slots to bytes changes.
+    assert torch.allclose(*routing, atol=4e-3)
+    assert torch.allclose(*finding, atol=4e-3)
     assert not torch.allclose(routing[0][0], routing[0][1], atol=0.1)
     assert (finding[0][:, 0] - finding[0][:, 1]).abs().max() > 0.1
 

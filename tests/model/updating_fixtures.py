@@ -17,7 +17,7 @@ from zrag_core.settings import load_settings
 SETTINGS = load_settings(
     {
         "backbone": {"threads": 1, "tiny": {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 400}},
-        "separated": {"slots": 6, "width": 16, "stride": 4, "key_width": 8, "title_width": 64, "text_width": 64},
+        "separated": {"slots": 6, "width": 16, "stride": 4, "key_width": 8},
         "writing": {"steps": 0, "batch_size": 4},
     }
 )
@@ -41,7 +41,7 @@ def make_theta():
     """A model without training or memory."""
     backbone = create_backbone(SETTINGS.backbone, [text_of(n) for n in range(40)], seed=0)
     torch.manual_seed(0)
-    return SeparatedMemory(backbone, SETTINGS.separated, 0).eval()
+    return SeparatedMemory(backbone, SETTINGS.separated).eval()
 
 
 def write(theta, documents, targets=(), settings=SETTINGS, folder=Path()):

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.systems import SYSTEMS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -23,8 +24,6 @@ SETTINGS = {
         "slots": 4,
         "width": 32,
         "key_width": 8,
-        "title_width": 128,
-        "text_width": 128,
     },
     "skill": {
         "start": "scratch",
@@ -47,6 +46,19 @@ def config(**sections: Mapping[str, Any]) -> dict[str, Any]:
     for name, fields in sections.items():
         settings[name] = {**settings.get(name, {}), **fields}
     return {"loggers": {"console": {}}, "resources": {"settings": {"config": settings}}}
+
+
+def rows_of(checkpoint: Checkpoint) -> dict[str, dict[str, bytes]]:
+    """What a written memory holds of each document, by its id: the very bytes."""
+    tables = checkpoint.separated.held.tables.items()
+    return {
+        document.id: {
+            name: tensor.numpy().tobytes()
+            for table_name, table in tables
+            for name, tensor in table.select([row]).stored(table_name).items()
+        }
+        for row, document in enumerate(checkpoint.documents)
+    }
 
 
 def with_small_skills(patch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
+from pipeline_runs import rows_of
 from small_champion import CORPUS, DOCUMENTS, QUESTIONS
 
 from zrag_core.corpus.overlay import load_overlay
@@ -49,8 +50,7 @@ def memory():
     checkpoint = load_checkpoint(read_champion().folder, device="cpu")
     assert checkpoint.id == read_champion().checkpoint_id
     assert corpus_version(checkpoint.documents) == read_champion().corpus_version
-    rows = {d.id: checkpoint.model.z[i].detach().clone() for i, d in enumerate(checkpoint.documents)}
-    return rows, {d.id: d for d in checkpoint.documents}
+    return rows_of(checkpoint), {d.id: d for d in checkpoint.documents}
 
 
 # --- what they do ---------------------------------------------------------------------------------
@@ -69,8 +69,8 @@ def test_added_and_changed_documents_are_in_the_memory_and_the_others_bit_for_bi
     assert documents["tarn"].text == CHANGED["text"]
     assert list(documents) == ["orrin", "tarn", "mill", "bees", "마을", "ferry"]
     same = before.keys() - {"tarn"}
-    assert all(torch.equal(before[name], after[name]) for name in same)
-    assert not torch.equal(before["tarn"], after["tarn"])
+    assert all(before[name] == after[name] for name in same)
+    assert before["tarn"]["slots.numbers"] != after["tarn"]["slots.numbers"]
     newest, *history = read_champions()
     assert [entry.checkpoint_id for entry in history] == [former.checkpoint_id], "kept for rolling back"
     assert former.folder.is_dir()
@@ -120,7 +120,15 @@ def test_what_was_removed_can_be_added_again(data, tmp_path):
     main(["add", str(again)])
     after, documents = memory()
     assert documents["bees"] == bees
-    torch.testing.assert_close(after["bees"], before["bees"], atol=1e-4, rtol=1e-3)
+    assert after["bees"].keys() == before["bees"].keys()
+    for name, own in after["bees"].items():
+        if name.endswith(".numbers"):  # another batch may round to the next one
+            numbers = [np.frombuffer(data, np.int8).astype(int) for data in (own, before["bees"][name])]
+            assert abs(numbers[0] - numbers[1]).max() <= 1
+        elif name.endswith(".scale"):
+            np.testing.assert_allclose(*(np.frombuffer(data, np.float16) for data in (own, before["bees"][name])), 1e-3)
+        else:
+            assert own == before["bees"][name], name
     assert load_overlay(paths.overlay_dir(CORPUS.name)).removed == {}
 
 

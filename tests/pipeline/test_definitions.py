@@ -17,6 +17,7 @@ ASSETS = {
     "evaluation": {"system_evidence", "evidence_scores", "leaderboard"},
     "answers": {"answer_runs", "answer_scores"},
     "benchmarks": {
+        "scale_benchmark",
         "routing_benchmark",
         "memory_benchmark",
         "update_benchmark",
@@ -50,7 +51,8 @@ JOBS = {
     "pretrain_tiny": {"preflight", "skill"},
     "pretrain_smollm2": {"preflight", "skill"},
     "pretrain_gemma3": {"preflight", "skill"},
-    "benchmark": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
+    "benchmark": {"preflight", "skill", "scale_benchmark"},
+    "benchmark_routing": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
     "benchmark_update": {"preflight", "skill", "update_benchmark"},
     "benchmark_codec": {"preflight", "skill", "codec_benchmark"},

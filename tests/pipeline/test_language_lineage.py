@@ -78,7 +78,7 @@ def test_the_checkpoint_is_small_and_says_what_it_keeps(language_run):
     folder = result.output_for_node("memory").checkpoint.folder
     checkpoint = load_checkpoint(folder)
     assert len(checkpoint.documents) == len(WORDS)
-    shape = checkpoint.model.z.shape
+    shape = checkpoint.model.shape
     assert shape[0] == len(WORDS)
     assert shape[2] == 64
 

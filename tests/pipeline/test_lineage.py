@@ -375,7 +375,7 @@ def test_the_checkpoints_are_registered_and_load(lineage, runs, materialisations
     assert checkpoint_digest(model / "artifacts" / "checkpoint") == checkpoint_digest(folder)
     checkpoint = load_checkpoint(folder)
     slots, width = SHAPES[policy]
-    assert tuple(checkpoint.model.z.shape) == (12, slots, width)
+    assert checkpoint.model.shape == (12, slots, width)
     assert made.metadata["memory_shape"].value == f"12 x {slots} x {width}"
     assert made.tags["dagster/data_version"] == checkpoint_digest(folder)
 

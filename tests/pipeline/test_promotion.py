@@ -12,6 +12,7 @@ from zrag_core.corpus.types import Corpus, Document
 from zrag_core.errors import CheckpointError
 from zrag_core.evaluation.comparison import Comparison
 from zrag_core.model.checks.challenge import NonInferiority
+from zrag_core.model.store.checkpoint import FORMAT_VERSION
 from zrag_core.settings import load_settings
 from zrag_pipeline.cli import main
 from zrag_pipeline.defs.champion.decision import Decision, decide
@@ -54,7 +55,12 @@ def candidate(data, name):
     folder = data / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
     read_as = {"decoding": {"routed_documents": 7}, "backbone": {"device": "cpu"}}
-    config = {"format_version": 3, "checkpoint_id": name, "corpus_version": f"corpus-of-{name}", "settings": read_as}
+    config = {
+        "format_version": FORMAT_VERSION,
+        "checkpoint_id": name,
+        "corpus_version": f"corpus-of-{name}",
+        "settings": read_as,
+    }
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return CheckpointReference(name, folder, f"corpus-of-{name}")
 

@@ -1,4 +1,4 @@
-"""The job `benchmark`: routing of a small memory, untrained and trained, beside BM25."""
+"""The job `benchmark_routing`: routing of a small memory, untrained and trained, beside BM25."""
 
 from pipeline_runs import config, execute
 
@@ -8,7 +8,7 @@ SYSTEMS = ("bm25", "router_untrained", "router_trained")
 
 
 def test_every_system_has_its_recall_with_an_interval(tmp_path):
-    result = execute("benchmark", tmp_path, run_config=config())
+    result = execute("benchmark_routing", tmp_path, run_config=config())
     rows = Warehouse(tmp_path / "warehouse.duckdb").query("SELECT * FROM benchmarks WHERE benchmark = 'routing'")
     assert result.success
     assert set(rows["run_id"]) == {result.run_id}

@@ -66,7 +66,8 @@ def test_a_trained_skill_is_a_whole_folder_and_its_handle_names_it(trained_skill
     assert shown["model_card"].value == (folder / "README.md").read_text("utf-8")
     assert shown["training_curves"].value.startswith("![")
     model = load_skill(folder).model
-    assert tuple(model.z.shape) == (0, SETTINGS["separated"]["slots"], SETTINGS["separated"]["width"])
+    assert (model.n_documents, model.settings.slots) == (0, SETTINGS["separated"]["slots"])
+    assert model.shape[2] == SETTINGS["separated"]["width"]
 
 
 def test_the_model_card_tells_how_it_was_made(trained_skill):
@@ -130,11 +131,6 @@ def test_without_steps_the_shipped_skill_is_taken_as_it_is(shipped, tmp_path):
     assert files(shipped) == before
     assert not list((tmp_path / "data").glob("skills/*"))
     assert "training_curves" not in metadata(result)
-
-
-def test_lexical_keys_may_have_other_widths_than_the_shipped_ones(shipped, tmp_path):
-    wider = config(skill=AS_SHIPPED, separated={"title_width": 64, "text_width": 256})
-    assert skill_of(execute("pretrain_tiny", tmp_path / "data", run_config=wider)).folder == shipped
 
 
 @pytest.mark.parametrize("steps", [0, 4])

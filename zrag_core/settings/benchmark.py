@@ -10,11 +10,18 @@ from zrag_core.settings.section import Positive, Section
 
 
 class BenchmarkSettings(Section):
-    """The jobs `benchmark_memory` and `benchmark_update`: almanacs that nothing was chosen on; `benchmark_codec`."""
+    """The jobs `benchmark`, `benchmark_memory` and `benchmark_update`, on almanacs that nothing was chosen on, and
+    `benchmark_codec`."""
 
     seeds: tuple[int, ...] = Field((311, 312, 313), min_length=1, description="almanac seeds")
     languages: tuple[Literal["en", "ko"], ...] = Field(("en", "ko"), min_length=1, description="almanac languages")
     documents: tuple[Positive, ...] = Field((64, 200), min_length=1, description="numbers of documents in memory")
+    sizes: tuple[Positive, ...] = Field(
+        (1_000, 10_000, 100_000), min_length=1, description="numbers of documents (`benchmark`)"
+    )
+    routed_sizes: tuple[Positive, ...] = Field(
+        (1_000_000,), description="numbers of documents of which routing alone is measured (`benchmark`)"
+    )
     questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
     updated: Positive = Field(50, description="documents that are added to the memory, and others removed from it")
     codecs: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = Field(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from zrag_core.settings.joint import JointSettings
 
 RENAMED = {
-    **{
-        f"memory.{name}": f"separated.{name}" for name in ("stride", "window", "key_width", "title_width", "text_width")
-    },
+    **{f"memory.{name}": f"separated.{name}" for name in ("stride", "window", "key_width")},
     **{
         f"memory.{name}": f"separated.{name} (policy separated) or joint.{name} (policy joint)"
         for name in ("slots", "width")
@@ -22,6 +20,11 @@ RENAMED = {
 
 REMOVED = {
     "training.reconstruction_share": "one document is rebuilt for every two queries of a batch",
+    **{
+        f"{section}.{name}": "words are kept as they are, and compared exactly"
+        for section in ("memory", "separated")
+        for name in ("title_width", "text_width")
+    },
     "skill.mask_least": "at least 0.3 of the tokens are masked in rebuilding",
     "writing.query_tokens": "queries are cut at 64 tokens, as in skill training",
     "writing.evidence_tokens": "evidence is cut at 96 tokens, as in skill training",

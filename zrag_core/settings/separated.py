@@ -16,9 +16,7 @@ class SeparatedSettings(Section):
     window: Positive = Field(
         1024, description="tokens that are read at once in writing; longer documents are read in passages"
     )
-    key_width: Positive = Field(64, description="numbers of a slot's routing key (made from the slot)")
-    title_width: Positive = Field(1024, description="numbers of the lexical key of the title")
-    text_width: Positive = Field(1024, description="numbers of the lexical key of the text")
+    key_width: Positive = Field(64, description="numbers of a sentence's routing key (made from its slots)")
 
     @model_validator(mode="after")
     def _leaves_room_to_refine(self) -> SeparatedSettings:

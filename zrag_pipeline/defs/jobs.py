@@ -87,6 +87,13 @@ pretrain_gemma3 = dg.define_asset_job(
 )
 benchmark = dg.define_asset_job(
     "benchmark",
+    dg.AssetSelection.assets("preflight", "skill", "scale_benchmark"),
+    config=run_config("benchmark.yaml"),
+    description="What a question costs from 1,000 to 1,000,000 documents, beside BM25 and Faiss: table `benchmarks`.",
+)
+
+benchmark_routing = dg.define_asset_job(
+    "benchmark_routing",
     dg.AssetSelection.groups("corpus", "evidence") | dg.AssetSelection.assets("routing_benchmark"),
     description="Routing by the memory, untrained and trained, against BM25: table `benchmarks`.",
 )
@@ -129,6 +136,7 @@ JOBS = [
     pretrain_smollm2,
     pretrain_gemma3,
     benchmark,
+    benchmark_routing,
     benchmark_memory,
     benchmark_update,
     benchmark_codec,

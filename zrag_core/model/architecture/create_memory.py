@@ -12,15 +12,15 @@ from zrag_core.settings.backbone import TINY
 
 
 def create_memory(backbone: Backbone, settings: Settings, n_documents: int) -> MemoryModel:
-    """A new model of the policy that the settings name, with `n_documents` rows of zeros."""
+    """A new model of the policy that the settings name; of `joint` with `n_documents` rows of zeros."""
     if settings.memory.policy == "separated":
-        return create_separated(backbone, settings, n_documents)
+        return create_separated(backbone, settings)
     return JointMemory(backbone, settings.joint, n_documents)
 
 
-def create_separated(backbone: Backbone, settings: Settings, n_documents: int) -> SeparatedMemory:
+def create_separated(backbone: Backbone, settings: Settings) -> SeparatedMemory:
     """A new memory of the policy `separated`: that of a pretrained LLM, or of `zrag-tiny`, whose encoder learns with
     it."""
     if backbone.source != TINY:
-        return LanguageMemory(backbone, settings.separated, settings.codec, n_documents)
-    return SeparatedMemory(backbone, settings.separated, n_documents)
+        return LanguageMemory(backbone, settings.separated, settings.codec)
+    return SeparatedMemory(backbone, settings.separated)

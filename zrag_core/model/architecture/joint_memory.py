@@ -85,11 +85,41 @@ class JointMemory(MemoryModel):
     """
 
     policy = "joint"
+    memory_names = ("z",)
 
     def __init__(self, backbone: Backbone, settings: JointSettings, n_documents: int):
-        super().__init__(backbone, (n_documents, settings.slots, settings.width))
+        super().__init__(backbone, settings.slots, settings.width)
         self.settings = settings
+        self.z = nn.Parameter(torch.zeros(n_documents, settings.slots, settings.width, device=backbone.device))
         self.router = JointRouter(backbone.hidden_size, settings.slots * settings.width).to(backbone.device)
+
+    @property
+    def n_documents(self) -> int:
+        """Rows N of Z."""
+        return len(self.z)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N, m and d."""
+        return len(self.z), self.z.shape[1], self.z.shape[2]
+
+    def document_slots(self, rows: Sequence[int] | torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slots [B, m, d] of some documents (left out: all), which all belong to span 0, [B, m]."""
+        chosen = self.z if rows is None else self.z[torch.as_tensor(rows, dtype=torch.int64, device=self.z.device)]
+        return chosen, torch.zeros(chosen.shape[:2], dtype=torch.int16, device=chosen.device)
+
+    def stored_memory(self) -> dict[str, torch.Tensor]:
+        """Z as it is written to disk."""
+        return {"z": self.z.detach().cpu().contiguous()}
+
+    def restore_memory(self, stored: Mapping[str, torch.Tensor]) -> None:
+        """Take Z from disk; the number of documents is that of this model."""
+        with torch.no_grad():
+            self.z.copy_(stored["z"])
+
+    def stored_slots(self, row: int, first: int, last: int) -> bytes:
+        """The bytes that keep slots `first` to `last` of a row on disk."""
+        return self.z[row, first : last + 1].detach().float().cpu().contiguous().numpy().tobytes()
 
     @property
     def query_tokens(self) -> int:
@@ -136,5 +166,5 @@ class JointMemory(MemoryModel):
         """A model with the same theta and no rows of these documents (theta may know them all the same)."""
         kept = [row for row in range(len(self.z)) if row not in removed]
         smaller = self.with_same_theta()
-        smaller.z, smaller.spans = nn.Parameter(self.z[kept].detach(), requires_grad=False), self.spans[kept]
+        smaller.z = nn.Parameter(self.z[kept].detach(), requires_grad=False)
         return smaller

@@ -10,36 +10,18 @@ nothing but the LLM is asked at query time. m_is is the key of sentence s of doc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zrag_core.model.architecture.lexical_keys import title_ids
-from zrag_core.model.architecture.word_features import feature_ids
-from zrag_core.model.architecture.word_lists import WordRows, word_scores
+from zrag_core.model.architecture.document_keys import DocumentKeys
 
 LAYERS = (0.2, 0.4)
 """Depths whose hidden states are averaged, as shares of the LLM's layers."""
 
-_ABSENT = -1e4  # score of a sentence that a document does not have; finite, since a document may have none at all
-
-
-@dataclass(frozen=True, slots=True)
-class LanguageKeys:
-    """What N documents are routed by.
-
-    Attributes:
-        titles, texts: their words.
-        keys: [N, S, k] unit vectors of their sentences; zero where a document has fewer.
-        idf: [BUCKETS] weights of words among these documents.
-    """
-
-    titles: WordRows
-    texts: WordRows
-    keys: torch.Tensor
-    idf: torch.Tensor
+ABSENT = -1.0
+"""What a document without a sentence has as its likeness: no other can have less."""
 
 
 class LanguageRouter(nn.Module):
@@ -67,7 +49,7 @@ class LanguageRouter(nn.Module):
         """Unit vectors [B, k] of averaged hidden states [B, F]."""
         return F.normalize(self.key((features.float() - self.mean) / self.deviation), dim=-1)
 
-    def scores(self, texts: Sequence[str], meanings: torch.Tensor, keys: LanguageKeys) -> torch.Tensor:
+    def scores(self, texts: Sequence[str], meanings: torch.Tensor, keys: DocumentKeys) -> torch.Tensor:
         """Routing logits [B, N + 1] of B queries; the last column is the null document.
 
         Args:
@@ -75,18 +57,5 @@ class LanguageRouter(nn.Module):
             meanings: their unit vectors [B, k].
             keys: of the N documents.
         """
-        total = self.combine(self.terms(texts, meanings, keys))
+        total = keys.scores(texts, meanings, self.log_scale.exp())
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
-
-    def combine(self, terms: torch.Tensor) -> torch.Tensor:
-        """Routing logits [B, N] of the three terms [3, B, N]."""
-        return (self.log_scale.exp()[:, None, None] * terms).sum(0)
-
-    def terms(self, texts: Sequence[str], meanings: torch.Tensor, keys: LanguageKeys) -> torch.Tensor:
-        """The three terms of the score before they are scaled (title, text, meaning), [3, B, N]."""
-        title = word_scores([title_ids(text) for text in texts], keys.titles, keys.idf)
-        text = word_scores([feature_ids(text) for text in texts], keys.texts, keys.idf)
-        likeness = torch.einsum("bk,nsk->bns", meanings, keys.keys.float())
-        absent = (keys.keys == 0).all(-1)  # [N, S]
-        meaning = likeness.masked_fill(absent, _ABSENT).amax(-1).clamp(min=-1.0)
-        return torch.stack([title, text, meaning])

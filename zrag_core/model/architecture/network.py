@@ -36,7 +36,7 @@ class Prompt(NamedTuple):
 
 
 class MemoryModel(nn.Module, ABC):
-    """Z [N, m, d] with everything that reads it.
+    """Z, m slots of d numbers for each of N documents, with everything that reads it.
 
     What is read is a soft prefix of slots: `[slots] query EVIDENCE evidence EOS` and `[slots] WRITE text EOS`. Each
     routed document is read on its own (as RAG-Sequence does, Lewis et al. 2020), so prefixes stay short and documents
@@ -44,7 +44,7 @@ class MemoryModel(nn.Module, ABC):
 
     Args:
         backbone: the LLM.
-        shape: rows N, slots m and width d of Z.
+        slots, width: m and d.
 
     Attributes:
         opening_tokens: memory checks judge longer documents by their beginning.
@@ -52,21 +52,16 @@ class MemoryModel(nn.Module, ABC):
     """
 
     policy: ClassVar[Policy]
-    memory_names: ClassVar[tuple[str, ...]] = ("z", "spans")
-    """Tensors of the memory itself; everything else is theta."""
-    spans: torch.Tensor  # [N, m], span of each slot
+    memory_names: ClassVar[tuple[str, ...]] = ()
+    """Parameters and buffers that are the memory itself; everything else is theta."""
 
-    def __init__(self, backbone: Backbone, shape: tuple[int, int, int]):
+    def __init__(self, backbone: Backbone, slots: int, width: int):
         super().__init__()
-        n_documents, m, d = shape
         self.backbone = backbone
         self.lm = backbone.lm  # registered, so that .train(), .to() and parameters() reach it
-        device, hidden = backbone.device, backbone.hidden_size
         scale = float(backbone.lm.get_input_embeddings().weight.detach().float().std())
         self.embedding_scale = scale
-        self.z = nn.Parameter(torch.zeros(n_documents, m, d, device=device))
-        self.register_buffer("spans", torch.zeros(n_documents, m, dtype=torch.int16, device=device))
-        self._make_reading_heads(m, d, hidden)
+        self._make_reading_heads(slots, width, backbone.hidden_size)
         self.alpha = 1.0
         # A pretrained LLM reads a hundred times as slowly on a CPU as `zrag-tiny`.
         self.opening_tokens, self.checked_questions = (256, 128) if backbone.source == TINY else (48, 32)
@@ -82,6 +77,32 @@ class MemoryModel(nn.Module, ABC):
         self.markers = nn.Parameter(torch.randn(3, hidden, device=device) * scale)
 
     # --- what each policy has of its own ----------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def n_documents(self) -> int:
+        """Documents N in memory."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """N, the slots of the document that has most, and d."""
+
+    @abstractmethod
+    def document_slots(self, rows: Sequence[int] | torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slots [B, m, d] of some documents (left out: all) and their spans [B, m], UNUSED where there is no slot."""
+
+    @abstractmethod
+    def stored_memory(self) -> dict[str, torch.Tensor]:
+        """The memory as it is written to disk."""
+
+    @abstractmethod
+    def restore_memory(self, stored: Mapping[str, torch.Tensor]) -> None:
+        """Take a memory from disk."""
+
+    @abstractmethod
+    def stored_slots(self, row: int, first: int, last: int) -> bytes:
+        """The bytes that keep slots `first` to `last` of a row on disk."""
 
     @property
     @abstractmethod
@@ -143,7 +164,7 @@ class MemoryModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the model's inputs have to be."""
-        return self.z.device
+        return self.backbone.device
 
     def head_state(self) -> dict[str, torch.Tensor]:
         """Tensors of the heads by name, for the checkpoint."""
@@ -159,34 +180,20 @@ class MemoryModel(nn.Module, ABC):
         """The matrices without which slots mean nothing to the LLM."""
         return [self.projection.weight]
 
-    def stored_memory(self) -> dict[str, torch.Tensor]:
-        """The memory as it is written to disk."""
-        return {name: value.detach().cpu().contiguous() for name, value in self.named_memory()}
-
     def bytes_per_document(self) -> float:
         """What a document takes on disk, in bytes; document counts, which all share, are left out."""
         stored = self.stored_memory()
-        whole = sum(tensor.numel() * tensor.element_size() for name, tensor in stored.items() if name != "frequency")
-        return whole / max(1, len(self.z))
-
-    def restore_memory(self, stored: Mapping[str, torch.Tensor]) -> None:
-        """Take a memory from disk; the number of documents is that of this model."""
-        with torch.no_grad():
-            for name, tensor in self.named_memory():
-                tensor.copy_(stored[name])
-
-    def stored_slots(self, row: int, first: int, last: int) -> bytes:
-        """The bytes that keep slots `first` to `last` of a row on disk."""
-        return self.z[row, first : last + 1].detach().float().cpu().contiguous().numpy().tobytes()
+        whole = sum(
+            tensor.numel() * tensor.element_size()
+            for name, tensor in stored.items()
+            if not name.startswith("frequency")
+        )
+        return whole / max(1, self.n_documents)
 
     def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]] | None:
         """What the text behind slots z [B, p, d] most likely is, as token ids, before the LLM has read it; None where
         only reading can tell."""
         return None
-
-    def named_memory(self) -> list[tuple[str, torch.Tensor]]:
-        """Tensors of the memory itself, by name."""
-        return [(name, getattr(self, name)) for name in self.memory_names]
 
     def with_same_theta(self) -> Self:
         """A model that shares theta with this one and starts with its memory; what it holds later, it holds alone."""

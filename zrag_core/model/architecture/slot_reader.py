@@ -25,6 +25,7 @@ from zrag_core.model.architecture.token_codec import TokenCodec, Vocabulary
 from zrag_core.settings import CodecSettings
 
 _BATCH = 64  # spans read at once
+TITLE_SLOTS = "title_slots"
 _CHECKED = 4  # spans of a document that memory checks read, as many as the memory's own words come from by default
 
 
@@ -46,7 +47,6 @@ class SlotReader(SeparatedMemory):
     """The reading half of a pretrained LLM's memory: it repeats slots, quotes what answers a question, or says how
     likely the question is about them."""
 
-    title_slots: torch.Tensor  # [N, t, d], zero where there is none
     _codec_settings: CodecSettings
 
     def _make_reading_heads(self, m: int, d: int, hidden: int) -> None:
@@ -136,8 +136,8 @@ class SlotReader(SeparatedMemory):
 
     def titles(self, rows: Sequence[int]) -> list[torch.Tensor]:
         """Input vectors [T, H] of the titles of these rows; empty where there is none."""
-        slots = self.title_slots[list(rows)]
-        return self.vectors(slots, (slots != 0).any(-1))
+        table = self.held.tables[TITLE_SLOTS].select(rows)
+        return self.vectors(table.vectors(), table.mask(table.counts, table.width))
 
     def read_questions(
         self, passages: Sequence[Sequence[Line]], queries: Sequence[Sequence[int]]

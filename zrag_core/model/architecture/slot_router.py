@@ -1,11 +1,12 @@
-"""The router of the separated policy: documents scored by their lexical keys and slots, and spans by their slots.
+"""The router of the separated policy: documents scored by their words and slots, and spans by their slots.
 
     document:  score(q, i) = a <q_title, title_i> + b <q_text, text_i> + c max_s span(q, i, s)
     span:      span(q, i, s) = <q, k_is>, with k_is the mean of the keys of the span's slots
 
-The first two terms compare hashed words, weighted by how rare they are in the memory. The third is attention from the
-query to the slots, which also tells which span of a routed document is read. A null document, and a null span in every
-document, have scores of their own: they stand for "not in memory".
+The first two terms compare words, weighted by how rare they are in the memory. The third is attention from the query
+to the slots, which also tells which span of a routed document is read; the keys of spans are made when a document is
+written, and kept in bytes. A null document, and a null span in every document, have scores of their own: they stand
+for "not in memory".
 """
 
 from __future__ import annotations
@@ -17,28 +18,13 @@ import torch
 from torch import nn
 
 from zrag_core.bm25_weights import absence_odds
-from zrag_core.model.architecture.lexical_keys import title_ids
-from zrag_core.model.architecture.word_features import feature_ids, sign_vectors
+from zrag_core.model.architecture.document_keys import DocumentKeys
+from zrag_core.model.architecture.encoder import UNUSED
+from zrag_core.model.architecture.row_table import RowTable, as_bytes
 
 _CHUNK = 1 << 24  # similarities held at once
-_ABSENT = -1e4  # score of a span that a document does not have; finite, since a document may have none at all
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingKeys:
-    """What N documents are routed by.
-
-    Attributes:
-        z: [N, m, d] slots.
-        spans: [N, m] span of each slot.
-        lexical: [N, title_width + text_width] lexical keys.
-        idf: [BUCKETS] weights of features among these documents.
-    """
-
-    z: torch.Tensor
-    spans: torch.Tensor
-    lexical: torch.Tensor
-    idf: torch.Tensor
+ABSENT = -1e4
+"""Score of a span that a document does not have; finite, since a document may have none at all."""
 
 
 class SlotRouter(nn.Module):
@@ -48,12 +34,10 @@ class SlotRouter(nn.Module):
         hidden_size: width H of the backbone's hidden states.
         width: numbers d per slot.
         key_width: numbers of a slot's key.
-        title_width, text_width: numbers of the two lexical keys.
     """
 
-    def __init__(self, hidden_size: int, width: int, key_width: int, title_width: int, text_width: int):
+    def __init__(self, hidden_size: int, width: int, key_width: int):
         super().__init__()
-        self.title_width, self.text_width = title_width, text_width
         self.token_weight = nn.Linear(hidden_size, 1, bias=False)
         self.query = nn.Linear(hidden_size, key_width, bias=False)
         self.key = nn.Linear(width, key_width, bias=False)
@@ -62,30 +46,16 @@ class SlotRouter(nn.Module):
         self.null_score = nn.Parameter(torch.zeros(()))
         self.null_span = nn.Parameter(torch.zeros(()))
 
-    def scores(self, texts: Sequence[str], hidden: torch.Tensor, mask: torch.Tensor, keys: RoutingKeys) -> torch.Tensor:
+    def scores(self, texts: Sequence[str], queries: torch.Tensor, keys: DocumentKeys) -> torch.Tensor:
         """Routing logits [B, N + 1] of B queries; the last column is the null document.
 
         Args:
             texts: the queries.
-            hidden: [B, T, H] hidden states of their tokens.
-            mask: [B, T], 1 at real tokens; padding contributes nothing.
+            queries: their vectors [B, key_width].
             keys: of the N documents.
         """
-        total = self.combine(self.terms(texts, hidden, mask, keys))  # [B, N]
+        total = keys.scores(texts, queries, self.log_scale.exp())  # [B, N]
         return torch.cat([total, self.null_score.expand(len(texts), 1)], 1)
-
-    def combine(self, terms: torch.Tensor) -> torch.Tensor:
-        """Routing logits [B, N] of the three terms [3, B, N]."""
-        return (self.log_scale.exp()[:, None, None] * terms).sum(0)
-
-    def terms(self, texts: Sequence[str], hidden: torch.Tensor, mask: torch.Tensor, keys: RoutingKeys) -> torch.Tensor:
-        """The three terms of the score before they are scaled (title, text, span), [3, B, N]; as in `scores`."""
-        titles, bodies = keys.lexical.split((self.title_width, self.text_width), dim=1)
-        title = _weighted_sketch([title_ids(text) for text in texts], keys.idf, self.title_width) @ titles.T
-        text = _weighted_sketch([feature_ids(text) for text in texts], keys.idf, self.text_width) @ bodies.T
-        span_keys = self.span_keys(keys.z, keys.spans)  # [N, m, key_width]
-        span = _best_span(self.query_vectors(hidden, mask), span_keys, _absence(keys.spans))
-        return torch.stack([title, text, span])
 
     def span_logits(
         self, hidden: torch.Tensor, mask: torch.Tensor, z: torch.Tensor, spans: torch.Tensor
@@ -101,7 +71,7 @@ class SlotRouter(nn.Module):
 
     def query_vectors(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Query vectors [B, key_width]: the tokens' hidden states pooled by learned weights and projected."""
-        weights = self.token_weight(hidden.float())[..., 0].masked_fill(mask == 0, _ABSENT)  # [B, T]
+        weights = self.token_weight(hidden.float())[..., 0].masked_fill(mask == 0, ABSENT)  # [B, T]
         # Where no token is, the softmax is uniform over padding, which says nothing.
         pooled = torch.einsum("bt,bth->bh", torch.softmax(weights, -1) * mask, hidden.float())  # [B, H]
         vectors: torch.Tensor = self.query(pooled) / self.query.weight.shape[0] ** 0.5
@@ -109,9 +79,16 @@ class SlotRouter(nn.Module):
 
     def span_keys(self, z: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
         """Keys [N, m, key_width], linear in z: number s of document i at [i, s], zero where it has fewer spans."""
-        members = _members(spans).to(z.dtype)  # [N, m, m]
-        shares = members / members.sum(1, keepdim=True).clamp(min=1)
-        return torch.einsum("njs,njd->nsd", shares, self.key(z))
+        keys: torch.Tensor = self.key(z)
+        counts = _slots_of_spans(spans)
+        place = _span_places(spans)[..., None].expand_as(keys)
+        sums = keys.new_zeros(len(z), spans.shape[1] + 1, keys.shape[2]).scatter_add(1, place, keys)
+        return sums[:, :-1] / counts.clamp(min=1).to(keys.dtype)[..., None]
+
+    def stored_keys(self, z: torch.Tensor, spans: torch.Tensor) -> RowTable:
+        """The keys of the spans that documents z [N, m, d] have, as they are kept."""
+        there = _slots_of_spans(spans) > 0
+        return RowTable(as_bytes(self.span_keys(z.float(), spans)[there]), there.sum(1).int())
 
     def unseen_directions(self) -> torch.Tensor:
         """Projection [d, d] onto the changes of a slot that its key does not see."""
@@ -126,32 +103,40 @@ def inverse_frequency(frequency: torch.Tensor, n_documents: int) -> torch.Tensor
     return torch.log1p(absence_odds(frequency.float(), n_documents))
 
 
-def _weighted_sketch(bags: Sequence[Sequence[int]], idf: torch.Tensor, width: int) -> torch.Tensor:
-    """Sums [B, width] of the sign vectors of each bag's features, weighted by idf [BUCKETS]."""
-    lengths = torch.tensor([len(bag) for bag in bags], device=idf.device)
-    ids = torch.tensor([i for bag in bags for i in bag], dtype=torch.int64, device=idf.device)
-    owner = torch.repeat_interleave(torch.arange(len(bags), device=idf.device), lengths)
-    vectors = torch.zeros(len(bags), width, device=idf.device)
-    return vectors.index_add(0, owner, idf[ids][:, None] * sign_vectors(ids, width))
+def _span_places(spans: torch.Tensor) -> torch.Tensor:
+    """The spans [N, m] as places; what belongs to none has a place behind them."""
+    return spans.long().where(spans != UNUSED, spans.shape[1])
 
 
-def _members(spans: torch.Tensor) -> torch.Tensor:
-    """Whether slot j (second) belongs to span s (third): bool [N, m, m]."""
-    numbers = torch.arange(spans.shape[1], device=spans.device)
-    return spans[..., None] == numbers
+def _slots_of_spans(spans: torch.Tensor) -> torch.Tensor:
+    """How many slots each span of a document has, [N, m]."""
+    counts = torch.zeros(len(spans), spans.shape[1] + 1, dtype=torch.int64, device=spans.device)
+    return counts.scatter_add(1, _span_places(spans), torch.ones_like(spans, dtype=torch.int64))[:, :-1]
 
 
 def _absence(spans: torch.Tensor) -> torch.Tensor:
     """[N, m], 0 where a document has a span of this number and a very low score where it has not."""
-    return _ABSENT * (~_members(spans).any(1)).float()
+    return ABSENT * (_slots_of_spans(spans) == 0).float()
 
 
-def _best_span(queries: torch.Tensor, keys: torch.Tensor, absence: torch.Tensor) -> torch.Tensor:
-    """Best score of any span of each document: [B, D], [N, m, D] and [N, m] to [B, N]."""
-    n, m, d = keys.shape
-    step = max(1, _CHUNK // max(1, len(queries) * m))
-    parts = [
-        ((queries @ keys[i : i + step].reshape(-1, d).T).view(len(queries), -1, m) + absence[i : i + step]).amax(-1)
-        for i in range(0, n, step)
-    ]
-    return torch.cat(parts, 1) if parts else queries.new_zeros(len(queries), 0)
+@dataclass(frozen=True, slots=True)
+class SlotKeys:
+    """The keys of spans as slots have them, in training: `document_keys.SentenceKeys`.
+
+    Attributes:
+        keys: [N, m, key_width].
+        spans: [N, m].
+    """
+
+    keys: torch.Tensor
+    spans: torch.Tensor
+
+    def best(self, queries: torch.Tensor) -> torch.Tensor:
+        """Best score of any span of each document: [B, key_width] to [B, N]."""
+        n, m, d = self.keys.shape
+        step, absence = max(1, _CHUNK // max(1, len(queries) * m)), _absence(self.spans)
+        parts = [
+            ((queries @ self.keys[i : i + step].reshape(-1, d).T).view(len(queries), -1, m) + absence[i : i + step])
+            for i in range(0, n, step)
+        ]
+        return torch.cat([part.amax(-1) for part in parts], 1) if parts else queries.new_zeros(len(queries), 0)

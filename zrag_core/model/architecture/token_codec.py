@@ -20,6 +20,7 @@ from torch import nn
 LEVELS = 127
 """A number of a slot is one of -127 .. 127 times the slot's scale."""
 
+_LEAST_SCALE = 2.0**-23  # in half precision the same
 _NEAREST = 16  # token embeddings that a vector is a mixture of
 _SHARPNESS = 30.0  # of the mixture, at the start; cosines of different tokens differ by a few tenths
 _LEAST_LENGTH = 1e-6  # tokens that were never trained may have an embedding of zeros
@@ -118,10 +119,16 @@ class TokenCodec(nn.Module):
 def quantise(slots: torch.Tensor) -> torch.Tensor:
     """Slots [..., d] rounded to whole multiples of their scale; the gradient passes as if they were not."""
     scale = slot_scales(slots)
-    return ((slots / scale).round() * scale).detach() + (slots - slots.detach())
+    return (slot_numbers(slots) * scale).detach() + (slots - slots.detach())
+
+
+def slot_numbers(slots: torch.Tensor) -> torch.Tensor:
+    """The whole numbers [..., d], of their scale each, that slots are rounded to."""
+    # Scales below what half precision tells apart may be too small for the largest number.
+    return (slots / slot_scales(slots)).round().clamp(-LEVELS, LEVELS)
 
 
 def slot_scales(slots: torch.Tensor) -> torch.Tensor:
     """The scale [..., 1] of each slot: its largest number is 127 of it, in half precision as it is stored."""
     largest = slots.detach().abs().amax(-1, keepdim=True)
-    return (largest / LEVELS).half().float().clamp(min=1e-7)
+    return (largest / LEVELS).half().float().clamp(min=_LEAST_SCALE)

@@ -1,4 +1,4 @@
-"""Byte signatures of removed documents (texts, titles, slots, lexical keys, hashes), looked for in a checkpoint."""
+"""Byte signatures of removed documents (texts, titles, slots, words, hashes), looked for in a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zrag_core.corpus.types import Document
+from zrag_core.model.architecture.document_words import title_ids
 from zrag_core.model.architecture.encoder import UNUSED
-from zrag_core.model.architecture.lexical_keys import title_ids
 from zrag_core.model.checks.byte_search import LEAST_BYTES, patterns_in_file
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.sentences import split_sentences
@@ -23,7 +23,7 @@ class ByteSignature:
     """A byte string that belongs to a removed document alone.
 
     Attributes:
-        kind: "text", "title", "slots", "words" (lexical key) or "hash".
+        kind: "text", "title", "slots", "words" (their buckets) or "hash".
         patterns: forms in which it could stand in a file.
     """
 
@@ -99,7 +99,7 @@ def _slot_signatures(former: Checkpoint, row: int, said: str) -> Iterator[ByteSi
     model, document = former.model, former.documents[row]
     sentences = [span.text for span in split_sentences(document.text)]
     run = model.sentences_per_span(len(sentences))
-    spans = model.spans[row].tolist()
+    spans = model.document_slots([row])[1][0].tolist()
     for number in sorted(set(spans) - {UNUSED}):
         if any(sentence not in said for sentence in sentences[number * run : (number + 1) * run]):
             slots = [slot for slot, span in enumerate(spans) if span == number]

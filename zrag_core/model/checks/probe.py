@@ -88,7 +88,7 @@ class Probe:
         """NLL [n, n], nats per token, of each sampled document i written from each z_j of the sample."""
         rows = self.sample
         documents = [opening(self.model, self.documents[row].text) for row in rows]
-        return document_nll(self.model, self.model.z[rows], self.model.spans[rows], documents).numpy()
+        return document_nll(self.model, *self.model.document_slots(rows), documents).numpy()
 
     @cached_property
     def nll(self) -> np.ndarray:
@@ -113,7 +113,7 @@ class Probe:
             batch = [self.asked[number] for number in numbers[start : start + self.batch_size]]
             texts, ids = [asked.question.question for asked in batch], [asked.ids for asked in batch]
             # Behind the documents may stand a null document, which is no matter here.
-            parts.append(memory.routing_scores(texts, ids)[:, : len(memory.z)])
+            parts.append(memory.routing_scores(texts, ids)[:, : memory.n_documents])
         return torch.cat(parts).float().cpu()
 
     def free_texts(self, pairs: Sequence[tuple[int, int]]) -> list[str]:
@@ -121,8 +121,8 @@ class Probe:
         alpha = self.model.alpha
         missing = [pair for pair in dict.fromkeys(pairs) if (*pair, alpha) not in self._texts]
         if missing:
-            rows = torch.tensor([row for _, row in missing], device=self.model.device)
-            made = self.read([number for number, _ in missing], self.model.z[rows], self.model.spans[rows])
+            slots = self.model.document_slots([row for _, row in missing])
+            made = self.read([number for number, _ in missing], *slots)
             self._texts.update({(*pair, alpha): text for pair, text in zip(missing, made, strict=True)})
         return [self._texts[(*pair, alpha)] for pair in pairs]
 

@@ -46,8 +46,9 @@ def reconstruction_rouge_l(probe: Probe) -> list[MemoryCheck]:
     model, scores = probe.model, []
     for row in probe.sample:
         sentences = opening(model, probe.documents[row].text)
-        spans = model.spans[row].masked_fill(model.spans[row] >= len(sentences), UNUSED)
-        rebuilt = reconstruct(model, model.z[row], spans, 1 + max(map(len, sentences), default=0))
+        z, spans = (own[0] for own in model.document_slots([row]))
+        spans = spans.masked_fill(spans >= len(sentences), UNUSED)
+        rebuilt = reconstruct(model, z, spans, 1 + max(map(len, sentences), default=0))
         scores.append(rouge_l(rebuilt, " ".join(map(model.backbone.decode, sentences))))
     return [judged("reconstruction_rouge_l", float(np.mean(scores)))] if scores else []
 

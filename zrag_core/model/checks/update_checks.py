@@ -12,7 +12,7 @@ import torch
 
 from zrag_core.corpus.types import Question
 from zrag_core.evaluation.metrics.coverage import coverage_at, question_coverage
-from zrag_core.model.architecture.memory_rows import place_rows
+from zrag_core.model.architecture.memory_tables import rearranged
 from zrag_core.model.checks.byte_signatures import find_signatures, removed_signatures
 from zrag_core.model.checks.catalog import judged
 from zrag_core.model.checks.check_spec import MemoryCheck
@@ -217,13 +217,9 @@ def _row_keys(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 def _pinned(former: Checkpoint, checkpoint: Checkpoint, untouched: dict[int, int]) -> Checkpoint:
     """The former memory, with the new one's theta and its untouched rows."""
     model = checkpoint.separated.with_same_theta()
-
-    new = checkpoint.separated.rows
-    rows = {
-        name: place_rows(name, tensor, list(untouched), new[name][list(untouched.values())])
-        for name, tensor in former.separated.rows.items()
-    }
-    model.hold(rows, former.separated.frequency)
+    before = former.separated.held
+    rows = [len(before) + untouched[row] if row in untouched else row for row in range(len(before))]
+    model.hold(rearranged(before.tables, model.held.tables, rows), before.frequency)
     return replace(checkpoint, model=model, documents=former.documents)
 
 

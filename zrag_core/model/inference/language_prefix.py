@@ -20,18 +20,19 @@ def read_prefix(model: LanguageMemory) -> Prefix:
     Raises:
         SettingsError: they are more tokens than the LLM reads.
     """
-    units = [(row, span) for row, own in enumerate(model.spans.amax(1).tolist()) for span in range(int(own) + 1)]
+    z, spans = model.document_slots()
+    units = [(row, span) for row, own in enumerate(spans.amax(1).tolist()) for span in range(int(own) + 1)]
     parts = [model.words(model.prompts.passage)]
     if units:
         rows = [row for row, _ in units]
-        slots = span_slots(model.z[rows], model.spans[rows], [span for _, span in units])
+        slots = span_slots(z[rows], spans[rows], [span for _, span in units])
         for number, vectors in enumerate(model.vectors(*slots)):
             parts += [*([model.words("\n")] if number else []), vectors]
     prompt = model.assemble([parts])
     most = int(model.lm.config.max_position_embeddings)
     if prompt.mask.shape[1] > most:
         raise SettingsError(
-            f"zrag_full_prefix puts all of Z before every question, and {len(model.z):,} documents are "
+            f"zrag_full_prefix puts all of Z before every question, and {model.n_documents:,} documents are "
             f"{prompt.mask.shape[1]:,} tokens; the LLM reads at most {most:,}",
             where="evaluation.systems",
             remedy="leave it out, or keep fewer documents (corpus.limit_documents)",

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from zrag_core.model.architecture.language_memory import LanguageMemory
+from zrag_core.model.architecture.memory_tables import KEYS
 from zrag_core.model.architecture.sentence_features import (
     FIRST_CHOICE,
     OWN_WORDS,
@@ -255,7 +256,7 @@ class LanguageSystem(SeparatedSystem):
         features = []
         for pair in pairs:
             query = asked[tuple(queries[pair.question][pair.place])]
-            likeness = (model.keys[pair.row].float() @ meanings[query]).tolist()
+            likeness = (model.held.tables[KEYS].vectors([pair.row])[0] @ meanings[query]).tolist()
             route = float(floor_log(routed.log_p[pair.question, pair.place]))
             second = float(routed.second[pair.question, pair.place])
             title = self._sentences.titles[pair.row]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from zrag_core.corpus.types import Question
+from zrag_core.corpus.types import Document, Question
 from zrag_core.evidence import Retrieved, Segment
 from zrag_core.model.architecture.sentence_features import SentenceFeatures, floor_log
 from zrag_core.model.architecture.spans import span_slots
@@ -66,6 +66,7 @@ class MemorySystem(ABC):
         self._fusion = fusion
         self._sentences = SentenceStore.build(checkpoint.model, checkpoint.documents)
         self._weights = self.ranking_weights()  # [F]
+        self.found: dict[str, Document] = {}  # documents that were found so far, by id
 
     # --- what each policy has of its own ----------------------------------------------------------
 
@@ -122,10 +123,12 @@ class MemorySystem(ABC):
             sure = self._confidence(own, known_log_p(routed, i)) if own.segments else None
             segments = tuple(replace(own.segments[j], score=float(own.scores[j])) for j in own.order())
             ranked = self._rank_documents(routed, i, own)
+            documents = [self.checkpoint.documents[row] for row, _ in ranked]
+            self.found |= {document.id: document for document in documents}
             results.append(
                 Retrieved(
                     question.id,
-                    document_ids=tuple(self.checkpoint.documents[row].id for row, _ in ranked),
+                    document_ids=tuple(document.id for document in documents),
                     document_scores=tuple(score for _, score in ranked),
                     segments=() if self.free else segments,
                     text=text,
@@ -153,9 +156,7 @@ class MemorySystem(ABC):
 
     def _slots(self, rows: Sequence[int], spans: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The slots [B, p, d] of one span of each of B rows, and which of them are there [B, p]."""
-        model = self.checkpoint.model
-        chosen = torch.tensor(rows, device=model.device, dtype=torch.long)
-        return span_slots(model.z[chosen], model.spans[chosen], spans)
+        return span_slots(*self.checkpoint.model.document_slots(rows), spans)
 
     def _write(
         self, queries: Queries, routed: Routed, found: Sequence[Candidates], most_spans: int | None = None

@@ -51,19 +51,20 @@ class Prefix:
         Raises:
             SettingsError: there are more than `MOST_SLOTS`.
         """
-        units = [(row, span) for row, own in enumerate(model.spans.amax(1).tolist()) for span in range(own + 1)]
+        z, spans = model.document_slots()
+        units = [(row, span) for row, own in enumerate(spans.amax(1).tolist()) for span in range(own + 1)]
         # As everywhere, a memory without text is read as a slot of zeros, so that no prompt is empty.
         units = units or [(0, 0)]
-        used_slots = int((model.spans >= 0).sum())
+        used_slots = int((spans >= 0).sum())
         if used_slots > MOST_SLOTS:
             raise SettingsError(
-                f"zrag_full_prefix puts all of Z before every question, and {len(model.z):,} documents have "
+                f"zrag_full_prefix puts all of Z before every question, and {model.n_documents:,} documents have "
                 f"{used_slots:,} slots; at most {MOST_SLOTS:,} are read at once",
                 where="evaluation.systems",
                 remedy="leave it out, or keep fewer documents (corpus.limit_documents)",
             )
         rows = torch.tensor([row for row, _ in units], device=model.device, dtype=torch.long)
-        z, used = span_slots(model.z[rows], model.spans[rows], [span for _, span in units])
+        z, used = span_slots(z[rows], spans[rows], [span for _, span in units])
         width = z.shape[1]
         parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
         for start in range(0, len(units), _SPANS):
@@ -84,7 +85,7 @@ class Prefix:
 @torch.no_grad()
 def decode(model: MemoryModel, prefix: Prefix, queries: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
     """Greedy evidence for B queries behind `prefix`, which is not changed."""
-    nothing = torch.zeros(len(queries), prefix.width, model.z.shape[-1], device=model.device)
+    nothing = torch.zeros(len(queries), prefix.width, model.shape[-1], device=model.device)
     whole = model.prompt(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), queries)
     return decode_behind(model, prefix, Prompt(*(part[:, prefix.width :] for part in whole)), max_new_tokens)
 

@@ -76,9 +76,9 @@ def route_again(
         sources: row that each query's first evidence came from.
         depth: how many documents are kept, and read.
     """
-    terms = model.routing_terms(texts, queries).float()  # [3, B, N]
-    own = torch.arange(len(sources)), torch.tensor(sources, device=terms.device)
-    scores, titles = model.router.combine(terms), terms[0]
+    scores = model.routing_scores(texts, queries)[:, :-1].float()  # [B, N]
+    titles = model.held.document_keys.title_scores(texts)
+    own = torch.arange(len(sources)), torch.tensor(sources, device=scores.device)
     scores[own] = titles[own] = float("-inf")
     again = torch.log_softmax(scores, dim=-1) if first.shape[1] > 1 else scores
     named, led_to = first + math.log(_FIRST_STEP), again + math.log(1 - _FIRST_STEP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +54,9 @@ class SeparatedSystem(MemorySystem):
     whatever shares words with question and evidence together is rarely where the evidence leads.
     """
 
-    @cached_property
+    @property
     def _idf(self) -> torch.Tensor:
-        return self._model.idf
+        return self._model.held.idf
 
     @property
     def _model(self) -> SeparatedMemory:
@@ -116,9 +115,8 @@ class SeparatedSystem(MemorySystem):
         self, texts: Sequence[str], queries: Queries, pairs: Sequence[ReadPair], routed: Routed
     ) -> list[list[SentenceFeatures]]:
         model = self._model
-        rows = torch.tensor([pair.row for pair in pairs], device=model.device)
         asked = [queries[pair.question][pair.place] for pair in pairs]
-        found = span_probabilities(model, asked, model.z[rows], model.spans[rows])
+        found = span_probabilities(model, asked, *model.document_slots([pair.row for pair in pairs]))
         answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
         bags = [feature_ids(text) for text in texts]
         titles = [self._sentences.titles[pair.row] for pair in pairs]

@@ -20,6 +20,7 @@ from zrag_core.model.architecture.create_memory import create_memory
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.skill_folder import load_heads
+from zrag_core.model.store.stored_documents import StoredDocuments
 from zrag_core.model.store.stored_settings import (
     checkpoint_values,
     codec_values,
@@ -30,8 +31,9 @@ from zrag_core.model.store.stored_settings import (
 )
 from zrag_core.settings import Settings, WritingSettings
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _HASH_BYTES = 32
+_READ_AT_ONCE = 5_000  # documents; of more, those are read that are asked for
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint; row i of `model.z` belongs to `documents[i]`.
+    """A loaded checkpoint; row i of the memory belongs to `documents[i]`.
 
     Attributes:
         origin: None where Z was trained with theta (policy `joint`).
@@ -61,7 +63,7 @@ class Checkpoint:
     id: str
     folder: Path
     model: MemoryModel
-    documents: tuple[Document, ...]
+    documents: Sequence[Document]
     settings: Settings
     config: dict[str, Any]
     origin: Origin | None = None
@@ -128,15 +130,15 @@ def save_checkpoint(
     """
     from safetensors.torch import save_file
 
-    if model.z.shape[0] != len(documents):
-        raise CheckpointError(f"Z has {model.z.shape[0]} rows for {len(documents)} documents", where=str(folder))
+    if model.n_documents != len(documents):
+        raise CheckpointError(f"Z has {model.n_documents} rows for {len(documents)} documents", where=str(folder))
     names = [field.name for field in fields(Document)]
     rows = {"content_hash": hash_rows([document.content_hash for document in documents])}
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint_id": checkpoint_id,
         "corpus_version": corpus_version(documents),
-        "memory_shape": list(model.z.shape),
+        "memory_shape": list(model.shape),
         "settings": checkpoint_values(settings, model.policy),
     }
     if origin is not None:
@@ -211,19 +213,10 @@ def _load(folder: Path, config: dict[str, Any], device: str | None, verbatim: bo
 
     config["settings"]["backbone"]["device"] = device or "auto"
     settings = read_settings(config["settings"])
-    with (folder / "documents.jsonl").open(encoding="utf-8") as file:
-        documents = tuple(Document(**json.loads(line)) for line in file)
     memory = load_file(folder / "memory.safetensors")
-    hashes = row_hashes(memory["content_hash"])
-    if len(documents) != len(hashes):
-        raise ValueError(f"{len(documents)} documents for {len(hashes)} rows of Z")
-    for document, stored in zip(documents, hashes, strict=True):
-        if stored != document.content_hash:
-            raise CheckpointError(
-                f"document '{document.id}' does not match the content hash of its row",
-                where=str(folder / "documents.jsonl"),
-                remedy="the folder was changed by hand; restore it or train again",
-            )
+    documents: Sequence[Document] = StoredDocuments(folder / "documents.jsonl", memory["content_hash"])
+    if len(documents) <= _READ_AT_ONCE:
+        documents = documents[:]
     backbone = load_backbone(settings.backbone, folder, verbatim=verbatim)
     model = create_memory(backbone, settings, len(documents))
     load_heads(model, load_file(folder / "heads.safetensors"))

@@ -19,7 +19,7 @@ from zrag_core.model.architecture.create_memory import create_separated
 from zrag_core.model.architecture.network import MemoryModel
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.stored_settings import read_settings, skill_folder_values
-from zrag_core.settings import SeparatedSettings, Settings
+from zrag_core.settings import Settings
 from zrag_core.settings.backbone import PACKAGED, TINY
 
 FORMAT_VERSION = 2
@@ -34,8 +34,8 @@ class Skill:
 
     Attributes:
         model: theta in evaluation mode, its memory empty.
-        settings: its backbone, its recipe and its shape with the widths of the lexical keys that the model has; all
-            else at its default. What a memory that is written with it keeps.
+        settings: its backbone, its recipe and its shape; all else at its default. What a memory that is written with
+            it keeps.
     """
 
     id: str
@@ -111,16 +111,12 @@ def read_skill_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_skill(
-    folder: Path, *, keys: SeparatedSettings | None = None, device: str = "auto", everyday: bool = False
-) -> Skill:
+def load_skill(folder: Path, *, device: str = "auto", everyday: bool = False) -> Skill:
     """Load the skill in `folder`.
 
     Args:
         everyday: judge by the weights that were fitted on documents by people, where the skill has such a set beside
             those of its own training data.
-        keys: widths of the lexical keys, where they are not those that the skill was trained with; they are random
-            projections, so a skill works with any.
         device: where the model goes.
 
     Raises:
@@ -137,12 +133,8 @@ def load_skill(
     except (ValueError, KeyError, TypeError, SettingsError, ProblemList) as error:
         raise _damaged(folder, error) from error
     try:
-        if keys is not None:
-            widths = {"title_width": keys.title_width, "text_width": keys.text_width}
-            own = settings.separated.model_copy(update=widths)
-            settings = settings.model_copy(update={"separated": own})
         backbone = load_backbone(settings.backbone.model_copy(update={"device": device}), folder)
-        model = create_separated(backbone, settings, 0)
+        model = create_separated(backbone, settings)
         heads = load_file(folder / "heads.safetensors")
         if everyday and (folder / EVERYDAY).is_file():
             heads |= load_file(folder / EVERYDAY)

@@ -12,7 +12,6 @@ from typing import Any
 from zrag_core.settings import (
     BackboneSettings,
     JointSettings,
-    SeparatedSettings,
     Settings,
     SkillSettings,
     WritingSettings,
@@ -23,6 +22,7 @@ from zrag_core.systems import Policy
 
 _SHAPE = frozenset({"slots", "width"})
 # Fields of the form that are no longer settings, with the only values that they can have had since.
+_FIXED_MEMORY = {"title_width": 1024, "text_width": 1024}
 _FIXED_TRAINING = {"reconstruction_share": 0.5}
 _FIXED_SKILL = {"mask_least": 0.3}
 _FIXED_WRITING = {"query_tokens": 64, "evidence_tokens": 96}
@@ -82,6 +82,7 @@ def memory_values(settings: Settings, policy: Policy) -> dict[str, Any]:
     return {
         "policy": policy,
         **settings.separated.model_dump(mode="json", exclude=set(_SHAPE)),
+        **_FIXED_MEMORY,
         "slots": own.slots,
         "width": own.width,
         "joint_slots": beside.slots,
@@ -110,7 +111,7 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     Raises:
         KeyError, SettingsError, ProblemList: it is damaged.
     """
-    memory = dict(values["memory"])
+    memory = _without(dict(values["memory"]), _FIXED_MEMORY)
     policy, beside = memory.pop("policy"), {name: memory.pop(f"joint_{name}") for name in sorted(_SHAPE)}
     training = _without(values.get("training", {}), _FIXED_TRAINING)
     threads = training.pop("threads", _THREADS)
@@ -130,11 +131,6 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 def read_writing(values: Mapping[str, Any]) -> WritingSettings:
     """Settings of writing from a checkpoint's `config.json`."""
     return WritingSettings.model_validate(_without(values, _FIXED_WRITING))
-
-
-def same_keys(values: Mapping[str, Any], separated: SeparatedSettings) -> bool:
-    """Whether the lexical keys of a stored memory are as wide as those of the settings."""
-    return all(values["memory"][name] == getattr(separated, name) for name in ("title_width", "text_width"))
 
 
 def _without(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

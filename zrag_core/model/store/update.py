@@ -2,7 +2,7 @@
 
 A row is a function of its document, what that is refined on, theta and the settings of writing; nothing else of the
 corpus goes into it. So an updated memory is the one that writing the corpus afresh would give, up to floating-point
-rounding in the rows that were written (their batches differ), and exact in ids, hashes, lexical keys and document
+rounding in the rows that were written (their batches differ), and exact in ids, hashes, words and document
 counts.
 """
 
@@ -16,8 +16,8 @@ import torch
 
 from zrag_core.corpus.types import Document, EvidenceTarget
 from zrag_core.errors import CheckpointError
-from zrag_core.model.architecture.lexical_keys import document_frequency
-from zrag_core.model.architecture.memory_rows import moved_rows, place_rows
+from zrag_core.model.architecture.document_words import document_frequency
+from zrag_core.model.architecture.memory_tables import Tables, rearranged
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.checkpoint import Checkpoint, Origin, hash_rows, row_hashes
 from zrag_core.model.store.stored_settings import writing_values
@@ -117,14 +117,19 @@ def update_memory(
     sources = [former[documents[row].id] for row in kept]
 
     model = old.with_same_theta()
-    rows = moved_rows(old.rows, sources, kept, len(documents))
+    tables: Tables = old.held.tables
     written = None
+    places = dict(zip(kept, sources, strict=True)) | {
+        row: old.n_documents + number for number, (row, _) in enumerate(fresh)
+    }
+    order = [places[row] for row in range(len(documents))]
     if fresh:
-        places, own = [row for row, _ in fresh], [document for _, document in fresh]
+        own = [document for _, document in fresh]
         written = write_documents(model, own, targets, writing, on_progress=on_progress)
-        made = {"z": written.z, "spans": written.spans, **model.document_rows(own)}
-        rows = {name: place_rows(name, tensor, places, made[name]) for name, tensor in rows.items()}
-    model.hold(rows, _frequency(old.frequency, checkpoint.documents, documents, change))
+        tables = rearranged(tables, model.tables_of(own, written.z, written.spans), order)
+    else:
+        tables = {name: table.select(order) for name, table in tables.items()}
+    model.hold(tables, _frequency(old.held.frequency, checkpoint.documents, documents, change))
     return UpdatedMemory(
         model=model,
         origin=replace(origin, writing=writing, studied=hash_rows(studied)),

@@ -132,7 +132,7 @@ def encode_documents(
     """
     started = time.perf_counter()
     n, slots = len(documents), slots or model.slots_for(documents)
-    z = torch.zeros(n, slots, model.z.shape[-1], device=model.device)
+    z = torch.zeros(n, slots, model.shape[-1], device=model.device)
     spans = torch.zeros(n, slots, dtype=torch.int16, device=model.device)
     done = 0
     for rows in _alike([sum(map(len, document)) for document in documents], settings.batch_size):

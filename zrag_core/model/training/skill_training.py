@@ -23,10 +23,12 @@ from torch import nn
 from zrag_core.model.architecture.attention import float32_attention
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.create_backbone import create_backbone
-from zrag_core.model.architecture.lexical_keys import document_frequency, lexical_keys
+from zrag_core.model.architecture.document_keys import DocumentKeys
+from zrag_core.model.architecture.document_words import document_frequency
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
-from zrag_core.model.architecture.slot_router import RoutingKeys, inverse_frequency
+from zrag_core.model.architecture.slot_router import SlotKeys, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
+from zrag_core.model.architecture.word_lists import WordIndex, text_words, title_words
 from zrag_core.model.store.stored_settings import skill_folder_values
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
@@ -138,10 +140,11 @@ def skill_losses(model: SeparatedMemory, batch: SkillBatch, settings: SkillSetti
         masked, targets = [e.given for e in batch.rebuilds], [e.target for e in batch.rebuilds]
         losses["reconstruction"] = model.write_nll(*prefix, masked, targets, batch.stride)[0].mean()
     if settings.routing_weight > 0 and batch.queries:
-        lexical = lexical_keys(batch.documents, model.settings.title_width, model.settings.text_width).to(z.device)
+        words = WordIndex(title_words(batch.documents)), WordIndex(text_words(batch.documents))
         idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
+        keys = DocumentKeys(*words, idf, SlotKeys(model.router.span_keys(z, spans), spans))
         texts, asked = [text for text, _, _ in batch.queries], [ids for _, ids, _ in batch.queries]
-        scores = model.routing_scores(texts, asked, RoutingKeys(z, spans, lexical, idf))
+        scores = model.routing_scores(texts, asked, keys)
         wanted = [row for _, _, row in batch.queries]
         losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(wanted, device=z.device))
     return losses
@@ -184,7 +187,7 @@ def new_model(settings: Settings, source: SkillSource) -> SeparatedMemory:
             texts += [item.document.text, *(question for question, _ in item.asked)]
     backbone = create_backbone(settings.backbone, texts, seed=seed)
     torch.manual_seed(seed)
-    return SeparatedMemory(backbone, settings.separated, 0)
+    return SeparatedMemory(backbone, settings.separated)
 
 
 def _optimizers(

@@ -130,6 +130,27 @@ def codec_benchmark(
 
 @lineage_asset(
     GROUP,
+    "pytorch",
+    "duckdb",
+    description="What a question costs as the documents grow (`benchmark.sizes`): routing, whole questions, opening, "
+    "memory and bytes, beside rank-bm25, bm25s, dense vectors and Faiss on the same documents: table `benchmarks`.",
+)
+def scale_benchmark(
+    context: dg.AssetExecutionContext,
+    skill: SkillHandle,
+    platform: PlatformParam,
+):
+    """Write an almanac, repeat its rows, and time questions."""
+    from zrag_pipeline.defs.benchmarks.scale import measure_scale
+
+    def measure() -> "Measurement":
+        return measure_scale(platform.settings, skill.required(), context.log.info)
+
+    return _record(context, platform, measure, *_ALMANACS)
+
+
+@lineage_asset(
+    GROUP,
     "openai",
     "duckdb",
     deps=["preflight"],
@@ -146,4 +167,4 @@ def client_benchmark(
     return _record(context, platform, lambda: measure_client(REQUESTS))
 
 
-ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, codec_benchmark, client_benchmark]
+ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, codec_benchmark, scale_benchmark, client_benchmark]

@@ -68,7 +68,7 @@ def measure_codecs(settings: Settings, skill: Path, log: Callable[[str], None]) 
 def _measure_one(
     settings: Settings, trained: LanguageMemory, ids: torch.Tensor, corpus: Corpus, asked: list[Question]
 ) -> Iterator[tuple[str, float]]:
-    model = create_separated(trained.backbone, settings, 0).eval()
+    model = create_separated(trained.backbone, settings).eval()
     assert isinstance(model, LanguageMemory)
     for own, other in ((model.router, trained.router), (model.relevance, trained.relevance)):
         own.load_state_dict(other.state_dict())

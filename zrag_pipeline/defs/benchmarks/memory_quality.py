@@ -54,7 +54,7 @@ def measure_memory(settings: Settings, skill: Path, log: Callable[[str], None]) 
 
 def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Figures:
     torch.set_num_threads(settings.backbone.threads)
-    model = load_skill(skill, keys=settings.separated, device=settings.backbone.device).model
+    model = load_skill(skill, device=settings.backbone.device).model
     targets = build_targets(corpus, settings.targets, 0)
     written = write_documents(model, corpus.documents, targets, settings.writing)
     model.remember(corpus.documents, written.z, written.spans)

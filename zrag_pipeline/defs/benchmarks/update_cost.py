@@ -92,7 +92,7 @@ class _Almanac:
     def _write(self, documents: Sequence[Document]) -> dict[str, float]:
         began = time.perf_counter()
         device = self.settings.backbone.device
-        skill = load_skill(self.skill.folder, keys=self.settings.separated, device=device)
+        skill = load_skill(self.skill.folder, device=device)
         model = skill.model
         written = write_documents(model, documents, self.targets, self.settings.writing)
         model.remember(documents, written.z, written.spans)

@@ -136,7 +136,7 @@ def train_checkpoint(
     shutil.rmtree(state, ignore_errors=True)  # a repeated run starts afresh, it does not "resume" a finished one
     return MadeCheckpoint(
         CheckpointReference(checkpoint_id, folder, corpus_version),
-        tuple(result.model.z.shape),
+        result.model.shape,
         checkpoint_digest(folder),
         metrics,
         progress.curves(),

@@ -69,7 +69,7 @@ def make_language_skill(
     torch.set_num_threads(settings.backbone.threads)
     state = paths.skills_dir() / ".training" / folder.name
     if start is None:
-        model: Any = create_separated(create_backbone(settings.backbone, (), seed=settings.skill.seed), settings, 0)
+        model: Any = create_separated(create_backbone(settings.backbone, (), seed=settings.skill.seed), settings)
     else:
         loaded = load_skill(start, device=settings.backbone.device)
         model = loaded.model

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from zrag_core.model.store.checkpoint import (
     stored_hashes,
 )
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
-from zrag_core.model.store.stored_settings import same_keys, writing_values
+from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.update import CorpusChange, update_memory
 from zrag_core.model.store.write import Written, write_documents
 from zrag_core.settings import Settings
@@ -100,12 +99,8 @@ def former_checkpoint(settings: Settings, skill: SkillReference, corpus: Corpus)
     best, most = None, 0
     for folder in _candidates(corpus.name):
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            same = (
-                config["skill"]["digest"] == skill.digest
-                and config["writing"] == writing_values(settings.writing)
-                and same_keys(config["settings"], settings.separated)
-            )
+            config = read_config(folder)
+            same = config["skill"]["digest"] == skill.digest and config["writing"] == writing_values(settings.writing)
             shared = len(wanted.intersection(stored_hashes(folder))) if same else 0
         except (OSError, ValueError, KeyError, CheckpointError):
             continue  # gone, damaged, or of another format: nothing to start from
@@ -145,7 +140,7 @@ def _write(
     log: Callable[[str], None],
 ) -> WrittenMemory:
     everyday = settings.corpus.format != "almanac"
-    loaded = load_skill(skill.folder, keys=settings.separated, device=settings.backbone.device, everyday=everyday)
+    loaded = load_skill(skill.folder, device=settings.backbone.device, everyday=everyday)
     model = loaded.model
     documents = corpus.documents
     written = write_documents(model, documents, targets, settings.writing, on_progress=_progress(settings, log))
@@ -254,7 +249,7 @@ def _save(
     )
     return WrittenMemory(
         CheckpointReference(checkpoint_id, folder, corpus_version(corpus.documents)),
-        tuple(model.z.shape),
+        model.shape,
         model.numbers_per_document,
         checkpoint_digest(folder),
         metrics,
@@ -262,8 +257,8 @@ def _save(
             "policy": model.policy,
             "backbone": stored.backbone.name,
             "skill": origin.skill_id,
-            "m": model.z.shape[1],
-            "d": model.z.shape[2],
+            "m": model.shape[1],
+            "d": model.shape[2],
             "key_numbers": model.key_numbers,
             "writing_steps": origin.writing.steps,
         },

@@ -132,7 +132,7 @@ def _make(settings: Settings, source: Any, start: Path | None, folder: Path, pro
     if start is None:
         model = new_model(settings, source)
     else:
-        loaded = load_skill(start, keys=settings.separated, device=settings.backbone.device)
+        loaded = load_skill(start, device=settings.backbone.device)
         model, own = loaded.model, loaded.settings
         settings = settings.model_copy(update={"separated": own.separated, "joint": own.joint})
     parameters = sum(p.numel() for p in model.parameters())
@@ -179,7 +179,7 @@ numbers, routes questions to documents, and reads evidence from slots. It holds 
 trained on was thrown away after its step.
 
 - **Backbone**: {size}
-- **Memory**: {memory.slots} x {memory.width} numbers per document, keys of {memory.title_width} + {memory.text_width}
+- **Memory**: {memory.slots} x {memory.width} numbers per document, keys of {memory.key_width} a sentence
 - **Data**: {source}, generated or read afresh in every step; nothing else
 - **Recipe**: {skill.steps:,} steps of {skill.documents} documents with {skill.questions} questions each; evidence,
   finding (weight {skill.finding_weight}), reconstruction (weight {skill.reconstruction_weight}) and routing (weight

@@ -1,0 +1,134 @@
+"""What documents are routed by: the words of title and text, and a key for each sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from zrag_core.model.architecture.document_words import title_ids
+from zrag_core.model.architecture.row_table import NUMBERS, SCALE, RowTable
+from zrag_core.model.architecture.token_codec import slot_numbers, slot_scales
+from zrag_core.model.architecture.word_features import feature_ids
+from zrag_core.model.architecture.word_lists import WordIndex
+
+_FEW = 4  # questions; for more, a matrix product of floats is faster than one of bytes after the other
+_CHUNK = 1 << 21  # numbers of keys that are floats at once
+_EXACT = 100
+
+
+class SentenceKeys(Protocol):
+    """The keys of all sentences of N documents."""
+
+    def best(self, queries: torch.Tensor) -> torch.Tensor:
+        """The largest inner product of each query [B, k] with a key of each document, [B, N]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKeys:
+    """What N documents are routed by.
+
+    Attributes:
+        titles, texts: their words.
+        idf: [BUCKETS] how rare a word is among these documents.
+        sentences: keys of what their sentences say.
+    """
+
+    titles: WordIndex
+    texts: WordIndex
+    idf: torch.Tensor
+    sentences: SentenceKeys
+
+    def terms(self, texts: Sequence[str], queries: torch.Tensor) -> torch.Tensor:
+        """How well titles, texts and sentences go with queries, given as text and as vectors [B, k]: [3, B, N]."""
+        return torch.stack([*self._words(texts), self.sentences.best(queries)])
+
+    def scores(self, texts: Sequence[str], queries: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        """The terms' sum, weighted by scales [3]: [B, N].
+
+        Of a few questions the keys are compared as bytes first, and those of documents that may be among the best
+        `_EXACT` once more as they are, so that the best ones and their order are those of the exact sum.
+        """
+        if len(texts) >= _FEW or not isinstance(self.sentences, StoredKeys) or queries.device.type != "cpu":
+            return torch.einsum("t,tbn->bn", scales, self.terms(texts, queries))
+        title, text = self._words(texts)
+        words = scales[0] * title + scales[1] * text
+        pairs = zip(words, queries, strict=True)
+        return torch.stack([self._nearly(own, query, self.sentences, float(scales[2])) for own, query in pairs])
+
+    def title_scores(self, texts: Sequence[str]) -> torch.Tensor:
+        """How well titles go with queries, [B, N]."""
+        return self.titles.scores([title_ids(text) for text in texts], self.idf)
+
+    def _words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.title_scores(texts), self.texts.scores([feature_ids(text) for text in texts], self.idf)
+
+    def _nearly(self, words: torch.Tensor, query: torch.Tensor, keys: StoredKeys, scale: float) -> torch.Tensor:
+        near, off_by = keys.nearly(query)
+        total = words + scale * near
+        least = total.topk(min(_EXACT, len(total))).values[-1:] - 2 * scale * off_by
+        rows = (total >= least).nonzero()[:, 0] if len(total) else torch.zeros(0, dtype=torch.int64)
+        total[rows] = words[rows] + scale * keys.best(query[None], rows)[0]
+        return total
+
+
+class StoredKeys:
+    """Keys in bytes, all of which every query is compared with: 100,000 documents take a few milliseconds.
+
+    Args:
+        table: from `row_table.as_bytes`, N documents.
+        absent: the product of a document without a sentence.
+    """
+
+    def __init__(self, table: RowTable, absent: float):
+        self._table = table
+        self._absent = absent
+
+    @cached_property
+    def _scale(self) -> torch.Tensor:
+        return self._table.columns[SCALE].float()
+
+    @cached_property
+    def _longest(self) -> float:
+        """Largest sum of the absolute numbers of a key."""
+        numbers = self._table.columns[NUMBERS]
+        step = max(1, _CHUNK // numbers.shape[1])
+        sums = [part.abs().sum(1, dtype=torch.int32) for part in numbers.split(step)]
+        return float((torch.cat(sums) * self._scale).max()) if len(numbers) else 0.0
+
+    def best(self, queries: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """See `SentenceKeys`; rows: of some documents alone."""
+        table = self._table if rows is None else self._table.select(rows)
+        numbers, scale = table.columns[NUMBERS], table.columns[SCALE].float()
+        step = max(1, _CHUNK // numbers.shape[1])
+        chunks = zip(numbers.split(step), scale.split(step), strict=True)
+        parts = [queries @ part.float().T * own for part, own in chunks]
+        return self._of_documents(torch.cat(parts, 1) if table.size else queries.new_zeros(len(queries), 0), table)
+
+    def nearly(self, query: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The products [N] of a query [k] in bytes, and how far they may be off."""
+        import simsimd
+
+        scale, numbers = float(slot_scales(query)), slot_numbers(query)
+        in_bytes = numbers.to(torch.int8)[None].numpy()
+        if not self._table.size:
+            return query.new_full((len(self._table),), self._absent), 0.0
+        keys = self._table.columns[NUMBERS].numpy()
+        products = np.asarray(simsimd.cdist(in_bytes, keys, metric="dot", threads=torch.get_num_threads()))
+        scores = torch.from_numpy(products).float() * (self._scale * scale)
+        return self._of_documents(scores, self._table)[0], self._longest * float((query - numbers * scale).abs().max())
+
+    def _of_documents(self, products: torch.Tensor, table: RowTable) -> torch.Tensor:
+        """The best product with each document [B, N] of those with its sentences [B, T]."""
+        there = table.counts > 0
+        result = products.new_full((len(products), len(table)), self._absent)
+        if table.size:
+            starts = table.starts[:-1][there].cpu().numpy()
+            best = np.maximum.reduceat(products.detach().cpu().numpy(), starts, axis=1)
+            result[:, there] = torch.from_numpy(best).to(products.device)
+        return result
