@@ -13,7 +13,7 @@ def test_every_question_is_answered_by_a_sentence_of_its_document_or_by_none():
     assert len({(item.document_id, item.question) for item in asked}) == len(asked)
     for item in asked:
         assert item.sentence == "" or item.sentence in sentences[item.document_id], item
-    assert 0.2 < sum(not item.sentence for item in asked) / len(asked) < 0.4
+    assert 0.2 < sum(not item.sentence for item in asked) / len(asked) < 0.5
 
 
 def test_everyday_questions_are_about_sentences_of_their_documents_and_some_are_korean():
@@ -22,7 +22,7 @@ def test_everyday_questions_are_about_sentences_of_their_documents_and_some_are_
     assert all(item.sentence == "" or item.sentence in sentences[item.document_id] for item in asked)
     korean = [item for item in asked if item.document_id.startswith("written-ko")]
     assert len(korean) > 300
-    assert 0.2 < sum(not item.sentence for item in korean) / len(korean) < 0.4
+    assert 0.2 < sum(not item.sentence for item in korean) / len(korean) < 0.5
 
 
 def test_no_text_is_both_trained_on_and_calibrated_with():
@@ -46,6 +46,7 @@ def test_questions_about_other_prose_find_their_sentence_and_are_left_out_withou
 
     rows = {
         "documents-": [],
+        "further-": [],
         "questions": [
             {"title": "Isle", "sentence": "It was settled in 1603.", "question": "When did people come?"},
             {"title": "Isle", "sentence": "It has no wells.", "question": "Is there water?"},
