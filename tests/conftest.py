@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import zrag_core  # noqa: F401  sets how OpenMP waits, before anything loads torch
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -101,7 +101,7 @@ def _slots(model, row, span):
 
 
 def _idf(checkpoint):
-    return inverse_frequency(checkpoint.model.held.frequency, len(checkpoint.documents))
+    return inverse_frequency(checkpoint.model.held.frequency, len(checkpoint.documents)).numpy()
 
 
 def _candidates(checkpoint, text, routed):

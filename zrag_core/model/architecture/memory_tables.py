@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from zrag_core.model.architecture.document_keys import DocumentKeys, StoredKeys
@@ -42,6 +43,11 @@ class MemoryTables:
     def idf(self) -> torch.Tensor:
         """How rare each word is in this memory, [BUCKETS]."""
         return inverse_frequency(self.frequency, len(self))
+
+    @cached_property
+    def idf_array(self) -> np.ndarray:
+        """The same for scoring a sentence at a time, which reading single numbers out of a tensor would dominate."""
+        return self.idf.cpu().numpy()
 
     @cached_property
     def document_keys(self) -> DocumentKeys:

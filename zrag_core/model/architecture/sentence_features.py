@@ -6,11 +6,11 @@ The weights are part of the skill: they are fitted on documents of the skill sou
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -132,25 +132,20 @@ def unseen_features(form: int, stage: int) -> list[int]:
     return [SENTENCE_FEATURES.index(name) for name in names]
 
 
-def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
+def word_overlap(query: Sequence[int], sentence: Sequence[int], idf: np.ndarray) -> float:
     """Sum of idf over the query's features in the sentence, held against its length as BM25 does, in tens."""
-    counts = Counter(sentence)
-    shared = [feature for feature in set(query) if feature in counts]
-    if not shared:
-        return 0.0
-    frequency = torch.tensor([float(counts[feature]) for feature in shared])
-    weights = idf[torch.tensor(shared)].cpu()
-    return float(term_weight(frequency, len(sentence), _TYPICAL_SENTENCE, weights).sum()) / 10
+    shared, length = set(query).intersection(sentence), len(sentence)
+    weights = (term_weight(sentence.count(f), length, _TYPICAL_SENTENCE, float(idf[f])) for f in shared)
+    return float(sum(weights)) / 10
 
 
-def title_overlap(query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: torch.Tensor) -> float:
+def title_overlap(query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: np.ndarray) -> float:
     """Sum of idf over the query's features that are in the title and not in the sentence, in tens."""
-    shared = set(query).intersection(title).difference(sentence)
-    return float(idf[torch.tensor(sorted(shared))].sum()) / 10 if shared else 0.0
+    return float(sum(idf[feature] for feature in title.intersection(query).difference(sentence))) / 10
 
 
 def word_features(
-    query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: torch.Tensor
+    query: Sequence[int], title: frozenset[int], sentence: Sequence[int], idf: np.ndarray
 ) -> dict[str, float]:
     """Those features of a sentence, by name, that are about words alone."""
     return {

@@ -252,24 +252,18 @@ class LanguageSystem(SeparatedSystem):
         for pair in pairs:
             asked.setdefault(tuple(queries[pair.question][pair.place]), len(asked))
         meanings = model.meanings(list(asked))  # [Q, k]
+        route, second, idf = floor_log(routed.log_p).tolist(), routed.second.tolist(), self._idf
         bags = [feature_ids(text) for text in texts]
         features = []
         for pair in pairs:
-            query = asked[tuple(queries[pair.question][pair.place])]
-            likeness = (model.held.tables[KEYS].vectors([pair.row])[0] @ meanings[query]).tolist()
-            route = float(floor_log(routed.log_p[pair.question, pair.place]))
-            second = float(routed.second[pair.question, pair.place])
-            title = self._sentences.titles[pair.row]
+            i, place = pair.question, pair.place
+            likeness = (
+                model.held.tables[KEYS].vectors([pair.row])[0] @ meanings[asked[tuple(queries[i][place])]]
+            ).tolist()
+            document = SentenceFeatures(route[i][place], float(second[i][place]))
+            bag, title = bags[i], self._sentences.titles[pair.row]
             own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
             features.append(
-                [
-                    SentenceFeatures(
-                        route=route,
-                        second=second,
-                        find=likeness[span],
-                        **word_features(bags[pair.question], title, words, self._idf),
-                    )
-                    for span, words in own
-                ]
+                [document._replace(find=likeness[span], **word_features(bag, title, words, idf)) for span, words in own]
             )
         return features

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from zrag_core.evidence import Segment
@@ -119,6 +120,6 @@ def rank_sentences(
         rows += features
         for span, own in zip(sentences.spans[pair.row], features, strict=True):
             spans[ReadSpan(pair.place, span, own.route + own.answers + own.find)] = None
-    stacked = torch.tensor(rows).reshape(-1, len(SENTENCE_FEATURES))
+    stacked = torch.from_numpy(np.array(rows, np.float32)).reshape(-1, len(SENTENCE_FEATURES))
     by_probability = sorted(spans, key=lambda span: -span.log_p)
     return Candidates(segments, places, stacked, stacked @ weights, by_probability)

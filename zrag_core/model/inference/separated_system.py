@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -55,8 +56,8 @@ class SeparatedSystem(MemorySystem):
     """
 
     @property
-    def _idf(self) -> torch.Tensor:
-        return self._model.held.idf
+    def _idf(self) -> np.ndarray:
+        return self._model.held.idf_array
 
     @property
     def _model(self) -> SeparatedMemory:
@@ -118,18 +119,18 @@ class SeparatedSystem(MemorySystem):
         asked = [queries[pair.question][pair.place] for pair in pairs]
         found = span_probabilities(model, asked, *model.document_slots([pair.row for pair in pairs]))
         answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
+        route, second, idf = floor_log(routed.log_p).tolist(), routed.second.tolist(), self._idf
         bags = [feature_ids(text) for text in texts]
-        titles = [self._sentences.titles[pair.row] for pair in pairs]
-        return [
-            [
-                SentenceFeatures(
-                    route=float(floor_log(routed.log_p[pair.question, pair.place])),
-                    second=float(routed.second[pair.question, pair.place]),
-                    answers=answers[number],
-                    find=log_p[number][span],
-                    **word_features(bags[pair.question], title, words, self._idf),
-                )
-                for span, words in zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
-            ]
-            for number, (pair, title) in enumerate(zip(pairs, titles, strict=True))
-        ]
+        features = []
+        for number, pair in enumerate(pairs):
+            i, place = pair.question, pair.place
+            document = SentenceFeatures(route[i][place], float(second[i][place]), answers[number])
+            bag, title = bags[i], self._sentences.titles[pair.row]
+            own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
+            features.append(
+                [
+                    document._replace(find=log_p[number][span], **word_features(bag, title, words, idf))
+                    for span, words in own
+                ]
+            )
+        return features

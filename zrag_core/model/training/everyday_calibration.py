@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from zrag_core.corpus.prose.asked import everyday_questions
+from zrag_core.corpus.prose.asked import AskedSentence, everyday_questions
 from zrag_core.model.architecture.sentence_features import fit_confidence, fit_ranking, question_features
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.inference.separated_system import SeparatedSystem
@@ -20,6 +20,7 @@ from zrag_core.model.training.calibration import Calibration, measure
 from zrag_core.model.training.language_calibration import fit_routing_on, label_asked, weights_by_name
 from zrag_core.settings import Settings
 
+_READ = 2_000  # questions to fit on, plenty for a dozen weights; routing, which reads nothing, is fitted on all
 _REPLACED = ("ranking", "confidence", "router.log_scale", "router.null_score")
 
 
@@ -50,14 +51,19 @@ def _calibrate(model: SeparatedMemory, settings: Settings, log: Callable[[str], 
     known = {document.id for document in inside}
     memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
     system = SeparatedSystem("calibration", memory, one_step, threads=settings.backbone.threads)
-    labelled = list(label_asked(system, fitted, known))
+    labelled = list(label_asked(system, _spread(fitted, _READ), known))
     model.ranking.copy_(fit_ranking([item for item in labelled if item.right.numel()]))
     log(f"ranking: {weights_by_name(model.ranking)}")
     weights = system.ranking_weights()
-    again = list(label_asked(system, measured, known))
+    again = list(label_asked(system, _spread(measured, _READ // 3), known))
     own, others = (
         torch.stack([question_features(i.known, i.features, i.features @ weights) for i in items])
         for items in (labelled, again)
     )
     model.confidence.copy_(fit_confidence(own, torch.tensor([bool(item.right.numel()) for item in labelled])))
     return measure(again, weights, others, model.confidence.cpu())
+
+
+def _spread(asked: list[AskedSentence], most: int) -> list[AskedSentence]:
+    """About `most` of them, evenly over all documents."""
+    return asked[:: max(1, len(asked) // most)]

@@ -56,7 +56,7 @@ def _pairs(asked: Sequence[AskedSentence], documents: Mapping[str, Document]) ->
     split = {item.document_id: split_sentences(documents[item.document_id].text) for item in asked}
     everywhere = [(documents[name].title, span) for name, spans in split.items() for span in spans]
     bags = {span.reading: feature_ids(span.reading) for _, span in everywhere}
-    idf = inverse_document_frequency(list(bags.values()))
+    idf = inverse_document_frequency(list(bags.values())).numpy()
     rng, pairs = random.Random("relevance"), []
     for number, item in enumerate(asked):
         words = feature_ids(item.question)
