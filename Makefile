@@ -9,8 +9,6 @@ SMOLLM2 := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Two processes; tests that share a run stay together (see tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export DAGSTER_HOME := $(abspath dagster_home)
-# Busy threads beyond the free cores make training several times slower, not faster.
-export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 # Dagster warns about its own command line's internals.
 export PYTHONWARNINGS := ignore

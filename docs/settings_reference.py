@@ -63,6 +63,8 @@ def _values(schema: Mapping[str, Any]) -> str:
     """What a field may be, from its JSON schema."""
     if "anyOf" in schema:
         return " or ".join(map(_values, schema["anyOf"]))
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":

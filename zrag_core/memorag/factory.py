@@ -87,7 +87,7 @@ def _local_light_model(inputs: SystemInputs) -> Completer:
     from zrag_core.memorag.local_completer import LocalCompleter
 
     settings = inputs.settings
-    model = LocalChatModel(packaged_llms.SMOLLM2.model_folder(), LOCAL_MODEL, settings.backbone.threads)
+    model = LocalChatModel(packaged_llms.SMOLLM2.model_folder(), LOCAL_MODEL, settings.backbone.cpu_threads)
     return LocalCompleter(model, settings.memorag.light_temperature)
 
 
@@ -120,7 +120,7 @@ def _kv_memory(inputs: SystemInputs) -> ClueMemory:
     settings, documents = inputs.settings, inputs.corpus.documents
     own = settings.memorag
     assert own.kv_model is not None, "the settings demand it"
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     folder = inputs.folder / "kv"
     lm, tokenizer = load_causal_lm(own.kv_model, device=settings.backbone.device, dtype=own.kv_dtype)
     earlier = sorted(path for path in folder.glob("*") if path.is_dir())

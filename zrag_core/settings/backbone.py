@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from zrag_core.settings.section import Positive, Section, Share
 
 AUTO = "auto"
-"""The corpus' language decides."""
+"""The corpus' language decides; of threads: the machine."""
 TINY = "zrag-tiny"
 """The embedded backbone."""
 SMOLLM2 = "smollm2"
@@ -17,6 +18,8 @@ SMOLLM2 = "smollm2"
 GEMMA3 = "gemma3"
 """Gemma 3 270M for Korean, from packages of the index."""
 PACKAGED = (SMOLLM2, GEMMA3)
+MOST_THREADS = 8
+"""More than so many find little to do in one question to a small LLM."""
 
 
 class LoraSettings(Section):
@@ -51,6 +54,23 @@ class BackboneSettings(Section):
         "auto", description="auto: bfloat16 where GPU or processor multiply it, else float32"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    threads: Positive = Field(2, description="CPU threads; more than there are free cores is far slower")
+    threads: Positive | Literal["auto"] = Field(
+        "auto", description=f"CPU threads; auto: OMP_NUM_THREADS, else one for each core, at most {MOST_THREADS}"
+    )
     lora: LoraSettings = LoraSettings()
     tiny: TinySettings = TinySettings()
+
+    @property
+    def cpu_threads(self) -> int:
+        """How many threads `threads` are on this machine."""
+        return own_threads() if isinstance(self.threads, str) else self.threads
+
+
+def own_threads() -> int:
+    """How many threads a small LLM is computed with where nothing else is said."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    from joblib import cpu_count  # heavy; knows limits of containers and processes, and two threads of one core
+
+    return min(int(cpu_count(only_physical_cores=True)), MOST_THREADS)

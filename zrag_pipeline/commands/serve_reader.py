@@ -24,19 +24,21 @@ def register(commands: Commands) -> None:
         examples=["zrag serve-reader", "zrag serve-reader --port 8001 --threads 4"],
     )
     parser.add_argument("--port", type=port, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
-    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: one for each core)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C, or until the server ends by itself."""
     from zrag_core.answering.local_process import serving
     from zrag_core.model.architecture.packaged_llms import SMOLLM2
+    from zrag_core.settings.backbone import own_threads
 
     # SIGINT too: a shell that starts this in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        with serving(SMOLLM2.model_folder(), LOCAL_MODEL, threads=arguments.threads, port=arguments.port) as server:
+        threads = arguments.threads or own_threads()
+        with serving(SMOLLM2.model_folder(), LOCAL_MODEL, threads=threads, port=arguments.port) as server:
             print(f"address: {server.base_url}")
             print(f"model:   {server.model}")
             print(f"use:     answers: {{reader: local, base_url: {server.base_url}}}")

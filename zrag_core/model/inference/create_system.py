@@ -40,5 +40,5 @@ def make_memory_system(spec: SystemSpec, inputs: SystemInputs) -> MemorySystem:
     fusion = None
     if "bm25" in spec.indexes:
         fusion = RankFusion(inputs.make("bm25"), checkpoint.documents, rrf_k=settings.baselines.rrf_k)
-    free, threads = spec.evidence == OWN_WORDS, settings.backbone.threads
+    free, threads = spec.evidence == OWN_WORDS, settings.backbone.cpu_threads
     return create_system(spec.name, checkpoint, settings.decoding, free=free, threads=threads, fusion=fusion)

@@ -79,4 +79,4 @@ def make_full_prefix(spec: SystemSpec, inputs: SystemInputs) -> FullPrefixSystem
     """All of the memory as one prefix."""
     settings = inputs.settings
     checkpoint = load_checkpoint(inputs.checkpoints[str(spec.policy)], device=settings.backbone.device)
-    return FullPrefixSystem(spec.name, checkpoint, settings.decoding, threads=settings.backbone.threads)
+    return FullPrefixSystem(spec.name, checkpoint, settings.decoding, threads=settings.backbone.cpu_threads)

@@ -17,7 +17,7 @@ from zrag_core.settings import (
     WritingSettings,
     load_settings,
 )
-from zrag_core.settings.backbone import TINY
+from zrag_core.settings.backbone import AUTO, TINY
 from zrag_core.systems import Policy
 
 _SHAPE = frozenset({"slots", "width"})
@@ -41,7 +41,7 @@ def checkpoint_values(settings: Settings, policy: Policy) -> dict[str, Any]:
         **codec_values(settings, policy),
         "training": {
             **training_values(settings.joint if trained else JointSettings()),
-            "threads": settings.backbone.threads if trained else _THREADS,
+            "threads": settings.backbone.cpu_threads if trained else _THREADS,
         },
         "decoding": settings.decoding.model_dump(mode="json"),
     }
@@ -114,10 +114,10 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     memory = _without(dict(values["memory"]), _FIXED_MEMORY)
     policy, beside = memory.pop("policy"), {name: memory.pop(f"joint_{name}") for name in sorted(_SHAPE)}
     training = _without(values.get("training", {}), _FIXED_TRAINING)
-    threads = training.pop("threads", _THREADS)
+    trained_on = training.pop("threads", _THREADS)
     joint = {name: memory.pop(name) for name in sorted(_SHAPE)} if policy == "joint" else beside
     tree = {
-        "backbone": {**values["backbone"], "threads": threads},
+        "backbone": {**values["backbone"], "threads": trained_on if policy == "joint" else AUTO},
         "memory": {"policy": policy},
         "separated": {name: value for name, value in memory.items() if policy == "separated"},
         "codec": values.get("codec", {}),

@@ -50,7 +50,7 @@ def _calibrate(model: SeparatedMemory, settings: Settings, log: Callable[[str], 
     inside, fitted, measured = fit_routing_on(model, *everyday_questions(), settings, log)
     known = {document.id for document in inside}
     memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
-    system = SeparatedSystem("calibration", memory, one_step, threads=settings.backbone.threads)
+    system = SeparatedSystem("calibration", memory, one_step, threads=settings.backbone.cpu_threads)
     labelled = list(label_asked(system, _spread(fitted, _READ), known))
     model.ranking.copy_(fit_ranking([item for item in labelled if item.right.numel()]))
     log(f"ranking: {weights_by_name(model.ranking)}")

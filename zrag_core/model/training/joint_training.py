@@ -96,7 +96,7 @@ def train_joint(
         CorpusError: there is nothing to train on.
     """
     training = settings.joint
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     data = build_training_set(documents, targets, backbone, training)
     if not data.examples and not data.study:
         raise CorpusError(

@@ -51,7 +51,7 @@ def calibrate_language(
     inside, fitted, measured = fit_routing_on(model, documents, asked, settings, log)
     known = {document.id for document in inside}
     memory = Checkpoint("", Path(), model, tuple(inside), settings, {})
-    system = LanguageSystem("calibration", memory, settings.decoding, threads=settings.backbone.threads)
+    system = LanguageSystem("calibration", memory, settings.decoding, threads=settings.backbone.cpu_threads)
     labelled = list(label_asked(system, fitted, known))
     right = [item for item in labelled if item.right.numel()]
     for form in (VERBATIM, OWN_WORDS):

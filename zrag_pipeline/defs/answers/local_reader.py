@@ -30,7 +30,7 @@ def with_local_reader(settings: Settings, log: Callable[[str], None]) -> Iterato
         return
     from zrag_core.model.architecture.packaged_llms import SMOLLM2
 
-    with serving(SMOLLM2.model_folder(), LOCAL_MODEL, threads=settings.backbone.threads) as server:
+    with serving(SMOLLM2.model_folder(), LOCAL_MODEL, threads=settings.backbone.cpu_threads) as server:
         log(f"{server.model} answers, on this machine: {server.base_url}")
         addressed = answers.model_copy(update={"base_url": server.base_url})
         yield settings.model_copy(update={"answers": addressed})

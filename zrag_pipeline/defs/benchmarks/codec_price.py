@@ -39,7 +39,7 @@ _SYSTEMS = {"zrag": False, "zrag_free": True}
 
 def measure_codecs(settings: Settings, skill: Path, log: Callable[[str], None]) -> Measurement:
     """Train, write and ask with every codec of `settings.benchmark.codecs`."""
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     corpus = read_corpus(settings.corpus)
     dev = {question.id: question for question in corpus.questions if question.split == "dev"}
     asked = [dev[key] for key in hash_order(dev, 0, "codec benchmark")[: settings.benchmark.questions]]
@@ -84,7 +84,7 @@ def _measure_one(
     yield "bytes_per_document", model.bytes_per_document()
     checkpoint = Checkpoint("", Path(), model, corpus.documents, settings, {})
     for name, free in _SYSTEMS.items():
-        system = create_system("zrag", checkpoint, settings.decoding, free=free, threads=settings.backbone.threads)
+        system = create_system("zrag", checkpoint, settings.decoding, free=free, threads=settings.backbone.cpu_threads)
         found = zip(asked, system.retrieve(asked), strict=True)
         covered = [bool(coverage_at(question, item, _BUDGET)) for question, item in found]
         yield f"{name}_coverage_at_{_BUDGET}", sum(covered) / len(covered)

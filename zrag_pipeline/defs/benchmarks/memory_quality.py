@@ -53,7 +53,7 @@ def measure_memory(settings: Settings, skill: Path, log: Callable[[str], None]) 
 
 
 def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Figures:
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     model = load_skill(skill, device=settings.backbone.device).model
     targets = build_targets(corpus, settings.targets, 0)
     written = write_documents(model, corpus.documents, targets, settings.writing)
@@ -65,7 +65,7 @@ def _measure_one(settings: Settings, skill: Path, corpus: Corpus) -> Figures:
         yield "memory", check.check_name, check.value
     asked = {kind: _sample(settings, corpus, kind) for kind in ("single", "two_hop")}
     unanswerable = _sample(settings, corpus, None)
-    threads = settings.backbone.threads
+    threads = settings.backbone.cpu_threads
     systems: list[EvidenceSystem] = [
         create_system("zrag", checkpoint, settings.decoding, threads=threads),
         create_system("zrag_free", checkpoint, settings.decoding, free=True, threads=threads),

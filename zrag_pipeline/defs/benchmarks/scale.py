@@ -48,7 +48,7 @@ Row = tuple[str, int, str, float, str]
 
 def measure_scale(settings: Settings, skill: SkillReference, log: Callable[[str], None]) -> Measurement:
     """Measure every number of documents in `benchmark.sizes`, and routing alone in `benchmark.routed_sizes`."""
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     base = _written(settings, skill)
     rows: list[Row] = [("zrag", DISTINCT, "written_per_s", base.per_second, "documents/s")]
     with tempfile.TemporaryDirectory(prefix="zrag-scale-") as folder:

@@ -69,7 +69,7 @@ class _Almanac:
 
     def figures(self) -> Figures:
         """(system, metric, value) of everything that is measured."""
-        torch.set_num_threads(self.settings.backbone.threads)
+        torch.set_num_threads(self.settings.backbone.cpu_threads)
         load_skill(self.skill.folder, device="cpu")  # what is imported on the way is no part of it
         times = [{**self._write(self.written), **self._update("written", "grown")} for _ in range(_REPETITIONS)]
         for name in times[0]:
@@ -139,7 +139,7 @@ class _Almanac:
                 grown,
                 self.settings.decoding,
                 free=system == "zrag_free",
-                threads=self.settings.backbone.threads,
+                threads=self.settings.backbone.cpu_threads,
             )
             covered = {name: _covered(reader, questions) for name, questions in groups.items()}
             for name, value in covered.items():

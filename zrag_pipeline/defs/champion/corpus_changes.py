@@ -135,7 +135,7 @@ def change_corpus(
             remedy="change the corpus itself and run the job `full`",
         )
     save_overlay(folder, overlay)
-    torch.set_num_threads(checkpoint.settings.backbone.threads)
+    torch.set_num_threads(checkpoint.settings.backbone.cpu_threads)
     updated = update_memory(checkpoint, after.documents, targets, checkpoint.origin.writing, on_progress=on_progress)
     made = checkpoint.id
     if not updated.change.empty:

@@ -183,7 +183,7 @@ def _challenge(
             budget=min(settings.evaluation.budgets),
             margin=100 * settings.updates.non_inferiority,
             confidence=settings.evaluation.confidence,
-            threads=settings.backbone.threads,
+            threads=settings.backbone.cpu_threads,
             systems=SYSTEMS if settings.evaluation.memory_checks == "all" else SYSTEMS[:1],
         ),
     )

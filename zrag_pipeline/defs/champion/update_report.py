@@ -69,7 +69,7 @@ def report_update(
     """
     import torch
 
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     assert handle.checkpoint is not None
     checkpoint = _load(handle.checkpoint, settings)
     corpus = warehouse.load_corpus(handle.corpus_version)

@@ -66,7 +66,7 @@ def make_language_skill(
         train_language_skill,
     )
 
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     state = paths.skills_dir() / ".training" / folder.name
     if start is None:
         model: Any = create_separated(create_backbone(settings.backbone, (), seed=settings.skill.seed), settings)

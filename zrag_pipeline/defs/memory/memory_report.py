@@ -61,7 +61,7 @@ def check_memory(handle: MemoryHandle, corpus: Corpus, settings: Settings, log: 
     import torch
 
     refuse_other_questions(corpus, handle, "checkpoint")
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     assert handle.checkpoint is not None
     checkpoint = load_checkpoint(handle.checkpoint.folder, device=settings.backbone.device)
     decoded = checkpoint.settings.model_copy(update={"decoding": settings.decoding})

@@ -80,7 +80,7 @@ def write_memory(
         CorpusError: the skill was trained on a document of this corpus.
     """
     corpus, targets = warehouse.load_corpus(version), warehouse.load_targets(version)
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     _refuse_seen(corpus.documents, read_skill_config(skill.folder))
     former = former_checkpoint(settings, skill, corpus) if update else None
     if update and former is None:

@@ -128,7 +128,7 @@ def _make(settings: Settings, source: Any, start: Path | None, folder: Path, pro
     from zrag_core.model.training.everyday_calibration import add_everyday_judgement
     from zrag_core.model.training.skill_training import new_model, train_skill
 
-    torch.set_num_threads(settings.backbone.threads)
+    torch.set_num_threads(settings.backbone.cpu_threads)
     if start is None:
         model = new_model(settings, source)
     else:
