@@ -485,3 +485,16 @@ def test_slots_come_back_on_their_grid_and_empty_ones_as_nothing(writer, documen
         assert torch.equal(own[:n], quantise(z[row, :n]))
         assert ((own[:n] - z[row, :n]).abs() <= 0.01 * z[row, :n].abs().amax(-1, keepdim=True)).all()
         assert not own[n:].any()
+
+
+def test_a_query_that_is_asked_several_times_is_computed_once(remembering, monkeypatch):
+    first, second = (remembering.backbone.encode(text) for text in ("Where was Orla Venn born?", "What is made?"))
+    expected, mask = remembering.query_states([first, second])
+    batches, hidden = [], remembering.backbone.hidden
+    monkeypatch.setattr(
+        remembering.backbone, "hidden", lambda embeds, *a: batches.append(len(embeds)) or hidden(embeds, *a)
+    )
+    states, own = remembering.query_states([first, second, tuple(first), first, second])
+    assert batches == [2]
+    assert torch.equal(states, expected[[0, 1, 0, 0, 1]])
+    assert torch.equal(own, mask[[0, 1, 0, 0, 1]])

@@ -259,11 +259,19 @@ class MemoryModel(nn.Module, ABC):
         return self.target_nll(self.write_prompt(z, used, distance), inputs, targets)
 
     def query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T]."""
-        ids, mask = pad(queries, self.backbone.pad_id, self.device)
-        embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)
-        mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
-        return self.backbone.hidden(embeds, mask), mask
+        """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T].
+
+        A query that is given several times, as one that is asked of several documents is, is computed once.
+        """
+        numbers = {query: number for number, query in enumerate(dict.fromkeys(map(tuple, queries)))}
+        ids, mask = pad(list(numbers), self.backbone.pad_id, self.device)
+        embeds = torch.cat([self._marker(ROUTE, len(numbers)), self._embed(ids)], 1)
+        mask = torch.cat([mask.new_ones(len(numbers), 1), mask], 1)
+        hidden = self.backbone.hidden(embeds, mask)
+        if len(numbers) == len(queries):
+            return hidden, mask
+        each = torch.tensor([numbers[tuple(query)] for query in queries], device=self.device)
+        return hidden[each], mask[each]
 
     def followed(self, prompt: Prompt, inputs: Sequence[Sequence[int]]) -> tuple[Prompt, torch.Tensor]:
         """Prompts with tokens behind them, and the mask [B, T] of these tokens."""
