@@ -36,6 +36,10 @@ class WarehouseError(ZragError):
     """The DuckDB file cannot be opened, or its schema is newer than this code."""
 
 
+class UnknownCorpusError(WarehouseError):
+    """The warehouse was read, and has no such corpus or none of its evidence targets."""
+
+
 class AnsweringError(ZragError):
     """The answering model cannot be reached or refuses, or the spending limit is reached."""
 

@@ -101,6 +101,24 @@ def test_a_removed_document_is_in_no_file_of_the_new_checkpoint(data, capsys):
         assert gone.encode() not in held
 
 
+@pytest.mark.parametrize("command", ["add", "remove"])
+def test_while_the_warehouse_is_held_nothing_changes_and_no_question_is_lost(data, more, command, monkeypatch, capsys):
+    arguments, champions = [command, str(more) if command == "add" else "bees"], read_champions()
+    code = "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    holder = [sys.executable, "-c", code, str(paths.warehouse_file())]
+    with monkeypatch.context() as patient:
+        patient.setitem(Warehouse.__init__.__kwdefaults__, "timeout_s", 0.2)
+        with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "held\n"
+            assert main(arguments) != 0
+            process.stdin.close()
+    assert "the warehouse is held by another process" in capsys.readouterr().err
+    assert read_champions() == champions
+    assert main(arguments) == 0
+    kept = QUESTIONS if command == "add" else QUESTIONS[:2]
+    assert Warehouse(paths.warehouse_file()).load_corpus(read_champion().corpus_version).questions == (*kept,)
+
+
 def test_a_command_that_is_repeated_changes_nothing_more(data, more, capsys):
     for command in (["add", str(more)], ["remove", "bees"]):
         assert main(command) == 0

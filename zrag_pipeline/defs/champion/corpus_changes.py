@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zrag_core.corpus.overlay import Overlay, apply_overlay, load_overlay, save_overlay
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
 from zrag_core.corpus.version import corpus_version
-from zrag_core.errors import CheckpointError, WarehouseError
+from zrag_core.errors import CheckpointError, UnknownCorpusError
 from zrag_core.settings.backbone import PACKAGED
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import Champion, now, read_champion, required_memory, write_champion
@@ -194,7 +194,7 @@ def changed_corpus(
     questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
     targets: Sequence[EvidenceTarget] = ()
-    with contextlib.suppress(WarehouseError):  # the memory was made elsewhere: there is nothing to keep
+    with contextlib.suppress(UnknownCorpusError):  # the memory was made elsewhere: there is nothing to keep
         stored = warehouse.load_corpus(champion.corpus_version)
         targets = warehouse.load_targets(champion.corpus_version)
         known = {document.id for document in documents}
@@ -209,7 +209,7 @@ def _on_record(
 ) -> tuple[Corpus, list[EvidenceTarget]]:
     """A corpus that was on record before has the questions and targets that it had then: no change loses them."""
     version = corpus_version(after.documents)
-    with contextlib.suppress(WarehouseError):  # a new one, or one without targets
+    with contextlib.suppress(UnknownCorpusError):  # a new one, or one without targets
         stored = warehouse.load_corpus(version)
         after = replace(after, questions=stored.questions, notes=stored.notes)
         targets = list(warehouse.load_targets(version))

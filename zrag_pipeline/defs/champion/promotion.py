@@ -11,7 +11,7 @@ from typing import Any
 from zrag_core.corpus.overlay import apply_overlay, load_overlay
 from zrag_core.corpus.self_study import is_synthetic
 from zrag_core.corpus.types import Corpus
-from zrag_core.errors import CheckpointError, WarehouseError
+from zrag_core.errors import CheckpointError, UnknownCorpusError
 from zrag_core.model.store.checkpoint import read_config
 from zrag_core.settings import Settings, load_settings
 from zrag_core.settings.backbone import TINY
@@ -162,7 +162,7 @@ def _corpus_on_record(warehouse: Warehouse, version: str) -> Corpus | None:
     """The corpus of a checkpoint; None where it was made elsewhere, or its corpus was removed since."""
     try:
         return warehouse.load_corpus(version)
-    except WarehouseError:
+    except UnknownCorpusError:
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.errors import WarehouseError
+from zrag_core.errors import UnknownCorpusError
 from zrag_core.model.checks.catalog import UPDATE_CHECKS, checks_wanted, judged_figures
 from zrag_core.model.checks.check_spec import MemoryCheck
 from zrag_core.model.checks.probe import Probe
@@ -157,7 +157,7 @@ def check_results(checks: Sequence[MemoryCheck]) -> list[dg.AssetCheckResult]:
 def _questions(warehouse: Warehouse, version: str) -> tuple[Question, ...]:
     try:
         return warehouse.load_corpus(version).questions
-    except WarehouseError:  # made by `zrag add` or `zrag remove`, or removed since: no run has read that corpus
+    except UnknownCorpusError:  # made by `zrag add` or `zrag remove`, or removed since: no run has read that corpus
         return ()
 
 
@@ -170,6 +170,6 @@ def _load(made: CheckpointReference, settings: Settings) -> Checkpoint:
 def _share_changed(warehouse: Warehouse, baseline: MemoryState, documents: Sequence[Document]) -> float:
     try:
         before = warehouse.load_corpus(baseline.corpus_version).documents
-    except WarehouseError:  # that corpus was removed from the warehouse: nothing of it is known
+    except UnknownCorpusError:  # that corpus was removed from the warehouse: nothing of it is known
         return 1.0
     return compare_documents(before, documents).share

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from zrag_core.corpus.types import Corpus, Document, EvidenceTarget, Question
-from zrag_core.errors import WarehouseError
+from zrag_core.errors import UnknownCorpusError
 from zrag_core.text import evidence_tokens
 from zrag_pipeline.platform.warehouse.rows import replace_rows
 
@@ -40,11 +40,11 @@ def load_corpus(con: duckdb.DuckDBPyConnection, corpus_version: str) -> Corpus:
     """Read a corpus, equal to the one that was saved.
 
     Raises:
-        WarehouseError: there is no such corpus version.
+        UnknownCorpusError: there is no such corpus version.
     """
     summary = con.execute("SELECT name, notes FROM corpora WHERE corpus_version = ?", [corpus_version]).fetchone()
     if summary is None:
-        raise WarehouseError(
+        raise UnknownCorpusError(
             f"the warehouse has no corpus version '{corpus_version}'", remedy="materialise the corpus assets first"
         )
     documents = _fetch(con, "documents", ["document_id", *_DOCUMENT], corpus_version)
@@ -69,11 +69,11 @@ def load_targets(con: duckdb.DuckDBPyConnection, corpus_version: str) -> tuple[E
     """Read a corpus' evidence targets, in the order they were saved.
 
     Raises:
-        WarehouseError: there are none.
+        UnknownCorpusError: there are none.
     """
     rows = _fetch(con, "evidence_targets", ["target_id", *_TARGET], corpus_version)
     if not rows:
-        raise WarehouseError(
+        raise UnknownCorpusError(
             f"the warehouse has no evidence targets for corpus version '{corpus_version}'",
             remedy="materialise the evidence targets first",
         )

@@ -96,7 +96,7 @@ class Warehouse:
             corpora.save_corpus(con, corpus_version, corpus)
 
     def load_corpus(self, corpus_version: str) -> Corpus:
-        """Read a corpus, equal to the one saved; WarehouseError if there is none."""
+        """Read a corpus, equal to the one saved; UnknownCorpusError if there is none."""
         with self.read() as con:
             return corpora.load_corpus(con, corpus_version)
 
@@ -106,7 +106,7 @@ class Warehouse:
             corpora.save_targets(con, corpus_version, targets)
 
     def load_targets(self, corpus_version: str) -> tuple[EvidenceTarget, ...]:
-        """Read evidence targets in the order they were saved; WarehouseError if there are none."""
+        """Read evidence targets in the order they were saved; UnknownCorpusError if there are none."""
         with self.read() as con:
             return corpora.load_targets(con, corpus_version)
 
