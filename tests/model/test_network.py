@@ -498,3 +498,25 @@ def test_a_query_that_is_asked_several_times_is_computed_once(remembering, monke
     assert batches == [2]
     assert torch.equal(states, expected[[0, 1, 0, 0, 1]])
     assert torch.equal(own, mask[[0, 1, 0, 0, 1]])
+
+
+@torch.no_grad()
+def test_what_a_block_has_computed_of_queries_is_kept_in_it_and_no_longer(remembering, monkeypatch):
+    texts = ("Where was Orla Venn born?", "What?", "What does Bram Kilto do for a living in Kell?", "")
+    queries = [remembering.backbone.encode(text) for text in texts]
+    alone = [remembering.query_states([query]) for query in queries]
+    batches, hidden = [], remembering.backbone.hidden
+    monkeypatch.setattr(
+        remembering.backbone, "hidden", lambda embeds, *a: batches.append(len(embeds)) or hidden(embeds, *a)
+    )
+    with remembering.each_query_once():
+        remembering.query_states(queries[:2])
+        states, mask = remembering.query_states([queries[i] for i in (3, 1, 2, 1, 0)])
+        remembering.query_states(queries)
+    assert batches == [2, 2]
+    for i, own, there in zip((3, 1, 2, 1, 0), states, mask, strict=True):
+        expected, own_mask = (part[0] for part in alone[i])
+        assert there.tolist() == own_mask.tolist() + [0] * (len(there) - len(own_mask))
+        assert torch.allclose(own[there.bool()], expected[own_mask.bool()], atol=1e-5)
+    remembering.query_states(queries)
+    assert batches == [2, 2, 4]

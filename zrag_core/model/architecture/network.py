@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from zrag_core.corpus.types import Document
 from zrag_core.model.architecture.backbone import Backbone
 from zrag_core.model.architecture.padding import pad
+from zrag_core.model.architecture.query_states import Query, states_of
 from zrag_core.settings.backbone import TINY
 from zrag_core.systems import Policy
 
@@ -63,6 +65,7 @@ class MemoryModel(nn.Module, ABC):
         self.embedding_scale = scale
         self._make_reading_heads(slots, width, backbone.hidden_size)
         self.alpha = 1.0
+        self._kept_states: dict[Query, torch.Tensor] | None = None
         # A pretrained LLM reads a hundred times as slowly on a CPU as `zrag-tiny`.
         self.opening_tokens, self.checked_questions = (256, 128) if backbone.source == TINY else (48, 32)
 
@@ -259,19 +262,26 @@ class MemoryModel(nn.Module, ABC):
         return self.target_nll(self.write_prompt(z, used, distance), inputs, targets)
 
     def query_states(self, queries: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T].
+        """Hidden states [B, 1 + T, H] of the marker ROUTE and B queries behind it, and their mask [B, 1 + T]."""
+        return states_of(queries, self._query_states, self._kept_states)
 
-        A query that is given several times, as one that is asked of several documents is, is computed once.
+    @contextlib.contextmanager
+    def each_query_once(self) -> Iterator[None]:
+        """Within the block the states of a query are computed once, however often they are asked for.
+
+        Theta must not change meanwhile.
         """
-        numbers = {query: number for number, query in enumerate(dict.fromkeys(map(tuple, queries)))}
-        ids, mask = pad(list(numbers), self.backbone.pad_id, self.device)
-        embeds = torch.cat([self._marker(ROUTE, len(numbers)), self._embed(ids)], 1)
-        mask = torch.cat([mask.new_ones(len(numbers), 1), mask], 1)
-        hidden = self.backbone.hidden(embeds, mask)
-        if len(numbers) == len(queries):
-            return hidden, mask
-        each = torch.tensor([numbers[tuple(query)] for query in queries], device=self.device)
-        return hidden[each], mask[each]
+        self._kept_states = {}
+        try:
+            yield
+        finally:
+            self._kept_states = None
+
+    def _query_states(self, queries: Sequence[Query]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(queries, self.backbone.pad_id, self.device)
+        embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)
+        mask = torch.cat([mask.new_ones(len(queries), 1), mask], 1)
+        return self.backbone.hidden(embeds, mask), mask
 
     def followed(self, prompt: Prompt, inputs: Sequence[Sequence[int]]) -> tuple[Prompt, torch.Tensor]:
         """Prompts with tokens behind them, and the mask [B, T] of these tokens."""
