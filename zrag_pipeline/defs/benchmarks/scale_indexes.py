@@ -62,7 +62,7 @@ def _bm25s(terms: Sequence[list[str]], settings: Settings) -> Search:
     index.index(terms, show_progress=False)
 
     def run(texts: Sequence[str]) -> object:
-        return index.retrieve([search_terms(text) for text in texts], k=_DEPTH, show_progress=False)
+        return index.retrieve([search_terms(text) for text in texts], k=min(_DEPTH, len(terms)), show_progress=False)
 
     return Search("bm25s", run, sum(np.asarray(index.scores[name]).nbytes for name in ("data", "indices", "indptr")))
 
