@@ -23,10 +23,8 @@ from zrag_core.model.architecture.sentence_features import (
     confidence,
     floor_log,
     language_question_features,
-    word_features,
 )
 from zrag_core.model.architecture.slot_reader import Line
-from zrag_core.model.architecture.word_features import feature_ids
 from zrag_core.model.inference.memory_system import Queries, known_log_p
 from zrag_core.model.inference.routing import Depth, Routed, keep_best, keep_rows, route_again
 from zrag_core.model.inference.sentence_ranking import Candidates, ReadPair, ReadSpan
@@ -252,18 +250,8 @@ class LanguageSystem(SeparatedSystem):
         for pair in pairs:
             asked.setdefault(tuple(queries[pair.question][pair.place]), len(asked))
         meanings = model.meanings(list(asked))  # [Q, k]
-        route, second, idf = floor_log(routed.log_p).tolist(), routed.second.tolist(), self._idf
-        bags = [feature_ids(text) for text in texts]
-        features = []
+        find = []
         for pair in pairs:
-            i, place = pair.question, pair.place
-            likeness = (
-                model.held.tables[KEYS].vectors([pair.row])[0] @ meanings[asked[tuple(queries[i][place])]]
-            ).tolist()
-            document = SentenceFeatures(route[i][place], float(second[i][place]))
-            bag, title = bags[i], self._sentences.titles[pair.row]
-            own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
-            features.append(
-                [document._replace(find=likeness[span], **word_features(bag, title, words, idf)) for span, words in own]
-            )
-        return features
+            meaning = meanings[asked[tuple(queries[pair.question][pair.place])]]
+            find.append((model.held.tables[KEYS].vectors([pair.row])[0] @ meaning).tolist())
+        return self._beside_words(texts, pairs, routed, find, [0.0] * len(pairs))

@@ -112,13 +112,15 @@ class MemorySystem(ABC):
 
     def candidates(self, questions: Sequence[str]) -> list[tuple[list[Segment], torch.Tensor, torch.Tensor]]:
         """Candidate sentences of each question, their features [C, F], and log P(it is about something in memory)."""
-        with self.checkpoint.model.each_query_once():
-            found, routed, _ = self._route_and_read(questions)
+        found, routed, _ = self._found(questions)
         return [(own.segments, own.features, known_log_p(routed, i)) for i, own in enumerate(found)]
 
-    def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
+    def _found(self, texts: Sequence[str]) -> tuple[list[Candidates], Routed, Queries]:
         with self.checkpoint.model.each_query_once():
-            found, routed, queries = self._route_and_read([question.question for question in questions])
+            return self._route_and_read(texts)
+
+    def _batch(self, questions: Sequence[Question]) -> list[Retrieved]:
+        found, routed, queries = self._found([question.question for question in questions])
         words = self._write(queries, routed, found) if self.free else [None] * len(questions)
         results = []
         for i, (question, own, text) in enumerate(zip(questions, found, words, strict=True)):

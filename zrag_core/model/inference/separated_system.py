@@ -118,19 +118,32 @@ class SeparatedSystem(MemorySystem):
         model = self._model
         asked = [queries[pair.question][pair.place] for pair in pairs]
         found = span_probabilities(model, asked, *model.document_slots([pair.row for pair in pairs]))
-        answers, log_p = floor_log(found.answers).tolist(), floor_log(found.log_p).tolist()
+        find, answers = floor_log(found.log_p).tolist(), floor_log(found.answers).tolist()
+        return self._beside_words(texts, pairs, routed, find, answers)
+
+    def _beside_words(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[ReadPair],
+        routed: Routed,
+        find: Sequence[Sequence[float]],
+        answers: Sequence[float],
+    ) -> list[list[SentenceFeatures]]:
+        """Features of the sentences of P pairs, words among them.
+
+        Args:
+            find: of every span of each pair's document.
+            answers: of each pair's document.
+        """
         route, second, idf = floor_log(routed.log_p).tolist(), routed.second.tolist(), self._idf
         bags = [feature_ids(text) for text in texts]
         features = []
-        for number, pair in enumerate(pairs):
+        for pair, of_spans, own_answers in zip(pairs, find, answers, strict=True):
             i, place = pair.question, pair.place
-            document = SentenceFeatures(route[i][place], float(second[i][place]), answers[number])
+            document = SentenceFeatures(route[i][place], float(second[i][place]), own_answers)
             bag, title = bags[i], self._sentences.titles[pair.row]
             own = zip(self._sentences.spans[pair.row], self._sentences.features(pair.row), strict=True)
             features.append(
-                [
-                    document._replace(find=log_p[number][span], **word_features(bag, title, words, idf))
-                    for span, words in own
-                ]
+                [document._replace(find=of_spans[span], **word_features(bag, title, words, idf)) for span, words in own]
             )
         return features
