@@ -20,7 +20,7 @@ from zrag_core.text import search_terms
 
 WORDS = st.sampled_from("Orla Venn bees Tessamor glazier Branmoor Little parrots 서린도 등대 lighthouse".split())
 TEXT = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
-CORPUS = st.lists(st.tuples(st.lists(WORDS, max_size=3).map(" ".join), TEXT), min_size=1, max_size=5).map(
+CORPUS = st.lists(st.tuples(st.lists(WORDS, max_size=3).map(" ".join), TEXT), min_size=1, max_size=9).map(
     lambda rows: [Document(f"d{n}", title, text) for n, (title, text) in enumerate(rows)]
 )
 

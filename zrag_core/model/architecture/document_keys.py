@@ -107,8 +107,8 @@ class StoredKeys:
         numbers, scale = table.columns[NUMBERS], table.columns[SCALE].float()
         step = max(1, _CHUNK // numbers.shape[1])
         chunks = zip(numbers.split(step), scale.split(step), strict=True)
-        parts = [queries @ part.float().T * own for part, own in chunks]
-        return self._of_documents(torch.cat(parts, 1) if table.size else queries.new_zeros(len(queries), 0), table)
+        parts = [part.float() @ queries.T * own[:, None] for part, own in chunks]
+        return self._of_documents(torch.cat(parts), table).T
 
     def nearly(self, query: torch.Tensor) -> tuple[torch.Tensor, float]:
         """The products [N] of a query [k] in bytes, and how far they may be off."""
@@ -119,16 +119,12 @@ class StoredKeys:
         if not self._table.size:
             return query.new_full((len(self._table),), self._absent), 0.0
         keys = self._table.columns[NUMBERS].numpy()
-        products = np.asarray(simsimd.cdist(in_bytes, keys, metric="dot", threads=torch.get_num_threads()))
+        products = np.asarray(simsimd.cdist(in_bytes, keys, metric="dot", threads=torch.get_num_threads()))[0]
         scores = torch.from_numpy(products).float() * (self._scale * scale)
-        return self._of_documents(scores, self._table)[0], self._longest * float((query - numbers * scale).abs().max())
+        return self._of_documents(scores, self._table), self._longest * float((query - numbers * scale).abs().max())
 
     def _of_documents(self, products: torch.Tensor, table: RowTable) -> torch.Tensor:
-        """The best product with each document [B, N] of those with its sentences [B, T]."""
+        """The best product with each document [N, ...] of those with its sentences [T, ...]."""
+        best: torch.Tensor = torch.segment_reduce(products, "max", offsets=table.starts)
         there = table.counts > 0
-        result = products.new_full((len(products), len(table)), self._absent)
-        if table.size:
-            starts = table.starts[:-1][there].cpu().numpy()
-            best = np.maximum.reduceat(products.detach().cpu().numpy(), starts, axis=1)
-            result[:, there] = torch.from_numpy(best).to(products.device)
-        return result
+        return best.where(there.view(-1, *[1] * (best.ndim - 1)), self._absent)

@@ -20,6 +20,7 @@ from zrag_core.model.architecture.row_table import RowTable
 from zrag_core.model.architecture.word_features import BUCKETS, feature_ids
 
 WORD, WEIGHT = "word", "weight"
+_FREQUENT = 0.25  # of the documents; the weights of such a word are kept for all of them, which is faster to add up
 
 
 def title_words(documents: Sequence[Document]) -> RowTable:
@@ -58,6 +59,8 @@ class WordIndex:
         by_word: Any = csr_matrix((weights.astype(np.float32), words, table.starts.cpu().numpy()), shape).tocsc()
         self._starts, self._rows, self._weights = by_word.indptr, by_word.indices, by_word.data
         self._n = len(table)
+        frequent = np.flatnonzero(np.diff(self._starts) > _FREQUENT * self._n).tolist()
+        self._frequent = {word: by_word[:, [word]].toarray()[:, 0] for word in frequent}
 
     def scores(self, queries: Sequence[Sequence[int]], idf: torch.Tensor) -> torch.Tensor:
         """Inner products [B, N] of queries, given as bags of bucket ids and weighted by idf [BUCKETS], with N rows."""
@@ -66,8 +69,11 @@ class WordIndex:
             counts = Counter(bag)
             ids = sorted(counts)
             for word, weight in zip(ids, idf[torch.tensor(ids, dtype=torch.int64)].tolist(), strict=True):
-                own = slice(self._starts[word], self._starts[word + 1])
-                scores[self._rows[own]] += counts[word] * weight * self._weights[own]
+                if word in self._frequent:
+                    scores += counts[word] * weight * self._frequent[word]
+                else:
+                    own = slice(self._starts[word], self._starts[word + 1])
+                    scores[self._rows[own]] += counts[word] * weight * self._weights[own]
         return torch.from_numpy(result).to(idf.device)
 
 
