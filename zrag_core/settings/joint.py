@@ -55,7 +55,9 @@ class JointSettings(Section):
     @model_validator(mode="after")
     def _work_for_all(self) -> JointSettings:
         if self.processes > self.batch_size:
-            raise ValueError(f"processes {self.processes} are more than batch_size {self.batch_size}, the queries to share")
+            raise ValueError(
+                f"processes {self.processes} are more than batch_size {self.batch_size}, the queries to share"
+            )
         return self
 
     @model_validator(mode="after")

@@ -47,9 +47,7 @@ def draw_batch(
     queries = _queries(data, backbone, training, rng, number)
     rows = rows_read(queries, len(data.documents), training.wrong_reads, rng) if training.evidence_weight > 0 else []
     n = max(1, round(_REBUILT * len(queries))) if training.reconstruction_weight > 0 else 0
-    return JointBatch(
-        number, queries, rows, [sample_reconstruction(data, backbone, training, rng) for _ in range(n)]
-    )
+    return JointBatch(number, queries, rows, [sample_reconstruction(data, backbone, training, rng) for _ in range(n)])
 
 
 def questions_per_batch(training: JointSettings, data: TrainingSet) -> int:

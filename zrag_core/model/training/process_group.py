@@ -31,7 +31,7 @@ class ProcessGroup:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @property
     def is_main(self) -> bool:
@@ -56,12 +56,12 @@ class ProcessGroup:
             parameter.grad = total.view_as(parameter).to(parameter.dtype) if anywhere else None
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Sums over all processes; each gives the same names."""
+        """Sums over all processes; each gives the same names in the same order."""
         if self.size == 1:
             return dict(numbers)
-        sums = torch.tensor([numbers[name] for name in sorted(numbers)], dtype=torch.float64, device=self.device)
+        sums = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
-        return dict(zip(sorted(numbers), sums.tolist(), strict=True))
+        return dict(zip(numbers, sums.tolist(), strict=True))
 
 
 ALONE = ProcessGroup()
@@ -78,6 +78,6 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
 
     state = PartialState(cpu=device.type == "cpu")
     try:
-        yield ProcessGroup(state.process_index, state.num_processes, state.device)
+        yield ProcessGroup(state.process_index, state.num_processes, str(state.device))
     finally:
         state.destroy_process_group()

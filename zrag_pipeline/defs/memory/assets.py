@@ -147,6 +147,7 @@ def joint_memory(
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
     from zrag_core.systems import policies_read
+    from zrag_pipeline.defs.memory.joint_checkpoint import JointJob
     from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
     settings = platform.settings
@@ -159,7 +160,7 @@ def joint_memory(
     sections = ["corpus", "targets", "backbone", "joint"]
     with platform.tracked(context, *sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="training")
-        made = train_checkpoint(settings, platform.warehouse, version, backbone, run, context.log.info)
+        made = train_checkpoint(JointJob(settings, version, backbone), platform.warehouse, run, context)
         run.log_metrics(made.metrics)
         curves = _log_curves(run, made.curves)
         registered = ModelRegistry(platform.tracking).register(run, JOINT_MODEL, made.checkpoint)

@@ -1,0 +1,140 @@
+"""Training in processes of its own: `accelerate launch`, started and followed through Dagster Pipes.
+
+The processes belong to no process group of the run, so that whoever kills them kills nothing else; what they report
+comes here while they train. They end with the run that waits for them, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import torch
+from dagster_pipes import PipesParams
+
+from zrag_core.errors import SettingsError, TrainingError
+from zrag_core.files import write_json_atomic
+from zrag_core.model.architecture.create_backbone import resolve_device
+from zrag_core.model.training.progress import Progress
+from zrag_core.settings import Settings
+from zrag_pipeline.defs.memory import process_leader, training_process
+from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, TrainedMemory
+from zrag_pipeline.defs.memory.training_log import TrainingLog
+from zrag_pipeline.defs.memory.training_process import (
+    ERROR,
+    JOB,
+    LOCK,
+    OUTPUT,
+    PROGRESS,
+    RESULT,
+    RESUMED,
+    ended_early,
+)
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.file_lock import locked
+
+
+def train_in_processes(job: JointJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> TrainedMemory:
+    """Train a joint memory in `joint.processes` processes.
+
+    Raises:
+        SettingsError: there are fewer GPUs.
+        TrainingError: they ended early; what they had saved is where the next run goes on.
+    """
+    settings = _with_threads(job.settings)
+    _refuse_missing_gpus(settings)
+    folder = paths.checkpoints_dir() / ".training" / f"processes-{context.run.run_id}"
+    write_json_atomic(folder / JOB, JointJob(settings, job.corpus_version, job.backbone).values())
+    n = settings.joint.processes
+    threads = max(1, settings.backbone.cpu_threads // n)
+    messages = _Messages(progress)
+    client = dg.PipesSubprocessClient(env={"OMP_NUM_THREADS": str(threads)}, message_reader=messages)
+    context.log.info(f"training in {n} process{'es' if n > 1 else ''} of its own; output: {folder / OUTPUT}")
+    try:
+        with locked(folder / LOCK):
+            client.run(context=context, command=_command(n, threads, folder))
+    except dg.DagsterError as error:
+        if messages.error is not None:
+            raise TrainingError(messages.error) from error
+        code = str(error).rpartition(" ")[2]
+        raise ended_early(f"the training processes ended early, with code {code}", folder) from error
+    made = TrainedMemory.of(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    shutil.rmtree(folder, ignore_errors=True)
+    return made
+
+
+def _with_threads(settings: Settings) -> Settings:
+    """The same with the number of threads that this process would take, which the others are to share."""
+    backbone = settings.backbone.model_copy(update={"threads": settings.backbone.cpu_threads})
+    return settings.model_copy(update={"backbone": backbone})
+
+
+def _refuse_missing_gpus(settings: Settings) -> None:
+    n, found = settings.joint.processes, torch.cuda.device_count()
+    if resolve_device(settings.backbone.device).type == "cuda" and n > found:
+        raise SettingsError(
+            f"{n} processes, each of which needs a GPU, and {found} there",
+            where="joint.processes",
+            remedy=f"set it to {found} or less, or backbone.device to cpu",
+        )
+
+
+def _command(n: int, threads: int, folder: Path) -> list[str]:
+    # With `--cpu` accelerate starts one process, however many are asked for. `--multi_gpu` starts them all, on GPUs or
+    # not; each says itself where it works.
+    several = ["--multi_gpu", "--main_process_port", "0"] if n > 1 else []
+    launch = ["--num_processes", str(n), "--num_machines", "1", *several, "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
+    python = [sys.executable, "-m"]
+    leader = [*python, process_leader.__name__, str(folder / OUTPUT)]
+    return [*leader, *python, "accelerate.commands.launch", *launch, "-m", training_process.__name__, str(folder)]
+
+
+class _Messages(dg.PipesTempFileMessageReader):
+    """Takes what the main process reports, while it trains: Dagster's own reader keeps such messages to the end.
+
+    Attributes:
+        error: why the main process gave up, as it says; None where it does not.
+    """
+
+    def __init__(self, progress: TrainingLog):
+        super().__init__()
+        self.error: str | None = None
+        self._progress = progress
+
+    @contextmanager
+    def read_messages(self, handler: Any) -> Iterator[PipesParams]:
+        """Read messages until the processes have ended; `handler` gets them all."""
+        handed_on: Any = _Handler(handler, self)
+        with super().read_messages(handed_on) as params:
+            yield params
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Act on one message: {what it is: what it says}."""
+        if PROGRESS in message:
+            self._progress.on_progress(Progress(**message[PROGRESS]))
+        elif RESUMED in message:
+            self._progress.on_resume(message[RESUMED])
+        else:
+            self.error = message[ERROR]
+
+
+class _Handler:
+    """Dagster's handler of messages, and the messages of our own to the one who takes them."""
+
+    def __init__(self, handler: Any, messages: _Messages):
+        self._handler, self._messages = handler, messages
+
+    def handle_message(self, message: Mapping[str, Any]) -> None:
+        self._handler.handle_message(message)
+        if message["method"] == "report_custom_message":
+            self._messages.take(message["params"]["payload"])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)

@@ -1,0 +1,94 @@
+"""One of the processes that train a joint memory: `accelerate launch -m MODULE FOLDER`.
+
+The folder holds the job, and gets the result. The main process reports to Dagster through Pipes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from dagster_pipes import PipesContext, open_dagster_pipes
+
+from zrag_core.errors import TrainingError, ZragError
+from zrag_core.files import write_text_atomic
+from zrag_core.model.architecture.create_backbone import resolve_device
+from zrag_core.model.training.process_group import ProcessGroup, joined
+from zrag_core.model.training.progress import Progress, TrainingHooks
+from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, train_and_save
+from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.warehouse import Warehouse
+
+JOB, LOCK, RESULT, OUTPUT = "job.json", "lock", "result.json", "output.log"
+"""Files of the folder; the lock is held by the run for as long as it waits."""
+PROGRESS, RESUMED, ERROR = "progress", "resumed_from", "error"
+"""What the main process reports."""
+
+
+def main(folder: Path) -> None:
+    """Train; the exit code says whether it went well."""
+    end_without(folder / LOCK)
+    job = JointJob.of(json.loads((folder / JOB).read_text(encoding="utf-8")))
+    with joined(resolve_device(job.settings.backbone.device)) as group:
+        if not group.is_main:
+            train_and_save(job, Warehouse(paths.warehouse_file()), TrainingHooks, group)
+            return
+        with open_dagster_pipes() as pipes:
+            pipes.log.info(f"{group.size} of {group.size} processes are there; {os.getpid()}, on {group.device}, reports")
+            done = _train_and_report(job, folder, pipes, group)
+    sys.exit(0 if done else 1)
+
+
+def end_without(lock: Path) -> None:
+    """End this process as soon as nobody holds a lock any more: there is none left to train for."""
+    file = lock.open()
+
+    def wait() -> None:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def ended_early(what: str, folder: Path) -> TrainingError:
+    """The error of a training that came to no result."""
+    remedy = "look there for more; the next run goes on from the last saved state"
+    return TrainingError(what, where=str(folder / OUTPUT), remedy=remedy)
+
+
+def _train_and_report(job: JointJob, folder: Path, pipes: PipesContext, group: ProcessGroup) -> bool:
+    """Whether it went well; if not, Dagster is told why, and the output has the traceback."""
+
+    def resumed(step: int) -> None:
+        pipes.report_custom_message({RESUMED: step})
+
+    def progressed(progress: Progress) -> None:
+        pipes.report_custom_message({PROGRESS: asdict(progress)})
+
+    try:
+        made = train_and_save(
+            job,
+            Warehouse(paths.warehouse_file()),
+            lambda state: TrainingHooks(state, resumed, progressed),
+            group,
+        )
+        assert made is not None  # this process is the main one
+        write_text_atomic(folder / RESULT, json.dumps(made.values()))
+    except Exception as error:
+        traceback.print_exc()
+        if not isinstance(error, ZragError):
+            message = (str(error) or "no message").splitlines()[0]
+            error = ended_early(f"training failed ({type(error).__name__}: {message})", folder)
+        pipes.report_custom_message({ERROR: str(error)})
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
