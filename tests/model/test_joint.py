@@ -234,7 +234,8 @@ def test_schedule_warms_up_and_decays():
 
 def test_the_fingerprint_follows_what_matters(settings, documents, targets):
     base = training_fingerprint(documents, targets, settings)
-    assert training_fingerprint(documents, targets, _with(settings, save_every=50)) == base
+    for same in ({"save_every": 50}, {"processes": 2}):
+        assert training_fingerprint(documents, targets, _with(settings, **same)) == base
     for other in ({"seed": 1}, {"query_mask": 0.1}, {"wrong_reads": 0.1}):
         assert training_fingerprint(documents, targets, _with(settings, **other)) != base
     changed = (Document("d0", "Orla Venn", "She moved to Port Aldous."), *documents[1:])

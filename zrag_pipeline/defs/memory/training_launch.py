@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 import torch
+from dagster._core.errors import DagsterPipesExecutionError
 from dagster_pipes import PipesParams
 
 from zrag_core.errors import SettingsError, TrainingError
@@ -59,11 +61,12 @@ def train_in_processes(job: JointJob, progress: TrainingLog, context: dg.AssetEx
     try:
         with locked(folder / LOCK):
             client.run(context=context, command=_command(n, threads, folder))
-    except dg.DagsterError as error:
+    except DagsterPipesExecutionError as error:
         if messages.error is not None:
             raise TrainingError(messages.error) from error
-        code = str(error).rpartition(" ")[2]
-        raise ended_early(f"the training processes ended early, with code {code}", folder) from error
+        code = int(str(error).rpartition(" ")[2])
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        raise ended_early(f"the training processes ended early, {how}", folder) from error
     made = TrainedMemory.of(json.loads((folder / RESULT).read_text(encoding="utf-8")))
     shutil.rmtree(folder, ignore_errors=True)
     return made
@@ -107,6 +110,11 @@ class _Messages(dg.PipesTempFileMessageReader):
         super().__init__()
         self.error: str | None = None
         self._progress = progress
+
+    @property
+    def expected_writer_count(self) -> int:
+        """One process reports; Dagster's own property says so too, with a warning that it is new."""
+        return 1
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[PipesParams]:

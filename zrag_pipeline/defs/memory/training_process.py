@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
             train_and_save(job, Warehouse(paths.warehouse_file()), TrainingHooks, group)
             return
         with open_dagster_pipes() as pipes:
-            pipes.log.info(f"{group.size} of {group.size} processes are there; {os.getpid()}, on {group.device}, reports")
+            pipes.log.info(f"processes: {group.size}, on {group.device}; {os.getpid()} reports")
             done = _train_and_report(job, folder, pipes, group)
     sys.exit(0 if done else 1)
 
