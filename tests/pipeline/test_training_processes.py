@@ -15,10 +15,8 @@ import pytest
 import torch
 from pipeline_runs import SETTINGS, command_line, config, execute
 
-from zrag_core.errors import SettingsError
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory import training_launch
 from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, TrainedMemory
 from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.handles import BackboneHandle
@@ -188,6 +186,14 @@ def test_the_group_ends_with_the_run(tmp_path, sent):
         run.wait()
 
 
+def test_more_processes_than_gpus_are_refused_before_they_are_started(data, instance, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    result = train(data, instance, processes=2)
+    assert error_of(result).startswith("joint.processes: 2 processes need a GPU each, and there is 1 -> ")
+    assert not list(data.glob("checkpoints/.training/*"))
+
+
 def test_what_the_processes_refuse_is_the_runs_own_line(data, instance):
     result = train(data, instance, processes=1, seed=5)  # the backbone was made with another seed
     assert not result.success
@@ -209,17 +215,7 @@ def test_a_process_ends_when_nobody_waits_for_it(tmp_path):
         assert process.wait(timeout=10) == 1
 
 
-# --- before it begins -----------------------------------------------------------------------------
-
-
-def test_fewer_gpus_than_processes_are_one_clear_error(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    training_launch._refuse_missing_gpus(load_settings({"joint": {"processes": 2}}))
-    training_launch._refuse_missing_gpus(load_settings({"joint": {"processes": 3}, "backbone": {"device": "cpu"}}))
-    with pytest.raises(SettingsError, match=r"joint.processes: 3 processes, each .* -> set it to 2 or less") as caught:
-        training_launch._refuse_missing_gpus(load_settings({"joint": {"processes": 3}}))
-    assert "\n" not in str(caught.value)
+# --- what they are made of ------------------------------------------------------------------------
 
 
 def test_training_processes_load_neither_dagster_nor_mlflow():

@@ -26,7 +26,7 @@ class ProcessGroup:
     Attributes:
         rank: number of this process.
         size: how many there are.
-        device: of what they send each other.
+        device: type of device that each of them works on.
     """
 
     rank: int = 0
@@ -78,6 +78,6 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
 
     state = PartialState(cpu=device.type == "cpu")
     try:
-        yield ProcessGroup(state.process_index, state.num_processes, str(state.device))
+        yield ProcessGroup(state.process_index, state.num_processes, state.device.type)
     finally:
         state.destroy_process_group()

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import torch
 from dagster._core.errors import DagsterPipesExecutionError
 from dagster_pipes import PipesParams
 
 from zrag_core.errors import SettingsError, TrainingError
 from zrag_core.files import write_json_atomic
-from zrag_core.model.architecture.create_backbone import resolve_device
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
+from zrag_pipeline.defs.corpus.preflight import process_problems
 from zrag_pipeline.defs.memory import process_leader, training_process
 from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, TrainedMemory
 from zrag_pipeline.defs.memory.training_log import TrainingLog
@@ -50,7 +49,8 @@ def train_in_processes(job: JointJob, progress: TrainingLog, context: dg.AssetEx
         TrainingError: they ended early; what they had saved is where the next run goes on.
     """
     settings = _with_threads(job.settings)
-    _refuse_missing_gpus(settings)
+    for problem in process_problems(settings):
+        raise SettingsError(problem)
     folder = paths.checkpoints_dir() / ".training" / f"processes-{context.run.run_id}"
     write_json_atomic(folder / JOB, JointJob(settings, job.corpus_version, job.backbone).values())
     n = settings.joint.processes
@@ -76,16 +76,6 @@ def _with_threads(settings: Settings) -> Settings:
     """The same with the number of threads that this process would take, which the others are to share."""
     backbone = settings.backbone.model_copy(update={"threads": settings.backbone.cpu_threads})
     return settings.model_copy(update={"backbone": backbone})
-
-
-def _refuse_missing_gpus(settings: Settings) -> None:
-    n, found = settings.joint.processes, torch.cuda.device_count()
-    if resolve_device(settings.backbone.device).type == "cuda" and n > found:
-        raise SettingsError(
-            f"{n} processes, each of which needs a GPU, and {found} there",
-            where="joint.processes",
-            remedy=f"set it to {found} or less, or backbone.device to cpu",
-        )
 
 
 def _command(n: int, threads: int, folder: Path) -> list[str]:

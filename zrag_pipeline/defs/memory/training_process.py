@@ -40,7 +40,8 @@ def main(folder: Path) -> None:
             train_and_save(job, Warehouse(paths.warehouse_file()), TrainingHooks, group)
             return
         with open_dagster_pipes() as pipes:
-            pipes.log.info(f"processes: {group.size}, on {group.device}; {os.getpid()} reports")
+            # The parent is the launcher, which leads the group; the others end with it.
+            pipes.log.info(f"processes: {group.size}, on {group.device}; kill -- -{os.getppid()} ends them")
             done = _train_and_report(job, folder, pipes, group)
     sys.exit(0 if done else 1)
 
