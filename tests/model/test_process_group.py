@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import joint_group_target
+import group_target
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,23 +16,25 @@ from zrag_core.errors import SettingsError
 from zrag_core.model.training.process_group import ALONE, ProcessGroup
 from zrag_core.settings import load_settings
 
-GIVEN = {
-    "usual": {},
-    "accumulated": {"batch_size": 2, "gradient_accumulation": 3, "query_mask": 0.5, "wrong_reads": 0.5},
-    "router alone": {"evidence_weight": 0.0, "reconstruction_weight": 0.0},
+JOINT = {
+    "joint": {},
+    "joint, accumulated": {"batch_size": 2, "gradient_accumulation": 3, "query_mask": 0.5, "wrong_reads": 0.5},
+    "joint, router alone": {"evidence_weight": 0.0, "reconstruction_weight": 0.0},
 }
+NAMES = (*JOINT, "skill")
 
 
 @pytest.fixture(scope="module")
-def both(settings, documents, targets, tmp_path_factory):
+def both(settings, skill_settings, documents, targets, tmp_path_factory):
     """What one process and what two came to under each of the settings: ((values, tensors), [of both processes])."""
     folder = tmp_path_factory.mktemp("묶음")
-    several = [settings.model_copy(update={"joint": settings.joint.model_copy(update=own)}) for own in GIVEN.values()]
+    several = [settings.model_copy(update={"joint": settings.joint.model_copy(update=own)}) for own in JOINT.values()]
+    several.append(skill_settings)
     split = [replace(target, split="dev") if target.id == "q0" else target for target in targets]
-    given = joint_group_target.describe(documents, split, several)
+    given = group_target.describe(documents, split, several)
     (folder / "given.json").write_text(given, "utf-8")
     launch = "--num_processes 2 --num_machines 1 --multi_gpu --main_process_port 0 --mixed_precision no".split()
-    launch += ["--dynamo_backend", "no", "-m", joint_group_target.__name__, str(folder)]
+    launch += ["--dynamo_backend", "no", "-m", group_target.__name__, str(folder)]
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *launch],
@@ -41,14 +43,14 @@ def both(settings, documents, targets, tmp_path_factory):
         timeout=120,
     )
     found = {}
-    for number, (name, one) in enumerate(zip(GIVEN, joint_group_target.train_all(given), strict=True)):
+    for number, (name, one) in enumerate(zip(NAMES, group_target.train_all(given), strict=True)):
         files = [folder / f"{number}-{rank}" for rank in (0, 1)]
         two = [(json.loads(Path(f"{f}.json").read_text()), load_file(f"{f}.safetensors")) for f in files]
         found[name] = one, two
     return found
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_have_the_losses_of_one(both, name):
     (one, _), ((two, _), (silent, _)) = both[name]
     assert (one["size"], two["size"]) == (1, 2)
@@ -56,18 +58,20 @@ def test_two_processes_have_the_losses_of_one(both, name):
     for alone, shared in zip(one["losses"], two["losses"], strict=True):
         assert shared == pytest.approx(alone, rel=1e-5)
     assert one["losses"][0] != pytest.approx(one["losses"][-1], rel=1e-3)
-    assert two["dev_loss"] == pytest.approx(one["dev_loss"], rel=1e-5)
     assert silent["losses"] == []
     assert silent["dev_loss"] == two["dev_loss"]
+    if name != "skill":
+        assert two["dev_loss"] == pytest.approx(one["dev_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_end_with_the_model_of_one(both, name):
     (_, one), ((_, two), (_, other)) = both[name]
     assert set(one) == set(two)
     for key, value in one.items():
         assert torch.equal(two[key], other[key]), f"{key} is the same in all processes, to the bit"
-        assert torch.allclose(two[key], value, atol=3e-5), (key, (two[key] - value).abs().max())
+        off = (two[key] - value).abs().max()
+        assert off < (3e-4 if name == "skill" else 3e-5), f"{key}: {off}"  # Muon multiplies in bfloat16
 
 
 def test_every_item_is_one_process_own_and_another_comes_first_at_every_turn():

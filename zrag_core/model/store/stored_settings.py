@@ -98,7 +98,7 @@ def training_values(joint: JointSettings) -> dict[str, Any]:
 
 def skill_values(skill: SkillSettings) -> dict[str, Any]:
     """What a skill depends on: not how often its state is saved, nor whether it was compiled."""
-    return {**skill.model_dump(mode="json", exclude={"save_every", "compile"}), **_FIXED_SKILL}
+    return {**skill.model_dump(mode="json", exclude={"save_every", "compile", *_NOT_TRAINED}), **_FIXED_SKILL}
 
 
 def writing_values(writing: WritingSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_process_group.py`: `accelerate launch -m joint_group_target FOLDER`.
+"""What each of two processes does in `test_process_group.py`: `accelerate launch -m group_target FOLDER`.
 
 Trains under every set of settings in the folder's `given.json`; the main process writes what came out.
 """
@@ -16,6 +16,8 @@ from zrag_core.model.architecture.create_backbone import create_backbone
 from zrag_core.model.training.joint_training import train_joint
 from zrag_core.model.training.process_group import ALONE, joined
 from zrag_core.model.training.progress import TrainingHooks
+from zrag_core.model.training.skill_data import AlmanacSkill
+from zrag_core.model.training.skill_training import new_model, train_skill
 from zrag_core.settings import load_settings
 
 
@@ -34,17 +36,22 @@ def train_all(given, group=ALONE):
     """Yield the losses of every step, the dev loss and the tensors, for each of the settings."""
     given = json.loads(given)
     documents = [Document(**values) for values in given["documents"]]
-    targets = [
-        EvidenceTarget(**{**values, "document_ids": tuple(values["document_ids"])}) for values in given["targets"]
-    ]
+    targets = [EvidenceTarget(**{**one, "document_ids": tuple(one["document_ids"])}) for one in given["targets"]]
     for settings in map(load_settings, given["settings"]):
-        texts = [document.contents for document in documents] + [target.query for target in targets]
-        backbone = create_backbone(settings.backbone, texts, seed=0)
         losses = []
         hooks = TrainingHooks(on_progress=lambda progress, losses=losses: losses.append(dict(progress.losses)))
-        result = train_joint(documents, targets, backbone, settings, hooks, group)
+        if settings.memory.policy == "joint":
+            texts = [document.contents for document in documents] + [target.query for target in targets]
+            backbone = create_backbone(settings.backbone, texts, seed=0)
+            result = train_joint(documents, targets, backbone, settings, hooks, group)
+            dev_loss = result.dev_loss
+        else:
+            source = AlmanacSkill(settings.skill.languages)
+            model = new_model(settings, source)
+            result = train_skill(model, source, settings.skill, fingerprint="f", hooks=hooks, group=group)
+            dev_loss = None
         tensors = {name: value.clone() for name, value in result.model.state_dict().items()}
-        yield {"losses": losses, "dev_loss": result.dev_loss, "size": group.size}, tensors
+        yield {"losses": losses, "dev_loss": dev_loss, "size": group.size}, tensors
 
 
 def main(folder):
