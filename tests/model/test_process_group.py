@@ -71,7 +71,7 @@ def test_two_processes_end_with_the_model_of_one(both, name):
     for key, value in one.items():
         assert torch.equal(two[key], other[key]), f"{key} is the same in all processes, to the bit"
         off = (two[key] - value).abs().max()
-        assert off < (3e-4 if name == "skill" else 3e-5), f"{key}: {off}"  # Muon multiplies in bfloat16
+        assert off < (2e-3 if name == "skill" else 3e-5), f"{key}: {off}"  # Muon multiplies in bfloat16
 
 
 def test_every_item_is_one_process_own_and_another_comes_first_at_every_turn():

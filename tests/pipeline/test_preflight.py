@@ -185,6 +185,12 @@ def test_every_process_needs_a_gpu_where_there_are_any(processes, device, gpus, 
     assert word is None or f"joint.processes: {word}" in found[0]
 
 
+def test_the_skill_of_a_pretrained_llm_is_trained_in_the_runs_process():
+    assert problems(skill={"processes": 2, "steps": 1}) == []
+    (found,) = problems(skill={"processes": 2, "steps": 1}, backbone={"name": "Qwen/Qwen3-0.6B"})
+    assert found == "skill.processes: the skill of Qwen/Qwen3-0.6B is trained in the process of the run -> set it to 0"
+
+
 @pytest.mark.parametrize(
     ("policy", "systems", "named"),
     [

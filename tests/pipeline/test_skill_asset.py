@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute
 
@@ -163,7 +164,7 @@ def test_slots_that_nobody_set_are_those_of_the_skill(backbone):
 def test_without_steps_and_without_a_shipped_skill_there_is_none(backbone, start, message):
     settings = load_settings({"backbone": {"name": backbone}, "skill": {"start": start, "steps": 0}})
     with pytest.raises(SettingsError) as caught:
-        provide_skill(settings, None, print)
+        provide_skill(settings, None, dg.build_asset_context())
     assert f"skill.steps: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -16,8 +16,10 @@ import torch
 from pipeline_runs import SETTINGS, command_line, config, execute
 
 from zrag_core.model.store.checkpoint import load_checkpoint
+from zrag_core.model.store.skill_folder import read_skill_config
 from zrag_core.settings import load_settings
-from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, TrainedMemory
+from zrag_pipeline.defs.memory.joint_job import JointJob
+from zrag_pipeline.defs.memory.skill_job import SkillJob
 from zrag_pipeline.platform.file_lock import locked
 from zrag_pipeline.platform.handles import BackboneHandle
 from zrag_pipeline.platform.tracking import Tracking
@@ -119,6 +121,25 @@ def test_two_processes_make_the_checkpoint_of_one_and_the_run_shows_how(prepared
     for name in ("loss_evidence", "loss_reconstruction", "loss_routing", "learning_rate", "tokens_per_s"):
         points = tracking.client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in points] == list(range(1, STEPS + 1)), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_skill_is_trained_in_two_processes_as_in_one(tmp_path, instance):
+    results = [
+        execute("pretrain_tiny", tmp_path / str(n), run_config=config(skill={"processes": n}), instance=instance)
+        for n in (2, 0)
+    ]
+    (made,), (alone,) = (result.asset_materializations_for_node("skill") for result in results)
+    assert made.metadata["skill_id"] == alone.metadata["skill_id"]
+    for name in ("evidence", "finding", "reconstruction", "routing"):
+        name = f"final_loss_{name}"
+        assert made.metadata[name].value == pytest.approx(alone.metadata[name].value, rel=1e-4), name
+    assert read_skill_config(tmp_path / "2" / "skills" / made.metadata["skill_id"].value)
+    shown = [entry.user_message for entry in instance.all_logs(results[0].run_id)]
+    assert any(line.startswith("processes: 2, on cpu") for line in shown)
+    steps = SETTINGS["skill"]["steps"]
+    assert any(line.startswith(f"step {steps} of {steps}  ") for line in shown)
 
 
 # --- how it ends ----------------------------------------------------------------------------------
@@ -225,10 +246,10 @@ def test_training_processes_load_neither_dagster_nor_mlflow():
     assert not {"dagster", "mlflow"} & set(shown)
 
 
-def test_jobs_and_results_are_the_same_after_a_file(tmp_path):
+def test_a_job_is_the_same_after_a_file(tmp_path):
     settings = load_settings(config()["resources"]["settings"]["config"])
     for folder in (None, tmp_path / "뼈대"):
-        job = JointJob(settings, "0123", BackboneHandle("abc", folder))
-        assert JointJob.of(json.loads(json.dumps(job.values()))) == job
-    made = TrainedMemory("joint-1", tmp_path, (12, 3, 24), 8, {"steps": 8.0}, ("cut",))
-    assert TrainedMemory.of(json.loads(json.dumps(made.values()))) == made
+        joint = JointJob(settings, tmp_path / "warehouse.duckdb", "0123", BackboneHandle("abc", folder))
+        skill = SkillJob(settings, folder, tmp_path / "skill-1")
+        for job in (joint, skill):
+            assert type(job).of(json.loads(json.dumps(job.values()))) == job

@@ -142,15 +142,18 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
 
 
 def process_problems(settings: Settings) -> Iterator[str]:
-    """Why joint training cannot have its processes."""
+    """Why training cannot have processes of its own."""
     import torch
 
-    n, gpus = settings.joint.processes, torch.cuda.device_count()
-    if n > gpus and settings.backbone.device != "cpu" and torch.cuda.is_available():
-        yield (
-            f"joint.processes: {n} processes need a GPU each, and there {'is' if gpus == 1 else 'are'} {gpus} "
-            f"-> set it to {gpus} or less, or backbone.device to cpu"
-        )
+    backbone, gpus = settings.backbone, torch.cuda.device_count()
+    for name, n in (("joint", settings.joint.processes), ("skill", settings.skill.processes)):
+        if n > gpus and backbone.device != "cpu" and torch.cuda.is_available():
+            yield (
+                f"{name}.processes: {n} processes need a GPU each, and there {'is' if gpus == 1 else 'are'} {gpus} "
+                f"-> set it to {gpus} or less, or backbone.device to cpu"
+            )
+    if settings.skill.processes and backbone.name != TINY:
+        yield f"skill.processes: the skill of {backbone.name} is trained in the process of the run -> set it to 0"
 
 
 def _tiny_problems(tiny: TinySettings) -> Iterator[str]:

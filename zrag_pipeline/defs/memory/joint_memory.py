@@ -16,14 +16,8 @@ from zrag_core.model.architecture.packaged_llms import location_of
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import Settings
 from zrag_core.settings.backbone import TINY
-from zrag_pipeline.defs.memory.joint_checkpoint import (
-    JointJob,
-    TrainedMemory,
-    backbone_digest,
-    tokenizer_texts,
-    train_and_save,
-)
-from zrag_pipeline.defs.memory.training_launch import train_in_processes
+from zrag_pipeline.defs.memory.joint_job import JointJob, backbone_digest, checkpoint_folder, tokenizer_texts
+from zrag_pipeline.defs.memory.training_launch import trained
 from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.platform.handles import CheckpointReference, Params
 from zrag_pipeline.platform.tracking import TrackedRun
@@ -85,9 +79,7 @@ def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: s
     return PreparedBackbone(target, digest, numbers, line)
 
 
-def train_checkpoint(
-    job: JointJob, warehouse: Warehouse, run: TrackedRun, context: dg.AssetExecutionContext
-) -> MadeCheckpoint:
+def train_checkpoint(job: JointJob, run: TrackedRun, context: dg.AssetExecutionContext) -> MadeCheckpoint:
     """Train the joint policy and write its checkpoint, in this process or, as `joint.processes` has it, in others.
 
     Progress goes to Dagster's log about twenty times, losses to `run` as step-wise curves.
@@ -98,25 +90,20 @@ def train_checkpoint(
     """
     settings = job.settings
     progress = TrainingLog(run, context.log.info, _POINTS, _POINTS_PER_LINE)
-    if settings.joint.processes:
-        made: TrainedMemory | None = train_in_processes(job, progress, context)
-    else:
-        made = train_and_save(job, warehouse, progress.hooks)
-    assert made is not None  # this process is the main one
-    for line in made.notes:
-        context.log.info(line)
+    made = trained(job, progress, context)
+    folder = checkpoint_folder(made["checkpoint_id"])
     return MadeCheckpoint(
-        CheckpointReference(made.checkpoint_id, made.folder, job.corpus_version),
-        made.shape,
-        checkpoint_digest(made.folder),
-        made.metrics,
+        CheckpointReference(made["checkpoint_id"], folder, job.corpus_version),
+        tuple(made["shape"]),
+        checkpoint_digest(folder),
+        made["metrics"],
         progress.curves(),
         {
             "policy": JointMemory.policy,
             "backbone": settings.backbone.name,
             "m": settings.joint.slots,
             "d": settings.joint.width,
-            "training_steps": made.steps,
+            "training_steps": made["steps"],
         },
     )
 

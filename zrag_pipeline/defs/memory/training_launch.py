@@ -1,4 +1,5 @@
-"""Training in processes of its own: `accelerate launch`, started and followed through Dagster Pipes.
+"""Where a job is trained: in the process of the run, or in several of its own by `accelerate launch`, which is started
+and followed through Dagster Pipes.
 
 The processes belong to no process group of the run, so that whoever kills them kills nothing else; what they report
 comes here while they train. They end with the run that waits for them, however that ends.
@@ -25,7 +26,7 @@ from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.corpus.preflight import process_problems
 from zrag_pipeline.defs.memory import process_leader, training_process
-from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, TrainedMemory
+from zrag_pipeline.defs.memory.training_job import TrainingJob
 from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.defs.memory.training_process import (
     ERROR,
@@ -41,21 +42,36 @@ from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.file_lock import locked
 
 
-def train_in_processes(job: JointJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> TrainedMemory:
-    """Train a joint memory in `joint.processes` processes.
+def trained(job: TrainingJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> dict[str, Any]:
+    """Do a job, in this process or in those that it is to have; what it says of its result.
 
     Raises:
-        SettingsError: there are fewer GPUs.
+        SettingsError: it cannot have them.
         TrainingError: they ended early; what they had saved is where the next run goes on.
     """
-    settings = _with_threads(job.settings)
+    if job.processes:
+        return _in_processes(job, progress, context)
+    made = job.train(progress.hooks, progress.log)
+    assert made is not None  # this process is the main one
+    return made
+
+
+def refuse_processes(settings: Settings) -> None:
+    """Refuse settings of processes that cannot be.
+
+    Raises:
+        SettingsError: there are fewer GPUs, or this training has no processes of its own.
+    """
     for problem in process_problems(settings):
         raise SettingsError(problem)
-    folder = paths.checkpoints_dir() / ".training" / f"processes-{context.run.run_id}"
-    write_json_atomic(folder / JOB, JointJob(settings, job.corpus_version, job.backbone).values())
-    n = settings.joint.processes
-    threads = max(1, settings.backbone.cpu_threads // n)
-    messages = _Messages(progress)
+
+
+def _in_processes(job: TrainingJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> dict[str, Any]:
+    refuse_processes(job.settings)
+    folder = paths.checkpoints_dir() / ".training" / f"processes-{context.run.run_id}-{job.kind}"
+    write_json_atomic(folder / JOB, {"kind": job.kind, "points": progress.points, **job.values()})
+    n, messages = job.processes, _Messages(progress)
+    threads = max(1, job.settings.backbone.cpu_threads // n)
     client = dg.PipesSubprocessClient(env={"OMP_NUM_THREADS": str(threads)}, message_reader=messages)
     context.log.info(f"training in {n} process{'es' if n > 1 else ''} of its own; output: {folder / OUTPUT}")
     try:
@@ -67,15 +83,9 @@ def train_in_processes(job: JointJob, progress: TrainingLog, context: dg.AssetEx
         code = int(str(error).rpartition(" ")[2])
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         raise ended_early(f"the training processes ended early, {how}", folder) from error
-    made = TrainedMemory.of(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    made: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     shutil.rmtree(folder, ignore_errors=True)
     return made
-
-
-def _with_threads(settings: Settings) -> Settings:
-    """The same with the number of threads that this process would take, which the others are to share."""
-    backbone = settings.backbone.model_copy(update={"threads": settings.backbone.cpu_threads})
-    return settings.model_copy(update={"backbone": backbone})
 
 
 def _command(n: int, threads: int, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""One of the processes that train a joint memory: `accelerate launch -m MODULE FOLDER`.
+"""One of the processes that do a training job together: `accelerate launch -m MODULE FOLDER`.
 
 The folder holds the job, and gets the result. The main process reports to Dagster through Pipes.
 """
@@ -13,6 +13,7 @@ import threading
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dagster_pipes import PipesContext, open_dagster_pipes
 
@@ -21,28 +22,30 @@ from zrag_core.files import write_text_atomic
 from zrag_core.model.architecture.create_backbone import resolve_device
 from zrag_core.model.training.process_group import ProcessGroup, joined
 from zrag_core.model.training.progress import Progress, TrainingHooks
-from zrag_pipeline.defs.memory.joint_checkpoint import JointJob, train_and_save
-from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.warehouse import Warehouse
+from zrag_pipeline.defs.memory.joint_job import JointJob
+from zrag_pipeline.defs.memory.skill_job import SkillJob
+from zrag_pipeline.defs.memory.training_job import TrainingJob
 
 JOB, LOCK, RESULT, OUTPUT = "job.json", "lock", "result.json", "output.log"
 """Files of the folder; the lock is held by the run for as long as it waits."""
 PROGRESS, RESUMED, ERROR = "progress", "resumed_from", "error"
 """What the main process reports."""
+_KINDS: dict[str, Any] = {kind.kind: kind for kind in (JointJob, SkillJob)}
 
 
 def main(folder: Path) -> None:
     """Train; the exit code says whether it went well."""
     end_without(folder / LOCK)
-    job = JointJob.of(json.loads((folder / JOB).read_text(encoding="utf-8")))
+    values = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job: TrainingJob = _KINDS[values["kind"]].of(values)
     with joined(resolve_device(job.settings.backbone.device)) as group:
         if not group.is_main:
-            train_and_save(job, Warehouse(paths.warehouse_file()), TrainingHooks, group)
+            job.train(TrainingHooks, lambda line: None, group)
             return
         with open_dagster_pipes() as pipes:
             # The parent is the launcher, which leads the group; the others end with it.
             pipes.log.info(f"processes: {group.size}, on {group.device}; kill -- -{os.getppid()} ends them")
-            done = _train_and_report(job, folder, pipes, group)
+            done = _train_and_report(job, values["points"], folder, pipes, group)
     sys.exit(0 if done else 1)
 
 
@@ -63,7 +66,7 @@ def ended_early(what: str, folder: Path) -> TrainingError:
     return TrainingError(what, where=str(folder / OUTPUT), remedy=remedy)
 
 
-def _train_and_report(job: JointJob, folder: Path, pipes: PipesContext, group: ProcessGroup) -> bool:
+def _train_and_report(job: TrainingJob, points: int, folder: Path, pipes: PipesContext, group: ProcessGroup) -> bool:
     """Whether it went well; if not, Dagster is told why, and the output has the traceback."""
 
     def resumed(step: int) -> None:
@@ -73,14 +76,8 @@ def _train_and_report(job: JointJob, folder: Path, pipes: PipesContext, group: P
         pipes.report_custom_message({PROGRESS: asdict(progress)})
 
     try:
-        made = train_and_save(
-            job,
-            Warehouse(paths.warehouse_file()),
-            lambda state: TrainingHooks(state, resumed, progressed),
-            group,
-        )
-        assert made is not None  # this process is the main one
-        write_text_atomic(folder / RESULT, json.dumps(made.values()))
+        made = job.train(lambda state: TrainingHooks(state, resumed, progressed, points), pipes.log.info, group)
+        write_text_atomic(folder / RESULT, json.dumps(made))
     except Exception as error:
         traceback.print_exc()
         if not isinstance(error, ZragError):
