@@ -17,7 +17,7 @@ from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import Settings
 from zrag_core.settings.backbone import TINY
 from zrag_pipeline.defs.memory.joint_job import JointJob, backbone_digest, checkpoint_folder, tokenizer_texts
-from zrag_pipeline.defs.memory.training_launch import trained
+from zrag_pipeline.defs.memory.training_launch import train_job
 from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.platform.handles import CheckpointReference, Params
 from zrag_pipeline.platform.tracking import TrackedRun
@@ -90,7 +90,7 @@ def train_checkpoint(job: JointJob, run: TrackedRun, context: dg.AssetExecutionC
     """
     settings = job.settings
     progress = TrainingLog(run, context.log.info, _POINTS, _POINTS_PER_LINE)
-    made = trained(job, progress, context)
+    made = train_job(job, progress, context)
     folder = checkpoint_folder(made["checkpoint_id"])
     return MadeCheckpoint(
         CheckpointReference(made["checkpoint_id"], folder, job.corpus_version),

@@ -15,7 +15,7 @@ from zrag_core.settings import Settings
 from zrag_core.settings.backbone import SMOLLM2, TINY
 from zrag_pipeline.defs.memory.language_skill import language_source, make_language_skill
 from zrag_pipeline.defs.memory.skill_job import SkillJob, skill_source
-from zrag_pipeline.defs.memory.training_launch import refuse_processes, trained
+from zrag_pipeline.defs.memory.training_launch import refuse_processes, train_job
 from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.handles import SkillReference
@@ -68,7 +68,7 @@ def provide_skill(settings: Settings, run: TrackedRun, context: dg.AssetExecutio
         refuse_processes(settings)
         metrics = make_language_skill(settings, source, start, folder, progress)
     else:
-        metrics = trained(SkillJob(settings, start, folder), progress, context)
+        metrics = train_job(SkillJob(settings, start, folder), progress, context)
     reference = SkillReference(folder.name, folder, checkpoint_digest(folder))
     return MadeSkill(reference, metrics, progress.curves(), f"{folder.name}: made from {source.name}")
 

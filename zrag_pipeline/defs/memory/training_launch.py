@@ -42,8 +42,8 @@ from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.file_lock import locked
 
 
-def trained(job: TrainingJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> dict[str, Any]:
-    """Do a job, in this process or in those that it is to have; what it says of its result.
+def train_job(job: TrainingJob, progress: TrainingLog, context: dg.AssetExecutionContext) -> dict[str, Any]:
+    """Do a job, in this process or in those that it is to have, and return what it says of its result.
 
     Raises:
         SettingsError: it cannot have them.
@@ -80,8 +80,8 @@ def _in_processes(job: TrainingJob, progress: TrainingLog, context: dg.AssetExec
     except DagsterPipesExecutionError as error:
         if messages.error is not None:
             raise TrainingError(messages.error) from error
-        code = int(str(error).rpartition(" ")[2])
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        code = str(error).rpartition(" ")[2]
+        how = f"by {signal.Signals(-int(code)).name}" if code.startswith("-") else f"with code {code}"
         raise ended_early(f"the training processes ended early, {how}", folder) from error
     made: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     shutil.rmtree(folder, ignore_errors=True)
