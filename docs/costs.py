@@ -7,6 +7,7 @@ The page above the marker is written by hand. A test fails where the rest is not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Memory:
         read_ms: the LLM reads a question, two threads.
         scan_ns: all keys and words of a document against one question, two threads.
         written_per_s: documents, one thread; None where it was not measured.
-        flops: of writing a document, two for each parameter and token.
+        flops: of writing a document, two for each parameter and token; None where a GPU would have nothing to do.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Memory:
     read_ms: float
     scan_ns: float
     written_per_s: float | None
-    flops: float
+    flops: float | None
 
     @property
     def whole(self) -> float:
@@ -58,7 +59,7 @@ class Memory:
         return self.keys + self.index
 
 
-TINY = Memory("zrag-tiny, almanac", 487, 7_542, 450, 468, 614, 2.4, 49, 57, 2 * 1.2e6 * 160)
+TINY = Memory("zrag-tiny, almanac", 487, 7_542, 450, 468, 614, 2.4, 49, 57, None)
 SMOLLM2 = Memory("SmolLM2, paragraphs", 797, 7_876, 674, 674, 888, 30, 80, 11.5, 2 * 135e6 * 250)
 # Never trained here: bytes and operations follow from the shape, keys and words are those of the row above.
 QWEN3 = Memory("Qwen3-8B, 4 x 256 (computed)", 797, 4 * 260, 674, 674, 888, 0, 80, None, 2 * 8.2e9 * 250)
@@ -99,17 +100,14 @@ def _as_documents_grow(own: Memory) -> Iterator[Sequence[str]]:
     yield row("of it read for every question, in RAM", (size(own.in_memory * n) for n in SIZES))
     if own.read_ms:
         yield row("routing, one machine of 2 cores", (duration(_routing_ms(own, n) / 1e3) for n in SIZES))
-        yield row(
-            f"routing, {_GPUS} such machines", (duration(_routing_ms(own, n / _GPUS) / 1e3) for n in SIZES)
-        )
+        yield row(f"routing, {_GPUS} such machines", (duration(_routing_ms(own, n / _GPUS) / 1e3) for n in SIZES))
     if own.written_per_s:
         rate = own.written_per_s
         yield row("writing, one core", (duration(n / rate) for n in SIZES))
-    yield row("writing, one GPU, at best (computed)", (duration(n * own.flops / _GPU_FLOPS) for n in SIZES))
-    yield row(
-        f"writing, {_GPUS} GPUs, at best (computed)",
-        (duration(n * own.flops / _GPU_FLOPS / _GPUS) for n in SIZES),
-    )
+    if own.flops:
+        seconds = own.flops / _GPU_FLOPS
+        yield row("writing, one GPU, at best (computed)", (duration(n * seconds) for n in SIZES))
+        yield row(f"writing, {_GPUS} GPUs, at best (computed)", (duration(n * seconds / _GPUS) for n in SIZES))
 
 
 def _routing_ms(own: Memory, n: float) -> float:
@@ -123,8 +121,8 @@ def _limits() -> Iterator[Sequence[str]]:
     yield (
         f"exact comparison with all keys takes over {_PATIENCE_MS:.0f} ms",
         *at((_PATIENCE_MS - own.read_ms) * 1e6 / own.scan_ns if own.read_ms else None for own in MEMORIES),
-        "documents in shards, a machine each, whose best ones are merged (still exact); on one machine an inverted file "
-        "over the keys (Faiss IVF), whose candidates are scored exactly",
+        "documents in shards, a machine each, whose best ones are merged (still exact); on one machine an inverted "
+        "file over the keys (Faiss IVF), whose candidates are scored exactly",
     )
     yield (
         f"keys and index of words outgrow {_RAM / 1e9:.0f} GB",
@@ -151,11 +149,8 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> It
 
 def size(n: float) -> str:
     """Bytes as people read them."""
-    for unit in ("kB", "MB", "GB", "TB"):
-        n /= 1000
-        if n < 1000:
-            break
-    return f"{significant(n):,g} {unit}"
+    power = min(4, int(math.log10(max(1.0, significant(n)))) // 3)
+    return f"{significant(n / 1000**power):,g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def duration(seconds: float) -> str:
