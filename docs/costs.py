@@ -66,6 +66,105 @@ QWEN3 = Memory("Qwen3-8B, 4 x 256 (computed)", 797, 4 * 260, 674, 674, 888, 0, 8
 MEMORIES = (TINY, SMOLLM2, QWEN3)
 
 
+@dataclass(frozen=True)
+class Llm:
+    """The shape of a Qwen3-like LLM.
+
+    Attributes:
+        heads, groups, head_width: query heads, key/value heads, numbers of each.
+        inner: width of the feed-forward layers.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    groups: int
+    head_width: int
+    inner: int
+    vocabulary: int
+
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of a layer's linear maps; attention's four come first."""
+        q, kv = self.heads * self.head_width, self.groups * self.head_width
+        attention = ((self.hidden, q), (self.hidden, kv), (self.hidden, kv), (q, self.hidden))
+        return (*attention, (self.hidden, self.inner), (self.hidden, self.inner), (self.inner, self.hidden))
+
+    @property
+    def linear(self) -> int:
+        """Parameters of all linear maps, embeddings aside."""
+        return self.layers * sum(given * made for given, made in self.matrices)
+
+    def adapter(self, rank: int) -> int:
+        """Parameters of a LoRA adapter of attention's maps."""
+        return self.layers * rank * sum(given + made for given, made in self.matrices[:4])
+
+
+@dataclass(frozen=True)
+class Step:
+    """A micro-batch of joint training: every question is read behind its document's slots and routed, and half as many
+    documents are rebuilt.
+
+    Attributes:
+        questions: of the micro-batch.
+        slots, query, evidence: tokens of each.
+        rank: of the adapter.
+    """
+
+    questions: int
+    slots: int
+    query: int
+    evidence: int
+    rank: int
+
+    @property
+    def sequences(self) -> tuple[tuple[int, int, int], ...]:
+        """Number, length and label positions of the sequences that the LLM reads."""
+        rebuilt = max(1, round(self.questions / 2))
+        return (
+            (self.questions, self.slots + self.query + 1 + self.evidence, self.evidence),
+            (self.questions, 1 + self.query, 0),
+            (rebuilt, self.slots + 1 + self.evidence, self.evidence),
+        )
+
+
+def step_flops(llm: Llm, step: Step, passes: int) -> float:
+    """Operations of a micro-batch in the LLM's linear maps; attention adds 2% at these lengths.
+
+    Args:
+        passes: over the layers: 2 (forward, and backward to the inputs, since the maps are frozen), 3 where activations
+            are computed again instead of kept.
+    """
+    total = 0
+    for number, length, labels in step.sequences:
+        adapter = llm.adapter(step.rank)  # whose backward pass computes gradients of its weights too
+        total += number * 2 * length * (passes * (llm.linear + adapter) + adapter)
+        total += number * 4 * labels * llm.hidden * llm.vocabulary
+    return total
+
+
+def step_bytes(llm: Llm, step: Step, numbers_of_z: int) -> dict[str, float]:
+    """Largest memory of a micro-batch by part, weights in NF4, activations computed again layer by layer."""
+    tokens = max(number * length for number, length, _ in step.sequences)
+    labels = max(number * own for number, _, own in step.sequences)
+    trained = llm.adapter(step.rank) + numbers_of_z
+    return {
+        "linear maps, NF4 with doubly quantised scales": 0.516 * llm.linear,
+        "embeddings and LM head, float32": 2 * 4 * llm.hidden * llm.vocabulary,
+        "adapter and Z with gradients and Adam's moments, float32": 16 * trained,
+        "inputs of all layers, bfloat16": 2 * llm.layers * tokens * llm.hidden,
+        "one layer while it is computed again": 4 * tokens * (8 * llm.hidden + 3 * llm.inner),
+        "logits at label positions and their gradients, float32": 12 * labels * llm.vocabulary,
+    }
+
+
+QWEN3_8B = Llm(layers=36, hidden=4096, heads=32, groups=8, head_width=128, inner=12_288, vocabulary=151_936)
+# Of dagster_home/configs/evidence_poc.yaml; questions and evidence as long as they may be.
+REFERENCE = Step(questions=2, slots=4, query=128, evidence=256, rank=32)
+_MICRO_BATCHES = 8
+_NUMBERS_OF_Z = 2_000 * 4 * 256
+
+
 def page(text: str) -> str:
     """The whole page: what stands above the marker in `text`, and the tables as they come out."""
     by_hand, marker, _ = text.partition(MARKER)
@@ -83,6 +182,20 @@ def _tables() -> Iterator[str]:
         ("part", *(own.name for own in MEMORIES), "to what"),
         _limits(),
     )
+    title = "A training step of the reference setting"
+    yield from _table(title, ("Qwen3-8B, N = 2,000, m = 4, d = 256", "computed"), _a_training_step())
+
+
+def _a_training_step() -> Iterator[Sequence[str]]:
+    flops = _MICRO_BATCHES * step_flops(QWEN3_8B, REFERENCE, passes=3)
+    seconds = flops / _GPU_FLOPS
+    yield "parameters of the linear maps", f"{QWEN3_8B.linear / 1e9:.2f} billion"
+    yield "parameters of the adapter", f"{QWEN3_8B.adapter(REFERENCE.rank) / 1e6:.1f} million"
+    yield f"operations of a step of {_MICRO_BATCHES * REFERENCE.questions} questions", f"{flops / 1e12:,.0f} TFLOP"
+    yield "its time on one H100 at 35% of its bf16 peak", duration(seconds)
+    parts = step_bytes(QWEN3_8B, REFERENCE, _NUMBERS_OF_Z)
+    yield from ((label, size(value)) for label, value in parts.items())
+    yield "largest memory, together", size(sum(parts.values()))
 
 
 def _bytes_of_a_document() -> Iterator[Sequence[str]]:
@@ -155,8 +268,8 @@ def size(n: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as people read them."""
-    for unit, length in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= 2 * length:
+    for unit, length, least in (("days", 86_400.0, 2), ("h", 3_600.0, 2), ("min", 60.0, 2), ("s", 1.0, 1)):
+        if seconds >= least * length:
             return f"{significant(seconds / length):,g} {unit}"
     return f"{significant(seconds * 1000):,g} ms"
 
