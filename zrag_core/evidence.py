@@ -31,6 +31,20 @@ class Segment:
         return self.reading or self.text
 
 
+def without_lead_ins(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments without those that lead into another of them, which says the same and more ("You need:" beside "You
+    need: a key")."""
+    return tuple(
+        own
+        for own in segments
+        if not own.shown.endswith((":", "\uff1a"))
+        or not any(
+            other.document_id == own.document_id and other.shown != own.shown and other.shown.startswith(own.shown)
+            for other in segments
+        )
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieved:
     """What a system found for one question, before any budget is applied.
