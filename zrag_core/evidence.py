@@ -31,18 +31,18 @@ class Segment:
         return self.reading or self.text
 
 
-def without_lead_ins(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The segments without those that lead into another of them, which says the same and more ("You need:" beside "You
-    need: a key")."""
-    return tuple(
-        own
-        for own in segments
-        if not own.shown.endswith((":", "\uff1a"))
-        or not any(
-            other.document_id == own.document_id and other.shown != own.shown and other.shown.startswith(own.shown)
-            for other in segments
-        )
-    )
+def without_repetition(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments, best first, without those that say nothing that another does not: what stands elsewhere word for
+    word, and lines that lead into another one ("You need:" beside "You need: a key")."""
+    first = {own.shown: own for own in reversed(segments)}
+    return tuple(own for own in segments if own is first[own.shown] and not _leads_into_another(own, segments))
+
+
+def _leads_into_another(own: Segment, segments: Sequence[Segment]) -> bool:
+    if not own.shown.endswith((":", "\uff1a")):
+        return False
+    others = (other.shown for other in segments if other.document_id == own.document_id)
+    return any(other != own.shown and other.startswith(own.shown) for other in others)
 
 
 @dataclass(frozen=True, slots=True)
