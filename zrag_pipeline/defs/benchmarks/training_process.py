@@ -8,11 +8,12 @@ projected and prefilled again for each.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from zrag_pipeline.platform.peak_memory import peak_memory
 
 if TYPE_CHECKING:
     from zrag_core.model.architecture.joint_memory import JointMemory
@@ -41,7 +42,7 @@ def main() -> None:
     targets = [t for t in build_targets(corpus, settings.targets, given["seed"]) if t.split == "train"]
     backbone = create_backbone(settings.backbone, tokenizer_texts(corpus.documents, targets), seed=settings.joint.seed)
     examples = build_training_set(corpus.documents, targets, backbone, settings.joint).examples
-    before = _peak()
+    before = peak_memory()
     if given["recipe"] == ZRAG:
         trained = train_joint(corpus.documents, targets, backbone, settings)
         seconds, questions = trained.seconds, trained.steps * settings.joint.batch_size
@@ -49,7 +50,11 @@ def main() -> None:
         model = initialise(backbone, settings.joint, corpus.documents, seed=settings.joint.seed)
         seconds, questions = _train_naively(model, examples[: given["questions"]]), given["questions"]
     tokens = sum(len(example.evidence) for example in examples) / len(examples)
-    print(json.dumps({"seconds": seconds, "questions": questions, "tokens": tokens, "peak": _peak(), "before": before}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "questions": questions, "tokens": tokens, "peak": peak_memory(), "before": before}
+        )
+    )
 
 
 def _train_naively(model: JointMemory, examples: Sequence[ReadExample]) -> float:
@@ -69,10 +74,6 @@ def _train_naively(model: JointMemory, examples: Sequence[ReadExample]) -> float
         nll.mean().backward()
         optimizer.step()
     return time.perf_counter() - began
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 if __name__ == "__main__":
