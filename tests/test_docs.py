@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import sys
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -167,13 +168,28 @@ def test_every_system_metric_check_and_table_is_on_its_page(tmp_path):
 
 
 def test_the_reference_of_the_settings_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("settings_reference", DOCS / "settings_reference.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    text = script.PAGE.read_text("utf-8")
+    script, text = _script("settings_reference")
     assert text == script.page(text), "run: python docs/settings_reference.py"
     assert "| `max_cost_usd` | `5.0` | number >= 0 | hard spending limit" in text
     assert "### answers.judge" not in text.partition(script.MARKER)[0]
+
+
+def test_the_page_of_costs_is_up_to_date():
+    script, text = _script("costs")
+    assert text == script.page(text), "run: python docs/costs.py"
+    own = script.TINY
+    assert f"| {script.size(own.whole * 10**6)} |" in text
+    assert [script.size(n) for n in (950, 4_870_000, 8.46e11)] == ["950 bytes", "4.9 MB", "850 GB"]
+    assert [script.duration(s) for s in (0.0073, 90, 175, 2 * 86_400)] == ["7.3 ms", "90 s", "2.9 min", "2 days"]
+
+
+def _script(name):
+    """A script of the documentation, and the page that it writes."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[name] = script  # where dataclasses look their module up
+    spec.loader.exec_module(script)
+    return script, script.PAGE.read_text("utf-8")
 
 
 @current_pages

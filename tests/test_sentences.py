@@ -147,3 +147,10 @@ def test_marks_without_a_word_belong_to_what_follows():
         "---\n\nOne.",
         "***\n\nTwo.\n\n---",
     ]
+
+
+def test_a_line_break_in_html_is_read_as_a_space():
+    (row,) = split_sentences(
+        "| Setting | Meaning |\n|---|---|\n| `port`<br>(optional) | where it listens<br/>on loopback |"
+    )
+    assert row.reading == "Setting: port (optional), Meaning: where it listens on loopback"

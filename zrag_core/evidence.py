@@ -31,6 +31,20 @@ class Segment:
         return self.reading or self.text
 
 
+def without_repetition(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments, best first, without those that say nothing that another does not: what stands elsewhere word for
+    word, and lines that lead into another one ("You need:" beside "You need: a key")."""
+    first = {own.shown: own for own in reversed(segments)}
+    return tuple(own for own in segments if own is first[own.shown] and not _leads_into_another(own, segments))
+
+
+def _leads_into_another(own: Segment, segments: Sequence[Segment]) -> bool:
+    if not own.shown.endswith((":", "\uff1a")):
+        return False
+    others = (other.shown for other in segments if other.document_id == own.document_id)
+    return any(other != own.shown and other.startswith(own.shown) for other in others)
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieved:
     """What a system found for one question, before any budget is applied.

@@ -47,7 +47,9 @@ _ANSWER = re.compile(r"(?:\*\*)?(?:A|답변?)[ \t]*\d{0,3}[.:)\uff1a][ \t]*", re
 _DATE = re.compile(r"(?:\d{4}|\d{2})\.[ \t]?\d{1,2}\.(?:[ \t]?\d{1,2}\.)?|(?<![\d.])\d{1,2}\.[ \t]?\d{1,2}\.(?!\d)")
 _VISIBLE = re.compile(r"\S")
 _WORD = re.compile(r"\w", re.UNICODE)
-_MARKUP = re.compile(r"!?\[([^\]\n]*)\]\([^()\n]*\)|(\*\*|__|`+)|^[ \t]*>[ \t]?", re.MULTILINE)
+_MARKUP = re.compile(
+    r"!?\[([^\]\n]*)\]\([^()\n]*\)|(\*\*|__|`+)|^[ \t]*>[ \t]?|<br[ \t]*/?>", re.MULTILINE | re.IGNORECASE
+)
 _ENDS = ".!?:;\uff1a\u3002"
 _FULL_LINE = 60  # characters; a line of so many may be one of wrapped text
 _DEEPEST = 40  # characters that a line may be indented
@@ -222,4 +224,8 @@ def _plain(text: str) -> str:
     """Text without Markdown's marks; links are their words."""
     if not _MARKUP.search(text):
         return " ".join(text.split()) if "\n" in text else text.strip()
-    return " ".join(_MARKUP.sub(lambda match: match.group(1) or "", text).split())
+    return " ".join(_MARKUP.sub(_unmarked, text).split())
+
+
+def _unmarked(match: re.Match[str]) -> str:
+    return match.group(1) or (" " if match.group().startswith("<") else "")

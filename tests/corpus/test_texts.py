@@ -57,7 +57,7 @@ def test_markdown_is_divided_at_headings(tmp_path):
     ]
     assert corpus.documents[1].text == "Pick early. Store cold."
     assert "# not a heading" in corpus.documents[2].text
-    assert "1 headings without text or headings below them left out" in corpus.notes
+    assert "1 heading left out that nothing stands below" in corpus.notes
     for document in corpus.documents:
         assert document.source_id == "docs/guide.md"
         assert GUIDE[document.source_start :].startswith(document.text)

@@ -18,6 +18,7 @@ ASSETS = {
     "answers": {"answer_runs", "answer_scores"},
     "benchmarks": {
         "scale_benchmark",
+        "training_benchmark",
         "routing_benchmark",
         "memory_benchmark",
         "update_benchmark",
@@ -51,7 +52,7 @@ JOBS = {
     "pretrain_tiny": {"preflight", "skill"},
     "pretrain_smollm2": {"preflight", "skill"},
     "pretrain_gemma3": {"preflight", "skill"},
-    "benchmark": {"preflight", "skill", "scale_benchmark"},
+    "benchmark": {"preflight", "skill", "scale_benchmark", "training_benchmark"},
     "benchmark_routing": CORPUS | ASSETS["evidence"] | {"routing_benchmark"},
     "benchmark_memory": {"preflight", "skill", "memory_benchmark"},
     "benchmark_update": {"preflight", "skill", "update_benchmark"},

@@ -68,3 +68,17 @@ def test_indexes_find_what_is_asked_for():
     for search in searches(documents, Settings()):
         assert search.size > 0
         search.run(["Which mill is red?"])
+
+
+def test_the_memory_of_a_process_is_its_own_and_not_that_of_the_one_which_started_it():
+    import subprocess
+    import sys
+
+    code = "from zrag_pipeline.platform.peak_memory import peak_memory; print(peak_memory())"
+    held = bytearray(600 * 2**20)  # of this process
+    small = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    more = f"held = bytearray(300 * 2**20); {code}"
+    large = float(subprocess.run([sys.executable, "-c", more], capture_output=True, text=True, check=True).stdout)
+    assert len(held) == 600 * 2**20
+    assert small < 0.4
+    assert large - small == pytest.approx(300 / 1024, abs=0.05)

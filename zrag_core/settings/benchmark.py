@@ -22,6 +22,10 @@ class BenchmarkSettings(Section):
     routed_sizes: tuple[Positive, ...] = Field(
         (1_000_000,), description="numbers of documents of which routing alone is measured (`benchmark`)"
     )
+    trained_documents: Positive = Field(
+        2_000, description="documents of a joint memory that is trained with two recipes (`benchmark`)"
+    )
+    naive_questions: Positive = Field(6, description="questions of the naive one, each of which reads all of Z")
     questions: Positive = Field(300, description="questions of each type per almanac, at most (a fixed sample)")
     updated: Positive = Field(50, description="documents that are added to the memory, and others removed from it")
     codecs: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = Field(

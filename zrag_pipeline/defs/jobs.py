@@ -87,9 +87,10 @@ pretrain_gemma3 = dg.define_asset_job(
 )
 benchmark = dg.define_asset_job(
     "benchmark",
-    dg.AssetSelection.assets("preflight", "skill", "scale_benchmark"),
+    dg.AssetSelection.assets("preflight", "skill", "scale_benchmark", "training_benchmark"),
     config=run_config("benchmark.yaml"),
-    description="What a question costs from 1,000 to 1,000,000 documents, beside BM25 and Faiss: table `benchmarks`.",
+    description="What a question costs from 1,000 to 1,000,000 documents, beside BM25 and Faiss, and training beside "
+    "the naive recipe: table `benchmarks`.",
 )
 
 benchmark_routing = dg.define_asset_job(

@@ -78,7 +78,7 @@ class TextsLoader(CorpusLoader):
         if empty:
             notes.append(f"{empty} files without text left out")
         if bare_headings:
-            notes.append(f"{bare_headings} headings without text or headings below them left out")
+            notes.append(f"{bare_headings} heading{'s' * (bare_headings > 1)} left out that nothing stands below")
         return Corpus(self.name(source), tuple(documents), (), tuple(notes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -54,10 +55,10 @@ class DocumentKeys:
         Of a few questions the keys are compared as bytes first, and those of documents that may be among the best
         `_EXACT` once more as they are, so that the best ones and their order are those of the exact sum.
         """
-        if len(texts) >= _FEW or not isinstance(self.sentences, StoredKeys) or queries.device.type != "cpu":
-            return torch.einsum("t,tbn->bn", scales, self.terms(texts, queries))
         title, text = self._words(texts)
         words = scales[0] * title + scales[1] * text
+        if len(texts) >= _FEW or not isinstance(self.sentences, StoredKeys) or queries.device.type != "cpu":
+            return words + scales[2] * self.sentences.best(queries)
         pairs = zip(words, queries, strict=True)
         return torch.stack([self._nearly(own, query, self.sentences, float(scales[2])) for own, query in pairs])
 
@@ -105,10 +106,24 @@ class StoredKeys:
         """See `SentenceKeys`; rows: of some documents alone."""
         table = self._table if rows is None else self._table.select(rows)
         numbers, scale = table.columns[NUMBERS], table.columns[SCALE].float()
-        step = max(1, _CHUNK // numbers.shape[1])
-        chunks = zip(numbers.split(step), scale.split(step), strict=True)
-        parts = [part.float() @ queries.T * own[:, None] for part, own in chunks]
-        return self._of_documents(torch.cat(parts), table).T
+        parts = [queries.new_zeros(0, len(queries))]
+        # Whole documents at a time, so few that their products stay in the processor's cache.
+        for first, last in pairwise(self._blocks(table)):
+            offsets = table.starts[first : last + 1]
+            own = slice(int(offsets[0]), int(offsets[-1]))
+            products = numbers[own].float() @ queries.T * scale[own, None]
+            parts.append(torch.segment_reduce(products, "max", offsets=offsets - offsets[0]))
+        return self._where_there(torch.cat(parts), table).T
+
+    @staticmethod
+    def _blocks(table: RowTable) -> list[int]:
+        """Rows between which tables are cut into parts of about `_CHUNK` numbers."""
+        starts, step = table.starts.cpu().numpy(), max(1, _CHUNK // table.columns[NUMBERS].shape[1])
+        edges = [0]
+        while edges[-1] < len(table):
+            fitting = int(np.searchsorted(starts, starts[edges[-1]] + step, side="right")) - 1
+            edges.append(min(len(table), max(edges[-1] + 1, fitting)))
+        return edges
 
     def nearly(self, query: torch.Tensor) -> tuple[torch.Tensor, float]:
         """The products [N] of a query [k] in bytes, and how far they may be off."""
@@ -121,10 +136,10 @@ class StoredKeys:
         keys = self._table.columns[NUMBERS].numpy()
         products = np.asarray(simsimd.cdist(in_bytes, keys, metric="dot", threads=torch.get_num_threads()))[0]
         scores = torch.from_numpy(products).float() * (self._scale * scale)
-        return self._of_documents(scores, self._table), self._longest * float((query - numbers * scale).abs().max())
+        best = self._where_there(torch.segment_reduce(scores, "max", offsets=self._table.starts), self._table)
+        return best, self._longest * float((query - numbers * scale).abs().max())
 
-    def _of_documents(self, products: torch.Tensor, table: RowTable) -> torch.Tensor:
-        """The best product with each document [N, ...] of those with its sentences [T, ...]."""
-        best: torch.Tensor = torch.segment_reduce(products, "max", offsets=table.starts)
+    def _where_there(self, best: torch.Tensor, table: RowTable) -> torch.Tensor:
+        """Best products [N, ...], where documents have a sentence."""
         there = table.counts > 0
         return best.where(there.view(-1, *[1] * (best.ndim - 1)), self._absent)

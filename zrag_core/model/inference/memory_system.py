@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from zrag_core.corpus.types import Document, Question
-from zrag_core.evidence import Retrieved, Segment
+from zrag_core.evidence import Retrieved, Segment, without_repetition
 from zrag_core.model.architecture.sentence_features import SentenceFeatures, floor_log
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.inference.decoder import generate
@@ -125,7 +125,7 @@ class MemorySystem(ABC):
         results = []
         for i, (question, own, text) in enumerate(zip(questions, found, words, strict=True)):
             sure = self._confidence(own, known_log_p(routed, i)) if own.segments else None
-            segments = tuple(replace(own.segments[j], score=float(own.scores[j])) for j in own.order())
+            segments = without_repetition([replace(own.segments[j], score=float(own.scores[j])) for j in own.order()])
             ranked = self._rank_documents(routed, i, own)
             documents = [self.checkpoint.documents[row] for row, _ in ranked]
             self.found |= {document.id: document for document in documents}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
+
+from zrag_pipeline.platform.peak_memory import peak_memory
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     from zrag_core.settings import DecodingSettings
 
     torch.set_num_threads(given["threads"])
-    without = _peak()
+    without = peak_memory()
     began = time.perf_counter()
     checkpoint = load_checkpoint(Path(given["folder"]), device="cpu", verbatim=True)
     opening = time.perf_counter() - began
@@ -31,11 +32,7 @@ def main() -> None:
     system.retrieve(questions[:1])
     first = time.perf_counter() - began
     system.retrieve(questions)
-    print(json.dumps({"opening": opening, "first": first, "peak": _peak(), "without": without}))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(json.dumps({"opening": opening, "first": first, "peak": peak_memory(), "without": without}))
 
 
 if __name__ == "__main__":

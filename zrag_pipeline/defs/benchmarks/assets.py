@@ -151,6 +151,27 @@ def scale_benchmark(
 
 @lineage_asset(
     GROUP,
+    "pytorch",
+    "duckdb",
+    deps=["preflight"],
+    description="Training a joint memory (`joint.steps`) against the naive recipe, in which all of Z stands before "
+    "every question: evidence tokens a second, and largest memory of a process: table `benchmarks`.",
+)
+def training_benchmark(
+    context: dg.AssetExecutionContext,
+    platform: PlatformParam,
+):
+    """Train with both recipes, each in a process of its own."""
+    from zrag_pipeline.defs.benchmarks.training_cost import measure_training
+
+    def measure() -> "Measurement":
+        return measure_training(platform.settings, context.log.info)
+
+    return _record(context, platform, measure, "backbone", "joint", "benchmark")
+
+
+@lineage_asset(
+    GROUP,
     "openai",
     "duckdb",
     deps=["preflight"],
@@ -167,4 +188,12 @@ def client_benchmark(
     return _record(context, platform, lambda: measure_client(REQUESTS))
 
 
-ASSETS = [routing_benchmark, memory_benchmark, update_benchmark, codec_benchmark, scale_benchmark, client_benchmark]
+ASSETS = [
+    routing_benchmark,
+    memory_benchmark,
+    update_benchmark,
+    codec_benchmark,
+    scale_benchmark,
+    training_benchmark,
+    client_benchmark,
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from zrag_core.model.store.skill_folder import load_skill, save_skill
 from zrag_core.settings import Settings, TargetSettings
 from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.platform import paths
+from zrag_pipeline.platform.peak_memory import peak_memory
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def make_language_skill(
     else:
         documents, asked = _asked(source.corpus)
         metrics = calibrate_on_prose(model, documents, asked, settings, progress.log)
-    metrics["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    metrics["peak_memory_gb"] = peak_memory()
     card = language_card(folder.name, settings, source, metrics)
     save_skill(folder, model, settings, skill_id=folder.name, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
 from zrag_pipeline.platform.handle_store import stored_handle
 from zrag_pipeline.platform.handles import CheckpointReference, MemoryHandle, Params, SkillReference
+from zrag_pipeline.platform.peak_memory import peak_memory
 from zrag_pipeline.platform.warehouse import Warehouse
 
 
@@ -242,7 +242,7 @@ def _save(
     metrics = {
         **metrics,
         "bytes_per_document": model.bytes_per_document(),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        "peak_memory_gb": peak_memory(),
     }
     save_checkpoint(
         folder, model, corpus.documents, stored, checkpoint_id=checkpoint_id, metrics=metrics, origin=origin

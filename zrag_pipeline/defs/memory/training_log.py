@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zrag_core.evaluation.training_curves import training_curves
 from zrag_core.model.training.progress import Progress, TrainingHooks
+from zrag_pipeline.platform.peak_memory import peak_memory
 from zrag_pipeline.platform.tracking import TrackedRun
 
 
@@ -57,6 +57,6 @@ def training_metrics(steps: int, resumed_from: int, seconds: float, losses: Mapp
         "steps": steps,
         "resumed_from_step": resumed_from,
         "training_seconds": seconds,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+        "peak_memory_gb": peak_memory(),
         **{f"final_loss_{name}": value for name, value in losses.items()},
     }
