@@ -13,7 +13,7 @@ import dagster as dg
 import psutil
 import pytest
 import torch
-from pipeline_runs import SETTINGS, command_line, config, execute
+from pipeline_runs import SETTINGS, command_line, config, execute, native_corpus
 
 from zrag_core.model.store.checkpoint import load_checkpoint
 from zrag_core.model.store.skill_folder import read_skill_config
@@ -126,16 +126,17 @@ def test_two_processes_make_the_checkpoint_of_one_and_the_run_shows_how(prepared
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_skill_is_trained_in_two_processes_as_in_one(tmp_path, instance):
+    corpus = str(native_corpus(tmp_path / "corpus"))  # calibrated on in seconds
+    given = [config(skill={"processes": n, "corpus": corpus}) for n in (2, 0)]
     results = [
-        execute("pretrain_tiny", tmp_path / str(n), run_config=config(skill={"processes": n}), instance=instance)
-        for n in (2, 0)
+        execute("pretrain_tiny", tmp_path / str(n), run_config=one, instance=instance) for n, one in enumerate(given)
     ]
     (made,), (alone,) = (result.asset_materializations_for_node("skill") for result in results)
     assert made.metadata["skill_id"] == alone.metadata["skill_id"]
     for name in ("evidence", "finding", "reconstruction", "routing"):
         name = f"final_loss_{name}"
         assert made.metadata[name].value == pytest.approx(alone.metadata[name].value, rel=1e-4), name
-    assert read_skill_config(tmp_path / "2" / "skills" / made.metadata["skill_id"].value)
+    assert read_skill_config(tmp_path / "0" / "skills" / made.metadata["skill_id"].value)
     shown = [entry.user_message for entry in instance.all_logs(results[0].run_id)]
     assert any(line.startswith("processes: 2, on cpu") for line in shown)
     steps = SETTINGS["skill"]["steps"]
@@ -225,7 +226,7 @@ def test_what_the_processes_refuse_is_the_runs_own_line(data, instance):
 
 
 def test_a_process_ends_when_nobody_waits_for_it(tmp_path):
-    code = "import sys, time; from pathlib import Path; from zrag_pipeline.defs.memory import training_process as t; "
+    code = "import sys, time; from pathlib import Path; from zrag_pipeline.defs.memory import process_member as t; "
     code += "t.end_without(Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)"
     with locked(tmp_path / "lock"):
         process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE)
@@ -240,7 +241,7 @@ def test_a_process_ends_when_nobody_waits_for_it(tmp_path):
 
 
 def test_training_processes_load_neither_dagster_nor_mlflow():
-    code = "import sys, zrag_pipeline.defs.memory.training_process; print(*sys.modules)"
+    code = "import sys, zrag_pipeline.defs.memory.process_member; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "dagster_pipes" in shown
     assert not {"dagster", "mlflow"} & set(shown)

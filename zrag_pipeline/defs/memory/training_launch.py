@@ -25,10 +25,8 @@ from zrag_core.files import write_json_atomic
 from zrag_core.model.training.progress import Progress
 from zrag_core.settings import Settings
 from zrag_pipeline.defs.corpus.preflight import process_problems
-from zrag_pipeline.defs.memory import process_leader, training_process
-from zrag_pipeline.defs.memory.training_job import TrainingJob
-from zrag_pipeline.defs.memory.training_log import TrainingLog
-from zrag_pipeline.defs.memory.training_process import (
+from zrag_pipeline.defs.memory import process_leader, process_member
+from zrag_pipeline.defs.memory.process_member import (
     ERROR,
     JOB,
     LOCK,
@@ -38,6 +36,8 @@ from zrag_pipeline.defs.memory.training_process import (
     RESUMED,
     ended_early,
 )
+from zrag_pipeline.defs.memory.training_job import TrainingJob
+from zrag_pipeline.defs.memory.training_log import TrainingLog
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.file_lock import locked
 
@@ -96,7 +96,7 @@ def _command(n: int, threads: int, folder: Path) -> list[str]:
     launch += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
     python = [sys.executable, "-m"]
     leader = [*python, process_leader.__name__, str(folder / OUTPUT)]
-    return [*leader, *python, "accelerate.commands.launch", *launch, "-m", training_process.__name__, str(folder)]
+    return [*leader, *python, "accelerate.commands.launch", *launch, "-m", process_member.__name__, str(folder)]
 
 
 class _Messages(dg.PipesTempFileMessageReader):
