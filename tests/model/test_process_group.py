@@ -11,17 +11,27 @@ import group_target
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_llm import save_small_qwen3
 
 from zrag_core.errors import SettingsError
 from zrag_core.model.training.process_group import ALONE, ProcessGroup
-from zrag_core.settings import load_settings
+from zrag_core.settings import BackboneSettings, load_settings
+from zrag_core.settings.backbone import LoraSettings
 
 JOINT = {
     "joint": {},
     "joint, accumulated": {"batch_size": 2, "gradient_accumulation": 3, "query_mask": 0.5, "wrong_reads": 0.5},
     "joint, router alone": {"evidence_weight": 0.0, "reconstruction_weight": 0.0},
 }
-NAMES = (*JOINT, "skill")
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+NAMES = (*JOINT, "joint, adapter", "skill")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,9 @@ def both(settings, skill_settings, documents, targets, tmp_path_factory):
     """What one process and what two came to under each of the settings: ((values, tensors), [of both processes])."""
     folder = tmp_path_factory.mktemp("묶음")
     several = [settings.model_copy(update={"joint": settings.joint.model_copy(update=own)}) for own in JOINT.values()]
-    several.append(skill_settings)
+    llm = save_small_qwen3(folder / "llm", [document.contents for document in documents], **SHAPE)
+    adapted = BackboneSettings(name=str(llm), dtype="float32", threads=1, lora=LoraSettings(rank=4, dropout=0.0))
+    several += [settings.model_copy(update={"backbone": adapted}), skill_settings]
     split = [replace(target, split="dev") if target.id == "q0" else target for target in targets]
     given = group_target.describe(documents, split, several)
     (folder / "given.json").write_text(given, "utf-8")

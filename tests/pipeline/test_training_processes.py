@@ -217,7 +217,7 @@ def test_more_processes_than_gpus_are_refused_before_they_are_started(data, inst
 
 
 def test_what_the_processes_refuse_is_the_runs_own_line(data, instance):
-    result = train(data, instance, processes=1, seed=5)  # the backbone was made with another seed
+    result = train(data, instance, processes=2, seed=5)  # the backbone was made with another seed
     assert not result.success
     told = error_of(result)
     assert told.startswith("asset backbone: the prepared backbone belongs to other settings or another corpus -> ")

@@ -208,8 +208,9 @@ def _step(
 ) -> tuple[dict[str, float], int]:
     rng = random.Random(f"{training.seed}:{step}")
     seed = rng.randrange(1 << 62)
-    # The adapter's dropout is drawn for what a process reads, so each draws its own.
-    torch.manual_seed(seed if model.backbone.peft is None else seed + group.rank)
+    # Dropout inside the LLM is drawn for what a process reads, so each draws its own.
+    inside = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    torch.manual_seed(seed + group.rank if inside else seed)
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     tokens = 0

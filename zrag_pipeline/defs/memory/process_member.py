@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ JOB, LOCK, RESULT, OUTPUT = "job.json", "lock", "result.json", "output.log"
 """Files of the folder; the lock is held by the run for as long as it waits."""
 PROGRESS, RESUMED, ERROR = "progress", "resumed_from", "error"
 """What the main process reports."""
+_LAST_WORDS_S = 5.0  # the end of one process is that of all; the main one, which fails likewise, is to say why
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in (JointJob, SkillJob)}
 
 
@@ -40,7 +42,7 @@ def main(folder: Path) -> None:
     job: TrainingJob = _KINDS[values["kind"]].of(values)
     with joined(resolve_device(job.settings.backbone.device)) as group:
         if not group.is_main:
-            job.train(TrainingHooks, lambda line: None, group)
+            _train_along(job, group)
             return
         with open_dagster_pipes() as pipes:
             # The parent is the launcher, which leads the group; the others end with it.
@@ -64,6 +66,15 @@ def ended_early(what: str, folder: Path) -> TrainingError:
     """The error of a training that came to no result."""
     remedy = "look there for more; the next run goes on from the last saved state"
     return TrainingError(what, where=str(folder / OUTPUT), remedy=remedy)
+
+
+def _train_along(job: TrainingJob, group: ProcessGroup) -> None:
+    """Train in one of the processes that say nothing."""
+    try:
+        job.train(TrainingHooks, lambda line: None, group)
+    except Exception:
+        time.sleep(_LAST_WORDS_S)
+        raise
 
 
 def _train_and_report(job: TrainingJob, points: int, folder: Path, pipes: PipesContext, group: ProcessGroup) -> bool:
