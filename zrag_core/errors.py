@@ -32,6 +32,10 @@ class CheckpointError(ZragError):
     """A checkpoint folder that is missing, incomplete or of another kind."""
 
 
+class TrainingError(ZragError):
+    """A training in processes of its own that ended early."""
+
+
 class WarehouseError(ZragError):
     """The DuckDB file cannot be opened, or its schema is newer than this code."""
 

@@ -234,7 +234,8 @@ def test_schedule_warms_up_and_decays():
 
 def test_the_fingerprint_follows_what_matters(settings, documents, targets):
     base = training_fingerprint(documents, targets, settings)
-    assert training_fingerprint(documents, targets, _with(settings, save_every=50)) == base
+    for same in ({"save_every": 50}, {"processes": 2}):
+        assert training_fingerprint(documents, targets, _with(settings, **same)) == base
     for other in ({"seed": 1}, {"query_mask": 0.1}, {"wrong_reads": 0.1}):
         assert training_fingerprint(documents, targets, _with(settings, **other)) != base
     changed = (Document("d0", "Orla Venn", "She moved to Port Aldous."), *documents[1:])
@@ -250,14 +251,14 @@ def test_epochs_are_passes_over_the_questions(self_study, steps, settings, docum
     values = settings.joint.model_dump() | {"steps": None, "epochs": 2, "self_study": self_study}
     epochs = settings.model_copy(update={"joint": JointSettings(**values)})
     seen = Counter()
-    draw = joint._sample_batch
+    draw = joint.draw_batch
 
     def record(*arguments):
         batch = draw(*arguments)
-        seen.update(example.text for example in batch if example.text.endswith("?"))
+        seen.update(example.text for example in batch.queries if example.text.endswith("?"))
         return batch
 
-    monkeypatch.setattr(joint, "_sample_batch", record)
+    monkeypatch.setattr(joint, "draw_batch", record)
     result = train_joint(documents, targets, _backbone(settings, documents, targets), epochs)
     assert result.steps == steps  # 5 questions twice, two or four of them in a batch of four
     assert len(seen) == 5

@@ -135,7 +135,7 @@ def test_a_level_is_left_when_its_loss_is_low_enough(fresh, source, skill_settin
     def levels(evidence, **skill):
         monkeypatch.setattr(
             "zrag_core.model.training.skill_training.skill_losses",
-            lambda model, batch, settings: {"evidence": 0 * model.markers.sum() + evidence},
+            lambda model, batch, settings, group: {"evidence": 0 * model.markers.sum() + evidence},
         )
         seen = []
         settings = skill_settings.skill.model_copy(update={"documents": 1, **skill})

@@ -1,6 +1,7 @@
 """The smallest run of the whole lineage, in this process or on the command line."""
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.model.store.checkpoint import Checkpoint
 from zrag_core.systems import SYSTEMS
 
@@ -59,6 +61,21 @@ def rows_of(checkpoint: Checkpoint) -> dict[str, dict[str, bytes]]:
         }
         for row, document in enumerate(checkpoint.documents)
     }
+
+
+def native_corpus(folder: Path) -> Path:
+    """Write a corpus of 16 documents with questions, in the native format, and return its folder."""
+    corpus = generate_almanac(n_documents=16, language="en", seed=5)
+    rows = [{"id": d.id, "title": d.title, "text": d.text} for d in corpus.documents]
+    asked = [
+        {"id": q.id, "question": q.question, "golden_answers": list(q.golden_answers), "doc_ids": list(q.document_ids)}
+        for q in corpus.questions
+        if q.document_ids
+    ]
+    folder.mkdir()
+    for name, items in (("corpus.jsonl", rows), ("questions.jsonl", asked)):
+        (folder / name).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
+    return folder
 
 
 def with_small_skills(patch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,29 @@ def test_backbones(backbone, gpu, word, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("processes", "device", "gpus", "word"),
+    [
+        (2, "auto", 2, None),
+        (3, "auto", 2, "3 processes need a GPU each, and there are 2 -> set it to 2 or less"),
+        (3, "cpu", 2, None),
+        (3, "auto", 0, None),
+    ],
+)
+def test_every_process_needs_a_gpu_where_there_are_any(processes, device, gpus, word, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    found = problems(joint={"processes": processes}, backbone={"device": device})
+    assert len(found) == (word is not None), found
+    assert word is None or f"joint.processes: {word}" in found[0]
+
+
+def test_the_skill_of_a_pretrained_llm_is_trained_in_the_runs_process():
+    assert problems(skill={"processes": 2, "steps": 1}) == []
+    (found,) = problems(skill={"processes": 2, "steps": 1}, backbone={"name": "Qwen/Qwen3-0.6B"})
+    assert found == "skill.processes: the skill of Qwen/Qwen3-0.6B is trained in the process of the run -> set it to 0"
+
+
+@pytest.mark.parametrize(
     ("policy", "systems", "named"),
     [
         ("joint", ["zrag", "bm25"], "zrag"),

@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute
+from pipeline_runs import CHECKOUT, SETTINGS, command_line, config, execute, native_corpus
 
-from zrag_core.corpus.almanac import generate_almanac
 from zrag_core.errors import SettingsError
 from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config, shipped_skill
@@ -163,7 +163,7 @@ def test_slots_that_nobody_set_are_those_of_the_skill(backbone):
 def test_without_steps_and_without_a_shipped_skill_there_is_none(backbone, start, message):
     settings = load_settings({"backbone": {"name": backbone}, "skill": {"start": start, "steps": 0}})
     with pytest.raises(SettingsError) as caught:
-        provide_skill(settings, None, print)
+        provide_skill(settings, None, dg.build_asset_context())
     assert f"skill.steps: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -186,17 +186,7 @@ def test_training_may_start_from_the_shipped_skill_and_keeps_its_architecture(sh
 
 
 def test_the_shipped_skill_can_be_calibrated_on_another_corpus(shipped, tmp_path):
-    folder = tmp_path / "말뭉치"
-    folder.mkdir()
-    corpus = generate_almanac(n_documents=16, language="en", seed=5)
-    rows = [{"id": d.id, "title": d.title, "text": d.text} for d in corpus.documents]
-    asked = [
-        {"id": q.id, "question": q.question, "golden_answers": list(q.golden_answers), "doc_ids": list(q.document_ids)}
-        for q in corpus.questions
-        if q.document_ids
-    ]
-    for name, items in (("corpus.jsonl", rows), ("questions.jsonl", asked)):
-        (folder / name).write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
+    folder = native_corpus(tmp_path / "말뭉치")
     result = execute("pretrain_tiny", tmp_path / "data", run_config=config(skill=AS_SHIPPED | {"corpus": str(folder)}))
     made = skill_of(result).folder
     own, start = files(made), files(shipped)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from zrag_core.settings.section import Positive, Rate, Section, Share
@@ -38,11 +40,24 @@ class JointSettings(Section):
     )
     seed: int = Field(0, description="same seed, settings and versions: same checkpoint")
     save_every: Positive = Field(200, description="steps between resumable states")
+    processes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="processes of its own that training runs in, each on its part of every batch; on GPUs as many as "
+        "there are; 0: in the process of the run",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> JointSettings:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs (set the other to null)")
+        return self
+
+    @model_validator(mode="after")
+    def _work_for_all(self) -> JointSettings:
+        if self.processes > self.batch_size:
+            raise ValueError(
+                f"processes {self.processes} are more than batch_size {self.batch_size}, the queries to share"
+            )
         return self
 
     @model_validator(mode="after")

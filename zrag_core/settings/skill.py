@@ -53,6 +53,10 @@ class SkillSettings(Section):
     compile: bool = Field(False, description="torch.compile; about a minute at the start, faster after it")
     seed: int = Field(0, description="same seed, settings and versions: same skill")
     save_every: Positive = Field(200, description="steps between resumable states")
+    processes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="processes of its own that training runs in, as joint.processes; zrag-tiny alone",
+    )
 
     @field_validator("corpus", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from zrag_core.settings.backbone import AUTO, TINY
 from zrag_core.systems import Policy
 
 _SHAPE = frozenset({"slots", "width"})
+_NOT_TRAINED = frozenset({"processes"})  # how many train makes it no other training
 # Fields of the form that are no longer settings, with the only values that they can have had since.
 _FIXED_MEMORY = {"title_width": 1024, "text_width": 1024}
 _FIXED_TRAINING = {"reconstruction_share": 0.5}
@@ -92,12 +93,12 @@ def memory_values(settings: Settings, policy: Policy) -> dict[str, Any]:
 
 def training_values(joint: JointSettings) -> dict[str, Any]:
     """How a joint memory is trained; the number of threads is left to the caller."""
-    return {**joint.model_dump(mode="json", exclude=set(_SHAPE)), **_FIXED_TRAINING}
+    return {**joint.model_dump(mode="json", exclude={*_SHAPE, *_NOT_TRAINED}), **_FIXED_TRAINING}
 
 
 def skill_values(skill: SkillSettings) -> dict[str, Any]:
     """What a skill depends on: not how often its state is saved, nor whether it was compiled."""
-    return {**skill.model_dump(mode="json", exclude={"save_every", "compile"}), **_FIXED_SKILL}
+    return {**skill.model_dump(mode="json", exclude={"save_every", "compile", *_NOT_TRAINED}), **_FIXED_SKILL}
 
 
 def writing_values(writing: WritingSettings) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -30,15 +29,9 @@ from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.spans import whole_document
 from zrag_core.model.architecture.word_features import feature_ids, sketch
 from zrag_core.model.store.stored_settings import backbone_values, memory_values, training_values
-from zrag_core.model.training.examples import (
-    ReadExample,
-    TrainingSet,
-    build_training_set,
-    mask_query,
-    rows_read,
-    sample_reconstruction,
-    sample_self_study,
-)
+from zrag_core.model.training.examples import ReadExample, TrainingSet, build_training_set
+from zrag_core.model.training.joint_batch import JointBatch, Rebuilt, draw_batch, questions_per_batch
+from zrag_core.model.training.process_group import ALONE, ProcessGroup
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.state import Trained
 from zrag_core.settings import JointSettings, Settings
@@ -47,7 +40,6 @@ TRAINING_VERSION = 2
 """Part of the fingerprint: raise it when the training procedure changes."""
 
 _AVERAGE = 0.95
-_REBUILT = 0.5  # documents rebuilt per query of a batch, the costly part
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +71,7 @@ def train_joint(
     backbone: Backbone,
     settings: Settings,
     hooks: TrainingHooks | None = None,
+    group: ProcessGroup = ALONE,
 ) -> TrainingResult:
     """Train theta and Z on a corpus.
 
@@ -91,12 +84,13 @@ def train_joint(
         backbone: from `create_backbone`.
         settings: `joint` is used.
         hooks: how the run is resumed and followed; left out: neither.
+        group: the processes that all call this with the same arguments; each returns the same model.
 
     Raises:
         CorpusError: there is nothing to train on.
     """
     training = settings.joint
-    torch.set_num_threads(settings.backbone.cpu_threads)
+    torch.set_num_threads(max(1, settings.backbone.cpu_threads // group.size))
     data = build_training_set(documents, targets, backbone, training)
     if not data.examples and not data.study:
         raise CorpusError(
@@ -108,37 +102,43 @@ def train_joint(
     parameters, optimizer = _optimizer(model, training)
     trained = Trained(parameters, [optimizer], training_fingerprint(documents, targets, settings))
     monitor = TrainingMonitor(
-        hooks or TrainingHooks(), trained, steps=steps, save_every=training.save_every, decay=_AVERAGE
+        hooks or TrainingHooks(),
+        trained,
+        steps=steps,
+        save_every=training.save_every,
+        decay=_AVERAGE,
+        is_main=group.is_main,
     )
     model.train()
     base_rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(monitor.first, steps):
         rate = schedule(step, steps, training.warmup)
-        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = base * rate
-        losses, tokens = _step(model, data, training, step, optimizer)
+        for parameters_of, base in zip(optimizer.param_groups, base_rates, strict=True):
+            parameters_of["lr"] = base * rate
+        losses, tokens = _step(model, data, training, step, optimizer, group)
         monitor.average(losses)
         monitor.finish_step(step, tokens, training.lr_theta * rate)
     model.eval()
     seconds = monitor.seconds
     dev = build_training_set(documents, targets, backbone, training, split="dev").examples
-    dev_loss = evaluation_loss(model, dev, training.batch_size)
+    dev_loss = evaluation_loss(model, dev, training.batch_size, group)
     return TrainingResult(
         model, steps, monitor.first, monitor.losses, dev_loss, seconds, dict(data.truncated), data.unplaced
     )
 
 
 @torch.no_grad()
-def evaluation_loss(model: JointMemory, examples: Sequence[ReadExample], batch_size: int) -> float | None:
+def evaluation_loss(
+    model: JointMemory, examples: Sequence[ReadExample], batch_size: int, group: ProcessGroup = ALONE
+) -> float | None:
     """Mean evidence NLL per token of held-out examples, each reading its gold document; None without any."""
-    total, tokens = 0.0, 0
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        rows = torch.tensor([example.row for example in batch], device=model.device)
-        n = sum(len(example.evidence) for example in batch)
-        total += _read_loss(model, rows, batch).item() * n
-        tokens += n
-    return total / tokens if tokens else None
+    total, mine = 0.0, group.own(examples)
+    for start in range(0, len(mine), batch_size):
+        batch = mine[start : start + batch_size]
+        nll = _read_nll(model, [example.row for example in batch], batch)
+        total += nll.mean().item() * len(nll)
+    tokens = sum(len(example.evidence) for example in examples)
+    return group.add({"nats": total})["nats"] / tokens if tokens else None
 
 
 def initialise(backbone: Backbone, settings: JointSettings, documents: Sequence[Document], *, seed: int) -> JointMemory:
@@ -180,16 +180,9 @@ def training_fingerprint(documents: Sequence[Document], targets: Sequence[Eviden
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def _questions_per_batch(training: JointSettings, data: TrainingSet) -> int:
-    """How many of a micro-batch are training questions; the others are self-study queries."""
-    if not data.examples or not data.study:
-        return training.batch_size if data.examples else 0
-    return training.batch_size - round(training.self_study * training.batch_size)
-
-
 def _steps_of(training: JointSettings, data: TrainingSet) -> int:
     """Optimiser steps of `epochs` passes over the training questions (over the sentences, where none are asked)."""
-    asked = _questions_per_batch(training, data)
+    asked = questions_per_batch(training, data)
     items, per_batch = (len(data.examples), asked) if asked else (len(data.study), training.batch_size)
     return math.ceil(items * (training.epochs or 1) / (per_batch * training.gradient_accumulation))
 
@@ -206,81 +199,79 @@ def _optimizer(model: JointMemory, training: JointSettings) -> tuple[dict[str, n
 
 
 def _step(
-    model: JointMemory, data: TrainingSet, training: JointSettings, step: int, optimizer: torch.optim.Optimizer
+    model: JointMemory,
+    data: TrainingSet,
+    training: JointSettings,
+    step: int,
+    optimizer: torch.optim.Optimizer,
+    group: ProcessGroup,
 ) -> tuple[dict[str, float], int]:
     rng = random.Random(f"{training.seed}:{step}")
-    torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
+    seed = rng.randrange(1 << 62)
+    # Dropout inside the LLM is drawn for what a process reads, so each draws its own.
+    inside = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    torch.manual_seed(seed + group.rank if inside else seed)
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     tokens = 0
     for part in range(training.gradient_accumulation):
-        losses, seen = _losses(model, data, training, rng, step * training.gradient_accumulation + part)
+        batch = draw_batch(data, model.backbone, training, rng, step * training.gradient_accumulation + part)
+        losses, seen = _losses(model, batch, training, group)
         total = sum(getattr(training, f"{name}_weight") * loss for name, loss in losses.items())
         (total / training.gradient_accumulation).backward()
         tokens += seen
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item() / training.gradient_accumulation
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    parameters = [p for each in optimizer.param_groups for p in each["params"]]
+    group.add_gradients(parameters)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
-    return sums, tokens
+    return group.add(sums), round(group.add({"tokens": tokens})["tokens"])
 
 
 def _losses(
-    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
+    model: JointMemory, batch: JointBatch, training: JointSettings, group: ProcessGroup
 ) -> tuple[dict[str, torch.Tensor], int]:
-    batch = _sample_batch(model, data, training, rng, micro_batch)
-    queries = [example.query for example in batch]
-    vectors = model.query_vectors([example.text for example in batch], queries)
-    vectors = F.dropout(vectors, training.query_dropout)
-    losses = {"routing": routing_loss(model.router.scores(vectors, model.z), [example.gold_rows for example in batch])}
+    """This process' part of each loss of a batch, and how many tokens it read."""
+    mine = group.own(range(len(batch.queries)), batch.number)
+    asked = [batch.queries[n] for n in mine]
+    queries = [example.query for example in asked]
+    vectors = model.query_vectors([example.text for example in asked], queries)  # [own, m * d]
+    # Drawn for the whole batch, so that every process drops what one process would.
+    kept = F.dropout(vectors.new_ones(len(batch.queries), vectors.shape[1]), training.query_dropout)
+    scores = model.router.scores(vectors * kept[mine], model.z)
+    losses = {"routing": routing_nll(scores, [example.gold_rows for example in asked]).sum() / len(batch.queries)}
     tokens = sum(map(len, queries))
     if training.evidence_weight > 0:
-        read = torch.tensor(rows_read(batch, len(model.z), training.wrong_reads, rng), device=model.device)
-        losses["evidence"] = _read_loss(model, read, batch)
-        tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in batch)
+        whole = sum(len(example.evidence) for example in batch.queries)
+        losses["evidence"] = _read_nll(model, [batch.rows[n] for n in mine], asked).sum() / whole
+        tokens += sum(map(len, queries)) + sum(len(example.evidence) for example in asked)
     if training.reconstruction_weight > 0:
-        n = max(1, round(_REBUILT * len(batch)))
-        drawn = [sample_reconstruction(data, model.backbone, training, rng) for _ in range(n)]
-        rows = torch.tensor([row for row, _, _ in drawn], device=model.device)
-        targets = [target for _, _, target in drawn]
-        masked = [masked for _, masked, _ in drawn]
-        losses["reconstruction"] = model.write_nll(*whole_document(model.z[rows]), masked, targets)[0].mean()
-        tokens += sum(map(len, targets))
+        whole = sum(len(target) for _, _, target in batch.rebuilt)
+        rebuilt = group.own(batch.rebuilt, batch.number)
+        losses["reconstruction"] = _write_nll(model, rebuilt).sum() / whole
+        tokens += sum(len(target) for _, _, target in rebuilt)
     return losses, tokens
 
 
-def _read_loss(model: JointMemory, rows: torch.Tensor, batch: Sequence[ReadExample]) -> torch.Tensor:
-    queries, targets = [example.query for example in batch], [example.evidence for example in batch]
-    return model.read_nll(*whole_document(model.z[rows]), queries, targets)[0].mean()
+def _read_nll(model: JointMemory, rows: Sequence[int], examples: Sequence[ReadExample]) -> torch.Tensor:
+    """Nats [tokens] of the evidence of examples that read these rows."""
+    slots = whole_document(model.z[torch.tensor(rows, device=model.device)])
+    return model.read_nll(*slots, [example.query for example in examples], [e.evidence for e in examples])[0]
 
 
-def _sample_batch(
-    model: JointMemory, data: TrainingSet, training: JointSettings, rng: random.Random, micro_batch: int
-) -> list[ReadExample]:
-    """Self-study queries at random, and the next training questions of a pass in shuffled order.
-
-    The order depends on the seed and the pass alone, so that a resumed run goes on with the right question.
-    """
-    asked = _questions_per_batch(training, data)
-    batch = [sample_self_study(data, model.backbone, training, rng) for _ in range(training.batch_size - asked)]
-    n = len(data.examples)
-    for position in range(micro_batch * asked, (micro_batch + 1) * asked):
-        epoch, place = divmod(position, n)
-        batch.append(data.examples[_shuffled(n, training.seed, epoch)[place]])
-    if training.query_mask > 0:
-        batch = [mask_query(example, model.backbone, training.query_mask, rng) for example in batch]
-    return batch
+def _write_nll(model: JointMemory, rebuilt: Sequence[Rebuilt]) -> torch.Tensor:
+    """Nats [tokens] of documents to rebuild; none where this process has no part of them."""
+    if not rebuilt:
+        return torch.zeros(0, device=model.device)
+    rows, masked, targets = zip(*rebuilt, strict=True)
+    return model.write_nll(*whole_document(model.z[torch.tensor(rows, device=model.device)]), masked, targets)[0]
 
 
-@lru_cache(maxsize=4)
-def _shuffled(n: int, seed: int, epoch: int) -> list[int]:
-    return random.Random(f"{seed}:pass:{epoch}").sample(range(n), n)
-
-
-def routing_loss(scores: torch.Tensor, gold_rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Mean -log of the probability that routing gives to any gold document; scores [B, N]."""
+def routing_nll(scores: torch.Tensor, gold_rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """-log of the probability [B] that routing gives to any gold document; scores [B, N]."""
     gold = torch.zeros_like(scores, dtype=torch.bool)
     for row, rows in enumerate(gold_rows):
         gold[row, list(rows)] = True
     log_p = F.log_softmax(scores, dim=-1)
-    return -torch.logsumexp(log_p.masked_fill(~gold, float("-inf")), dim=-1).mean()
+    return -torch.logsumexp(log_p.masked_fill(~gold, float("-inf")), dim=-1)

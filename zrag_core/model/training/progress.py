@@ -56,6 +56,7 @@ class TrainingMonitor:
         steps: of the whole run.
         save_every: steps between states.
         decay: weight of the former mean in the running one.
+        is_main: of several processes that train together, one saves and reports; all of them load.
 
     Attributes:
         first: step that training goes on from.
@@ -63,12 +64,21 @@ class TrainingMonitor:
         level: of a curriculum.
     """
 
-    def __init__(self, hooks: TrainingHooks, trained: Trained, *, steps: int, save_every: int, decay: float):
-        self._hooks, self._trained = hooks, trained
+    def __init__(
+        self,
+        hooks: TrainingHooks,
+        trained: Trained,
+        *,
+        steps: int,
+        save_every: int,
+        decay: float,
+        is_main: bool = True,
+    ):
+        self._hooks, self._trained, self._is_main = hooks, trained, is_main
         self._steps, self._save_every, self._decay = steps, save_every, decay
         before = SavedProgress(0, {}, 0.0) if hooks.state_folder is None else load_state(hooks.state_folder, trained)
         self.first, self.losses, self.level = before.step, dict(before.losses), before.level
-        if self.first and hooks.on_resume:
+        if self.first and hooks.on_resume and is_main:
             hooks.on_resume(self.first)
         self._seconds_before, self._started, self._tokens = before.seconds, time.monotonic(), 0
 
@@ -93,6 +103,8 @@ class TrainingMonitor:
             tokens: that it read.
             extra: further figures for the report.
         """
+        if not self._is_main:
+            return
         done = step + 1
         self._tokens += tokens
         hooks, ends = self._hooks, done == self._steps

@@ -30,6 +30,7 @@ from zrag_core.model.architecture.slot_router import SlotKeys, inverse_frequency
 from zrag_core.model.architecture.spans import span_slots
 from zrag_core.model.architecture.word_lists import WordIndex, text_words, title_words
 from zrag_core.model.store.stored_settings import skill_folder_values
+from zrag_core.model.training.process_group import ALONE, ProcessGroup
 from zrag_core.model.training.progress import TrainingHooks, TrainingMonitor
 from zrag_core.model.training.skill_batch import Example, SkillBatch, make_batch
 from zrag_core.model.training.skill_data import SkillSource
@@ -70,6 +71,7 @@ def train_skill(
     *,
     fingerprint: str,
     hooks: TrainingHooks | None = None,
+    group: ProcessGroup = ALONE,
 ) -> SkillResult:
     """Train theta for `settings.steps` steps, in place.
 
@@ -81,25 +83,31 @@ def train_skill(
         source: where the documents come from.
         fingerprint: tells whether a stored state belongs to this training.
         hooks: how the run is resumed and followed; left out: neither.
+        group: the processes that all call this with the same arguments; in each the model becomes the same.
     """
     parameters, optimizers = _optimizers(model, settings)
     trained, steps = Trained(parameters, optimizers, fingerprint), settings.steps
     monitor = TrainingMonitor(
-        hooks or TrainingHooks(), trained, steps=steps, save_every=settings.save_every, decay=_AVERAGE
+        hooks or TrainingHooks(),
+        trained,
+        steps=steps,
+        save_every=settings.save_every,
+        decay=_AVERAGE,
+        is_main=group.is_main,
     )
-    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    base_rates = [[each["lr"] for each in optimizer.param_groups] for optimizer in optimizers]
     slots, stride = model.settings.slots, model.settings.stride
     model.train()
     with _faster(model.backbone, settings):
         for step in range(monitor.first, steps):
             rate = schedule(step, settings)
             for optimizer, rates in zip(optimizers, base_rates, strict=True):
-                for group, base in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = base * rate
+                for each, base in zip(optimizer.param_groups, rates, strict=True):
+                    each["lr"] = base * rate
             rng = random.Random(f"{settings.seed}:{step}")
-            torch.manual_seed(rng.randrange(1 << 62))  # the adapter's dropout
+            torch.manual_seed(rng.randrange(1 << 62) + group.rank)  # the adapter's dropout
             batch = make_batch(source, model.backbone, settings, rng, slots=slots, stride=stride, level=monitor.level)
-            monitor.average(_step(model, batch, settings, trained))
+            monitor.average(_step(model, batch, settings, trained, group))
             if monitor.losses.get("evidence", _NEW_LEVEL) < settings.level_loss and monitor.level < stride - 1:
                 monitor.level += 1
                 monitor.losses["evidence"] = max(monitor.losses["evidence"], _NEW_LEVEL)
@@ -108,46 +116,92 @@ def train_skill(
     return SkillResult(model, steps, monitor.first, monitor.losses, monitor.seconds)
 
 
-def _step(model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings, trained: Trained) -> dict[str, float]:
+def _step(
+    model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings, trained: Trained, group: ProcessGroup
+) -> dict[str, float]:
     weights = {name: getattr(settings, f"{name}_weight") for name in ("finding", "reconstruction", "routing")}
     with _autocast(model, settings):
-        losses = skill_losses(model, batch, settings)
+        losses = skill_losses(model, batch, settings, group)
         total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
     model.zero_grad(set_to_none=True)
-    total.backward()
-    nn.utils.clip_grad_norm_(list(trained.parameters.values()), 1.0)
+    if total.requires_grad:  # else there was no part of this process
+        total.backward()
+    parameters = list(trained.parameters.values())
+    group.add_gradients(parameters)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimizer in trained.optimizers:
         optimizer.step()
-    return {name: loss.item() for name, loss in losses.items()}
+    return group.add({name: loss.item() for name, loss in losses.items()})
 
 
-def skill_losses(model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings) -> dict[str, torch.Tensor]:
-    """Losses of one batch: `evidence` (the right span is read), `finding`, `reconstruction` and `routing`."""
+def skill_losses(
+    model: SeparatedMemory, batch: SkillBatch, settings: SkillSettings, group: ProcessGroup = ALONE
+) -> dict[str, torch.Tensor]:
+    """Losses of one batch: `evidence` (the right span is read), `finding`, `reconstruction` and `routing`.
+
+    Of a group, every process writes all documents, which routing compares, and has its part of everything else.
+    """
     z, spans = model.encode(batch.sentences, batch.stride, batch.slots)
     losses = {}
     if batch.reads:
-        prefix = _prefixes(z, spans, batch.reads)
-        queries, targets = [e.given for e in batch.reads], [e.target for e in batch.reads]
-        losses["evidence"] = model.read_nll(*prefix, queries, targets, batch.stride)[0].mean()
+        nll = _read_nll(model, z, spans, group.own(batch.reads), batch.stride)
+        losses["evidence"] = nll.sum() / sum(len(example.target) for example in batch.reads)
     if settings.finding_weight > 0 and batch.finds:
-        rows = torch.tensor([example.row for example in batch.finds], device=z.device)
-        logits = model.span_logits([example.given for example in batch.finds], z[rows], spans[rows])
-        null = logits.shape[1] - 1
-        wanted = [null if example.span is None else example.span for example in batch.finds]
-        losses["finding"] = F.cross_entropy(logits.float(), torch.tensor(wanted, device=z.device))
+        losses["finding"] = _finding_nll(model, z, spans, group.own(batch.finds)).sum() / len(batch.finds)
     if settings.reconstruction_weight > 0 and batch.rebuilds:
-        prefix = _prefixes(z, spans, batch.rebuilds)
-        masked, targets = [e.given for e in batch.rebuilds], [e.target for e in batch.rebuilds]
-        losses["reconstruction"] = model.write_nll(*prefix, masked, targets, batch.stride)[0].mean()
+        nll = _rebuilding_nll(model, z, spans, group.own(batch.rebuilds), batch.stride)
+        losses["reconstruction"] = nll.sum() / sum(len(example.target) for example in batch.rebuilds)
     if settings.routing_weight > 0 and batch.queries:
-        words = WordIndex(title_words(batch.documents)), WordIndex(text_words(batch.documents))
-        idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
-        keys = DocumentKeys(*words, idf, SlotKeys(model.router.span_keys(z, spans), spans))
-        texts, asked = [text for text, _, _ in batch.queries], [ids for _, ids, _ in batch.queries]
-        scores = model.routing_scores(texts, asked, keys)
-        wanted = [row for _, _, row in batch.queries]
-        losses["routing"] = F.cross_entropy(scores.float(), torch.tensor(wanted, device=z.device))
+        losses["routing"] = _routing_nll(model, z, spans, batch, group).sum() / len(batch.queries)
     return losses
+
+
+def _read_nll(
+    model: SeparatedMemory, z: torch.Tensor, spans: torch.Tensor, reads: Sequence[Example], stride: int
+) -> torch.Tensor:
+    """Nats [tokens] of the evidence of some questions."""
+    if not reads:
+        return z.new_zeros(0)
+    queries, targets = [example.given for example in reads], [example.target for example in reads]
+    return model.read_nll(*_prefixes(z, spans, reads), queries, targets, stride)[0]
+
+
+def _finding_nll(
+    model: SeparatedMemory, z: torch.Tensor, spans: torch.Tensor, finds: Sequence[Example]
+) -> torch.Tensor:
+    """Nats [questions] of the right spans."""
+    if not finds:
+        return z.new_zeros(0)
+    rows = torch.tensor([example.row for example in finds], device=z.device)
+    logits = model.span_logits([example.given for example in finds], z[rows], spans[rows])
+    null = logits.shape[1] - 1
+    wanted = [null if example.span is None else example.span for example in finds]
+    return F.cross_entropy(logits.float(), torch.tensor(wanted, device=z.device), reduction="none")
+
+
+def _rebuilding_nll(
+    model: SeparatedMemory, z: torch.Tensor, spans: torch.Tensor, rebuilds: Sequence[Example], stride: int
+) -> torch.Tensor:
+    """Nats [tokens] of some sentences behind their slots."""
+    if not rebuilds:
+        return z.new_zeros(0)
+    masked, targets = [example.given for example in rebuilds], [example.target for example in rebuilds]
+    return model.write_nll(*_prefixes(z, spans, rebuilds), masked, targets, stride)[0]
+
+
+def _routing_nll(
+    model: SeparatedMemory, z: torch.Tensor, spans: torch.Tensor, batch: SkillBatch, group: ProcessGroup
+) -> torch.Tensor:
+    """Nats [own queries] of the right documents among all that were written."""
+    queries = group.own(batch.queries)
+    if not queries:
+        return z.new_zeros(0)
+    words = WordIndex(title_words(batch.documents)), WordIndex(text_words(batch.documents))
+    idf = inverse_frequency(document_frequency(batch.documents).to(z.device), len(batch.documents))
+    keys = DocumentKeys(*words, idf, SlotKeys(model.router.span_keys(z, spans), spans))
+    scores = model.routing_scores([text for text, _, _ in queries], [ids for _, ids, _ in queries], keys)
+    wanted = torch.tensor([row for _, _, row in queries], device=z.device)
+    return F.cross_entropy(scores.float(), wanted, reduction="none")
 
 
 def _prefixes(z: torch.Tensor, spans: torch.Tensor, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:

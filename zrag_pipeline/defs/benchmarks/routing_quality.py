@@ -18,7 +18,7 @@ from zrag_core.model.training.joint_training import initialise, train_joint
 from zrag_core.model.training.progress import TrainingHooks
 from zrag_core.settings import EvaluationSettings, Settings
 from zrag_pipeline.defs.benchmarks.measurement import Measurement
-from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
+from zrag_pipeline.defs.memory.joint_job import tokenizer_texts
 from zrag_pipeline.platform.warehouse import Warehouse
 
 _BATCH = 64

@@ -34,7 +34,7 @@ def main() -> None:
     from zrag_core.model.training.examples import build_training_set
     from zrag_core.model.training.joint_training import initialise, train_joint
     from zrag_core.settings import Settings
-    from zrag_pipeline.defs.memory.joint_memory import tokenizer_texts
+    from zrag_pipeline.defs.memory.joint_job import tokenizer_texts
 
     settings = Settings.model_validate(given["settings"])
     torch.set_num_threads(settings.backbone.cpu_threads)

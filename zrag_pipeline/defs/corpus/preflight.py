@@ -116,6 +116,7 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
     has_gpu = torch.cuda.is_available()
     if backbone.device == "cuda" and not has_gpu:
         yield "backbone.device: no CUDA device is available -> set it to cpu, or run on a GPU machine"
+    yield from process_problems(settings)
     if backbone.name == TINY:
         if backbone.quantization != "none":
             yield "backbone.quantization: zrag-tiny is trained as a whole, which 4-bit weights cannot be -> use none"
@@ -138,6 +139,21 @@ def _backbone_problems(settings: Settings) -> Iterator[str]:
         )
     elif not looks_like_a_path and not folder.exists():
         yield from _download_problems(backbone.name, size)
+
+
+def process_problems(settings: Settings) -> Iterator[str]:
+    """Why training cannot have processes of its own."""
+    import torch
+
+    backbone, gpus = settings.backbone, torch.cuda.device_count()
+    for name, n in (("joint", settings.joint.processes), ("skill", settings.skill.processes)):
+        if n > gpus and backbone.device != "cpu" and torch.cuda.is_available():
+            yield (
+                f"{name}.processes: {n} processes need a GPU each, and there {'is' if gpus == 1 else 'are'} {gpus} "
+                f"-> set it to {gpus} or less, or backbone.device to cpu"
+            )
+    if settings.skill.processes and backbone.name != TINY:
+        yield f"skill.processes: the skill of {backbone.name} is trained in the process of the run -> set it to 0"
 
 
 def _tiny_problems(tiny: TinySettings) -> Iterator[str]:

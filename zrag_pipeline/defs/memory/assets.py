@@ -66,7 +66,7 @@ def skill(
         context.log.info(_NO_SKILL)
         return dg.MaterializeResult(value=SkillHandle(left_out=_NO_SKILL))
     with platform.tracked(context, "backbone", "separated", "skill") as run:
-        made = provide_skill(settings, run, context.log.info)
+        made = provide_skill(settings, run, context)
         run.log_metrics(made.metrics)
         curves = _log_curves(run, made.curves)
     context.log.info(made.line)
@@ -147,6 +147,7 @@ def joint_memory(
 ):
     """Train, with a progress line and step-wise curves in MLflow; only where a system of the run reads it."""
     from zrag_core.systems import policies_read
+    from zrag_pipeline.defs.memory.joint_job import JointJob
     from zrag_pipeline.defs.memory.joint_memory import train_checkpoint
 
     settings = platform.settings
@@ -159,7 +160,7 @@ def joint_memory(
     sections = ["corpus", "targets", "backbone", "joint"]
     with platform.tracked(context, *sections, corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="training")
-        made = train_checkpoint(settings, platform.warehouse, version, backbone, run, context.log.info)
+        made = train_checkpoint(JointJob(settings, platform.warehouse.path, version, backbone), run, context)
         run.log_metrics(made.metrics)
         curves = _log_curves(run, made.curves)
         registered = ModelRegistry(platform.tracking).register(run, JOINT_MODEL, made.checkpoint)

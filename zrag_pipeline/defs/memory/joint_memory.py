@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zrag_core.corpus.types import Document, EvidenceTarget
-from zrag_core.errors import CheckpointError, SettingsError
+import dagster as dg
+
+from zrag_core.errors import SettingsError
 from zrag_core.files import atomic_folder
-from zrag_core.model.architecture.backbone import Backbone
-from zrag_core.model.architecture.create_backbone import create_backbone, load_backbone
+from zrag_core.model.architecture.create_backbone import create_backbone
+from zrag_core.model.architecture.joint_memory import JointMemory
 from zrag_core.model.architecture.packaged_llms import location_of
-from zrag_core.model.store.checkpoint import checkpoint_digest, save_checkpoint
-from zrag_core.model.training.joint_training import train_joint, training_fingerprint
+from zrag_core.model.store.checkpoint import checkpoint_digest
 from zrag_core.settings import Settings
 from zrag_core.settings.backbone import TINY
-from zrag_pipeline.defs.memory.training_log import TrainingLog, training_metrics
-from zrag_pipeline.platform import paths
-from zrag_pipeline.platform.handles import BackboneHandle, CheckpointReference, Params
+from zrag_pipeline.defs.memory.joint_job import JointJob, backbone_digest, checkpoint_folder, tokenizer_texts
+from zrag_pipeline.defs.memory.training_launch import train_job
+from zrag_pipeline.defs.memory.training_log import TrainingLog
+from zrag_pipeline.platform.handles import CheckpointReference, Params
 from zrag_pipeline.platform.tracking import TrackedRun
 from zrag_pipeline.platform.warehouse import Warehouse
 
@@ -81,85 +79,33 @@ def prepare_backbone(settings: Settings, warehouse: Warehouse, corpus_version: s
     return PreparedBackbone(target, digest, numbers, line)
 
 
-def tokenizer_texts(documents: Sequence[Document], targets: Sequence[EvidenceTarget]) -> list[str]:
-    """What `zrag-tiny` learns its tokenizer from: the documents and the training questions."""
-    asked = [target.query for target in targets if target.split == "train" and target.method != "self_study"]
-    return [document.contents for document in documents] + asked
+def train_checkpoint(job: JointJob, run: TrackedRun, context: dg.AssetExecutionContext) -> MadeCheckpoint:
+    """Train the joint policy and write its checkpoint, in this process or, as `joint.processes` has it, in others.
 
-
-def backbone_digest(settings: Settings, texts: Sequence[str]) -> str:
-    """Identifies initial weights by all that they depend on."""
-    payload = [
-        settings.backbone.model_dump(mode="json", exclude={"device", "threads"}),
-        settings.joint.seed,
-        list(texts),
-    ]
-    return hashlib.sha256(json.dumps(payload, ensure_ascii=False).encode("utf-8")).hexdigest()[:12]
-
-
-def train_checkpoint(
-    settings: Settings,
-    warehouse: Warehouse,
-    corpus_version: str,
-    prepared: BackboneHandle,
-    run: TrackedRun,
-    log: Callable[[str], None],
-) -> MadeCheckpoint:
-    """Train the joint policy and write its checkpoint.
-
-    Progress goes to `log` about twenty times, losses to `run` as step-wise curves.
+    Progress goes to Dagster's log about twenty times, losses to `run` as step-wise curves.
 
     Raises:
         CheckpointError: the prepared backbone belongs to other settings or another corpus.
+        TrainingError: the processes ended early.
     """
-    documents = warehouse.load_corpus(corpus_version).documents
-    targets = warehouse.load_targets(corpus_version)
-    texts = tokenizer_texts(documents, targets) if settings.backbone.name == TINY else []
-    backbone = _prepared(settings, prepared, texts)
-    fingerprint = training_fingerprint(documents, targets, settings)
-    checkpoint_id = f"joint-{fingerprint}"
-    folder = paths.checkpoints_dir() / checkpoint_id
-    state = paths.checkpoints_dir() / ".training" / fingerprint
-    progress = TrainingLog(run, log, _POINTS, _POINTS_PER_LINE)
-    result = train_joint(documents, targets, backbone, settings, hooks=progress.hooks(state))
-    if result.unplaced:
-        log(f"{result.unplaced:,} targets were left out: their evidence stands in none of their documents")
-    cut = {name: n for name, n in result.truncated.items() if n}
-    if cut:
-        log("cut to the configured lengths: " + ", ".join(f"{n:,} {name}" for name, n in cut.items()))
-    metrics = {
-        **training_metrics(result.steps, result.resumed_from, result.seconds, result.losses),
-        "targets_left_out": result.unplaced,
-        **({} if result.dev_loss is None else {"dev_loss_evidence": result.dev_loss}),
-    }
-    save_checkpoint(folder, result.model, documents, settings, checkpoint_id=checkpoint_id, metrics=metrics)
-    shutil.rmtree(state, ignore_errors=True)  # a repeated run starts afresh, it does not "resume" a finished one
+    settings = job.settings
+    progress = TrainingLog(run, context.log.info, _POINTS, _POINTS_PER_LINE)
+    made = train_job(job, progress, context)
+    folder = checkpoint_folder(made["checkpoint_id"])
     return MadeCheckpoint(
-        CheckpointReference(checkpoint_id, folder, corpus_version),
-        result.model.shape,
+        CheckpointReference(made["checkpoint_id"], folder, job.corpus_version),
+        tuple(made["shape"]),
         checkpoint_digest(folder),
-        metrics,
+        made["metrics"],
         progress.curves(),
         {
-            "policy": result.model.policy,
+            "policy": JointMemory.policy,
             "backbone": settings.backbone.name,
             "m": settings.joint.slots,
             "d": settings.joint.width,
-            "training_steps": result.steps,
+            "training_steps": made["steps"],
         },
     )
-
-
-def _prepared(settings: Settings, prepared: BackboneHandle, texts: Sequence[str]) -> Backbone:
-    if prepared.digest != backbone_digest(settings, texts):
-        raise CheckpointError(
-            "the prepared backbone belongs to other settings or another corpus",
-            where="asset backbone",
-            remedy="materialise it again with the same configuration (job `train` does)",
-        )
-    if prepared.folder is None:
-        return create_backbone(settings.backbone, (), seed=settings.joint.seed)
-    return load_backbone(settings.backbone, prepared.folder, trainable=True)
 
 
 def _describe_pretrained(settings: Settings) -> PreparedBackbone:

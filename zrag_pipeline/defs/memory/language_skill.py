@@ -17,14 +17,6 @@ from zrag_pipeline.platform.peak_memory import peak_memory
 
 
 @dataclass(frozen=True)
-class TrainedSkill:
-    """What training a skill took and found, and its curves as a PNG (None where nothing was trained)."""
-
-    metrics: dict[str, float]
-    curves: bytes | None
-
-
-@dataclass(frozen=True)
 class LanguageSource:
     """What the skill is made from: a corpus, or (None) the prose of installed packages.
 
@@ -54,8 +46,12 @@ def language_source(settings: Settings) -> LanguageSource:
 
 def make_language_skill(
     settings: Settings, source: LanguageSource, start: Path | None, folder: Path, progress: TrainingLog
-) -> TrainedSkill:
-    """Train the skill from the pretrained LLM, or go on from a shipped one, and write it to `folder`."""
+) -> dict[str, float]:
+    """Train the skill from the pretrained LLM, or go on from a shipped one, and write it to `folder`.
+
+    Returns:
+        figures by name.
+    """
     import torch
 
     from zrag_core.model.architecture.create_backbone import create_backbone
@@ -87,7 +83,7 @@ def make_language_skill(
     card = language_card(folder.name, settings, source, metrics)
     save_skill(folder, model, settings, skill_id=folder.name, metrics=metrics, card=card, seen=source.content_hashes)
     shutil.rmtree(state, ignore_errors=True)  # a repeated run finds the finished skill
-    return TrainedSkill(metrics, progress.curves())
+    return metrics
 
 
 def _asked(corpus: Corpus) -> tuple[list[Any], list[Any]]:
