@@ -28,7 +28,8 @@ from zrag_core.settings import BaselineSettings, DecodingSettings, WritingSettin
 from zrag_core.settings.backbone import GEMMA3, SMOLLM2, TINY
 
 HERE = Path(__file__).parent
-CHOSEN_BY, HELD_OUT = ("handbook", "products", "notices_ko"), ("project", "club", "rules_ko")
+CHOSEN_BY = ("handbook", "products", "notices_ko", "project", "club", "rules_ko")
+HELD_OUT = ("workshop", "clinic", "apartment_ko")
 
 
 def main() -> None:
