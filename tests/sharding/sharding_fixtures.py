@@ -10,24 +10,41 @@ from zrag_core.errors import CorpusError
 
 
 @dataclass(frozen=True)
-class KilledOnce:
-    """Another recipe's workers; the process that gets the shard of a number first is killed in the middle of it."""
+class Killed:
+    """Another recipe's workers; a process that works on one shard is killed there, the first `times` times."""
 
     recipe: Any
     shard: Any
     trace: Path
+    times: int = 1
 
     def open(self):
         worker = self.recipe.open()
 
         def work(shard):
             made = worker(shard)
-            if shard == self.shard and not self.trace.exists():
-                self.trace.write_text(str(os.getpid()))
+            if shard == self.shard:
+                with self.trace.open("a+") as file:
+                    file.seek(0)
+                    if len(file.readlines()) >= self.times:
+                        return made
+                    file.write(f"{os.getpid()}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
             return made
 
         return work
+
+
+@dataclass(frozen=True)
+class Both:
+    """Workers of two recipes in one process."""
+
+    first: Any
+    second: Any
+
+    def open(self):
+        first, second = self.first.open(), self.second.open()
+        return lambda shard: (first(shard), second(shard))
 
 
 @dataclass(frozen=True)

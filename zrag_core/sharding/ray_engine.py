@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from zrag_core.errors import SettingsError, ZragError
@@ -18,8 +20,10 @@ from zrag_core.settings import EngineSettings
 from zrag_core.sharding.engine import Engine, Item, Made, Recipe, Worker
 
 INSTALL = "pip install 'zrag[ray]'"
-_RESTARTS = 3  # of a worker, and tries of a shard: what kills it every time is told instead of tried for ever
-_STORE_BYTES = 512 * 1024**2  # of a cluster that is started here; shards and results lie in it for a moment
+_LOCAL = "with engine.name local the whole error is shown"
+_MOST_TRIES = 4  # of a shard; one that kills every worker would be tried for ever
+_STORE_BYTES = 256 * 1024**2  # of a cluster that is started here; what does not fit lies on disk
+_TOLD = 300  # characters of an error
 _NUMBER, _SHARD, _MADE = "number", "shard", "made"
 
 
@@ -53,36 +57,68 @@ class RayEngine(Engine):
         from ray.data import ActorPoolStrategy, from_items
 
         rows = [{_NUMBER: number, _SHARD: pickle.dumps(shard)} for number, shard in enumerate(shards)]
-        # A block for each shard: whoever is free takes the next one.
+        tries = ray.remote(num_cpus=0)(_Tries).remote()
+        # A block for each shard: whoever is free takes the next one. Actors and their tasks are restarted by default.
         pipeline = from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
             batch_size=1,
             compute=ActorPoolStrategy(size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(recipe,),
+            fn_constructor_args=(recipe, tries),
             num_cpus=self.threads,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
         )
         made: dict[int, Made] = {}
         try:
             for row in pipeline.iter_rows():
-                made[int(row[_NUMBER])] = pickle.loads(row[_MADE])
+                result = pickle.loads(row[_MADE])
+                if isinstance(result, ZragError):
+                    raise result
+                made[int(row[_NUMBER])] = result
                 if on_done:
                     on_done(len(made))
         except ray.exceptions.RayError as error:
-            raise _plain(error) from error
+            raise ZragError(f"Ray gave up ({type(error).__name__})", where="engine.name", remedy=_LOCAL) from error
         return [made[number] for number in range(len(rows))]
 
 
-class _Actor:
-    """A worker where it works."""
+class _Tries:
+    """Counts how often each shard was begun; it outlives the workers."""
 
-    def __init__(self, recipe: Recipe[Any, Any]):
-        self._worker = recipe.open()
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """Count one more, and return them all."""
+        self._begun[number] += 1
+        return self._begun[number]
+
+
+class _Actor:
+    """A worker where it works, opened when the first shard comes."""
+
+    def __init__(self, recipe: Recipe[Any, Any], tries: Any):
+        self._recipe, self._tries = recipe, tries
+
+    @cached_property
+    def _worker(self) -> Worker[Any, Any]:
+        return self._recipe.open()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What the worker makes of the one shard of a batch."""
-        made = self._worker(pickle.loads(batch[_SHARD][0]))
+        """What the worker makes of the one shard of a batch, or the error that it raises; Ray would wrap that."""
+        import ray
+
+        try:
+            if ray.get(self._tries.begin.remote(int(batch[_NUMBER][0]))) > _MOST_TRIES:
+                raise ZragError(
+                    f"shard {batch[_NUMBER][0]} has killed its worker {_MOST_TRIES} times",
+                    where="engine.name",
+                    remedy="give the workers more memory, or make shards smaller (engine.documents_per_shard)",
+                )
+            made = self._worker(pickle.loads(batch[_SHARD][0]))
+        except ZragError as error:
+            made = error
+        except Exception as error:
+            told = f"a worker failed ({type(error).__name__}: {' '.join(str(error).split())[:_TOLD]})"
+            made = ZragError(told, where="engine.name", remedy=_LOCAL)
         return {_NUMBER: batch[_NUMBER], _MADE: [pickle.dumps(made)]}
 
 
@@ -96,6 +132,9 @@ def ray_engine(settings: EngineSettings, threads: int) -> Iterator[RayEngine]:
         SettingsError: Ray is not installed, or the cluster cannot be reached or has too few CPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if settings.address is None:
+        # Read when Ray is imported: without clusters it listens on loopback, as it always does on Windows and macOS.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -116,14 +155,13 @@ def ray_engine(settings: EngineSettings, threads: int) -> Iterator[RayEngine]:
 def _connect(settings: EngineSettings, threads: int) -> None:
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
         ray.init(
             address="local",
             num_cpus=settings.workers * threads,
             include_dashboard=False,
             object_store_memory=_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
             **quiet,
         )
         return
@@ -151,19 +189,4 @@ def _keep_quiet() -> None:
     from ray.data import DataContext
 
     DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-
-
-def _plain(error: Exception) -> ZragError:
-    """The project's own error where a worker raised one, else what happened, in a line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ZragError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    first = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return ZragError(
-        f"a worker failed ({first.strip()})",
-        where="engine.name",
-        remedy="try engine.name local, which shows the whole error; a worker that was killed may need more memory",
-    )
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
