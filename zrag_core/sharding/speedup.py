@@ -1,8 +1,10 @@
 """What workers are worth: writing an almanac and asking its questions, by one process and by workers of Ray.
 
-    python -m zrag_core.sharding.speedup --documents 4000 --workers 2 --out speedup.json
+    python zrag_core/sharding/speedup.py --documents 10000 --workers 2 --out speedup.json
 
-Both go through the same shards and open the model themselves. Starting a cluster on this machine is timed by itself.
+Both go through the same shards and open the model themselves, and starting a cluster on this machine is timed by
+itself. The steady ratio is that of the pace from the first finished shard to the last one: what is left of the ratio
+when there is so much to do that opening models no longer counts.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -25,10 +27,8 @@ from zrag_core.model.store.checkpoint import save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.settings import DecodingSettings, EngineSettings, WritingSettings
 from zrag_core.sharding.corpus_writing import WritingRecipe, WrittenRows, document_shards, write_corpus
-from zrag_core.sharding.engine import Engine, LocalEngine, open_engine
+from zrag_core.sharding.engine import Engine, Item, LocalEngine, Made, Recipe, Worker, open_engine
 from zrag_core.sharding.question_reading import ReadingRecipe, ShardedSystem
-
-T = TypeVar("T")
 
 _SEED = 311
 _DEVICE, _THREADS = "cpu", 1
@@ -51,17 +51,55 @@ def measure(corpus: Corpus, settings: EngineSettings, steps: int) -> dict[str, A
     }
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "memory"
-        one, figures["write_s_one"] = _timed(lambda: _write(LocalEngine(), corpus, settings, steps))
+        local = _Clock(LocalEngine())
+        one = _write(local, corpus, settings, steps)
         _save(checkpoint, corpus, one)
-        answers, figures["ask_s_one"] = _timed(lambda: _ask(LocalEngine(), corpus, settings, checkpoint))
+        answers = _ask(local, corpus, settings, checkpoint)
         began = time.perf_counter()
         with open_engine(settings, _THREADS) as engine:
             figures["cluster_start_s"] = time.perf_counter() - began
-            many, figures["write_s_workers"] = _timed(lambda: _write(engine, corpus, settings, steps))
-            found, figures["ask_s_workers"] = _timed(lambda: _ask(engine, corpus, settings, checkpoint))
-    figures["write_ratio"] = figures["write_s_one"] / figures["write_s_workers"]
-    figures["ask_ratio"] = figures["ask_s_one"] / figures["ask_s_workers"]
+            workers = _Clock(engine)
+            many = _write(workers, corpus, settings, steps)
+            found = _ask(workers, corpus, settings, checkpoint)
+    for what, alone, together in zip(("write", "ask"), local.runs, workers.runs, strict=True):
+        figures |= {
+            f"{what}_s_one": alone.seconds,
+            f"{what}_s_workers": together.seconds,
+            f"{what}_ratio": alone.seconds / together.seconds,
+            f"{what}_steady_ratio": alone.seconds_per_shard / together.seconds_per_shard,
+        }
     return figures | {"same_rows": _same(one, many), "same_evidence": found == answers}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run took; the pace is that behind the first finished shard."""
+
+    seconds: float
+    seconds_per_shard: float
+
+
+class _Clock(Engine):
+    """Times the runs of another engine."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self.runs: list[_Run] = []
+
+    def run(
+        self,
+        recipe: Recipe[Item, Made],
+        shards: Sequence[Item],
+        *,
+        own: Worker[Item, Made] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Made]:
+        """See `Engine`."""
+        moments = [time.perf_counter()]
+        made = self._engine.run(recipe, shards, own=own, on_done=lambda _: moments.append(time.perf_counter()))
+        seconds = time.perf_counter() - moments[0]
+        self.runs.append(_Run(seconds, (moments[-1] - moments[1]) / max(1, len(shards) - 1)))
+        return made
 
 
 def _write(engine: Engine, corpus: Corpus, settings: EngineSettings, steps: int) -> WrittenRows:
@@ -91,17 +129,11 @@ def _same(one: WrittenRows, many: WrittenRows) -> bool:
     )
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    began = time.perf_counter()
-    made = work()
-    return made, time.perf_counter() - began
-
-
 def main() -> None:
     """Measure what the command line says, and write the figures."""
-    parser = argparse.ArgumentParser(prog="python -m zrag_core.sharding.speedup", description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=4000)
-    parser.add_argument("--questions", type=int, default=4000, help="at most")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--questions", type=int, default=20_000, help="at most")
     parser.add_argument("--steps", type=int, default=0, help="gradient steps of writing")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--address", help="of a running cluster; left out: one is started on this machine")
