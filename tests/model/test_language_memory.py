@@ -222,6 +222,20 @@ def test_checks_read_the_spans_that_make_the_question_likely(checkpoint):
 
 
 @torch.no_grad()
+def test_what_was_read_is_read_again_once_forgotten(checkpoint, monkeypatch):
+    """Which slots are read at once may decide the last bit of what they say: a shard of questions begins with none."""
+    model = checkpoint.model
+    whole, _ = model.document_slots()
+    calls = []
+    monkeypatch.setattr(model.codec, "read", lambda z, v: calls.append(len(z)) or TokenCodec.read(model.codec, z, v))
+    model._read(whole[:1, :4])
+    model._read(whole[:1, :4])
+    model.forget_readings()
+    model._read(whole[:1, :4])
+    assert calls == [4, 4]
+
+
+@torch.no_grad()
 def test_what_was_read_is_kept_while_the_codec_stays(checkpoint, monkeypatch):
     """Whatever is asked for in which order, it is what the codec says; other weights say something else at once."""
     monkeypatch.setattr(slot_cache, "_KEPT", 5)

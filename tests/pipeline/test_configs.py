@@ -73,8 +73,9 @@ def test_a_configuration_is_complete_and_its_fields_are_known(name, monkeypatch,
     settings = SettingsHandle(given).load()
     expected = READ_BY.get(JOB_OF.get(name))
     if expected is None:
-        # What says nothing is left out: the policy joint needs no skill, and the shipped one has no settings.
-        unused = {"skill", "benchmark", "codec"}
+        # What says nothing is left out: the policy joint needs no skill, the shipped one has no settings, and who does
+        # the work changes nothing.
+        unused = {"skill", "benchmark", "codec", "engine"}
         if settings.backbone.name != TINY:
             unused.add("separated")
         if settings.memory.policy == "joint":

@@ -98,6 +98,21 @@ def test_threads_and_batches_are_no_part_of_its_name(write):
     assert_nearly_same(*(load_checkpoint(one.checkpoint.folder).model.document_slots() for one in (made, other)))
 
 
+def test_who_writes_and_in_which_shards_is_no_part_of_its_name(write):
+    made, other = write(), write(engine={"documents_per_shard": 5})
+    assert made.checkpoint.checkpoint_id == other.checkpoint.checkpoint_id
+    assert_nearly_same(*(load_checkpoint(one.checkpoint.folder).model.document_slots() for one in (made, other)))
+
+
+@pytest.mark.timeout(240)
+def test_workers_of_ray_make_the_same_checkpoint(write):
+    pytest.importorskip("ray")
+    shards = {"documents_per_shard": 5}
+    one = write(engine=shards)
+    workers = write(engine={**shards, "name": "ray", "workers": 1}, backbone={"threads": 1})
+    assert (workers.checkpoint.checkpoint_id, workers.digest) == (one.checkpoint.checkpoint_id, one.digest)
+
+
 @pytest.mark.parametrize(
     "sections",
     [

@@ -492,3 +492,12 @@ def test_prose_that_is_absent_is_said_where_it_would_be_read(prose, monkeypatch)
     training = {"backbone": {"name": "smollm2"}, "skill": {"steps": 5}}
     assert problems(**training) == ["skill.corpus: no prose -> install it"]
     assert problems(skill={"steps": 5}) == []  # zrag-tiny learns from generated documents
+
+
+def test_a_missing_ray_is_told_before_anything_starts(monkeypatch):
+    given = SettingsHandle({**DEMO, "engine": {"name": "ray"}})
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find_spec(name))
+    assert find_problems(given) == [
+        "engine.name: Ray is not installed -> pip install 'zrag[ray]', or use the engine local"
+    ]

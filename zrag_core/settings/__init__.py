@@ -10,6 +10,7 @@ from zrag_core.settings.benchmark import BenchmarkSettings
 from zrag_core.settings.codec import CodecSettings
 from zrag_core.settings.corpus import AlmanacSettings, CorpusSettings, HuggingFaceSettings, SplitSettings
 from zrag_core.settings.decoding import DecodingSettings
+from zrag_core.settings.engine import EngineSettings
 from zrag_core.settings.evaluation import EvaluatedSplit, EvaluationSettings, QuestionType
 from zrag_core.settings.joint import JointSettings
 from zrag_core.settings.load import load_settings
@@ -33,6 +34,7 @@ __all__ = [
     "CodecSettings",
     "CorpusSettings",
     "DecodingSettings",
+    "EngineSettings",
     "EvaluatedSplit",
     "EvaluationSettings",
     "HuggingFaceSettings",

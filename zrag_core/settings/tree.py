@@ -11,6 +11,7 @@ from zrag_core.settings.benchmark import BenchmarkSettings
 from zrag_core.settings.codec import CodecSettings
 from zrag_core.settings.corpus import CorpusSettings
 from zrag_core.settings.decoding import DecodingSettings
+from zrag_core.settings.engine import EngineSettings
 from zrag_core.settings.evaluation import EvaluationSettings
 from zrag_core.settings.joint import JointSettings
 from zrag_core.settings.memorag import MemoragSettings
@@ -42,6 +43,7 @@ class Settings(Section):
     memorag: MemoragSettings = MemoragSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     updates: UpdateSettings = UpdateSettings()
+    engine: EngineSettings = EngineSettings()
 
     @model_validator(mode="after")
     def _answers_a_measured_budget(self) -> Settings:

@@ -277,6 +277,10 @@ class MemoryModel(nn.Module, ABC):
         finally:
             self._kept_states = None
 
+    def forget_readings(self) -> None:
+        """Let go of what was read before, where any is kept: what follows then depends on itself alone, in the last
+        bit too."""
+
     def _query_states(self, queries: Sequence[Query]) -> tuple[torch.Tensor, torch.Tensor]:
         ids, mask = pad(queries, self.backbone.pad_id, self.device)
         embeds = torch.cat([self._marker(ROUTE, len(queries)), self._embed(ids)], 1)

@@ -96,6 +96,10 @@ class SlotReader(SeparatedMemory):
     def _kept_slots(self) -> SlotCache:
         return SlotCache(self.codec, self.vocabulary)
 
+    def forget_readings(self) -> None:
+        """Let go of the slots that were read: which ones are read at once decides the last bit of what they say."""
+        self.__dict__.pop("_kept_slots", None)
+
     def drafts(self, z: torch.Tensor, used: torch.Tensor) -> list[list[int]]:
         """The nearest tokens of slots z [B, p, d], and EOS."""
         return [[*own.tokens, self.backbone.eos_id] for own in self.read_slots(z, used)]

@@ -12,7 +12,7 @@ from zrag_core.model.inference.separated_system import SeparatedSystem
 from zrag_core.model.store.checkpoint import Checkpoint, load_checkpoint
 from zrag_core.settings import DecodingSettings
 from zrag_core.system_factory import SystemInputs
-from zrag_core.systems import OWN_WORDS, SystemSpec
+from zrag_core.systems import OWN_WORDS, SystemSpec, resolve
 
 
 def create_system(
@@ -42,3 +42,8 @@ def make_memory_system(spec: SystemSpec, inputs: SystemInputs) -> MemorySystem:
         fusion = RankFusion(inputs.make("bm25"), checkpoint.documents, rrf_k=settings.baselines.rrf_k)
     free, threads = spec.evidence == OWN_WORDS, settings.backbone.cpu_threads
     return create_system(spec.name, checkpoint, settings.decoding, free=free, threads=threads, fusion=fusion)
+
+
+def reads_memory_alone(spec: SystemSpec) -> bool:
+    """Whether a checkpoint is all that a system is made from."""
+    return resolve(spec.make) is make_memory_system and not spec.indexes

@@ -53,7 +53,7 @@ def find_problems(given: SettingsHandle, environ: Mapping[str, str] = os.environ
         wrong = error.problems if isinstance(error, ProblemList) else [str(error)]
         problems = [*wrong, *problems]
         settings, _ = choose_backbone(given.sound_part())
-    for check in (_corpus_problems, _backbone_problems, _memory_problems, _skill_corpus_problems):
+    for check in (_corpus_problems, _backbone_problems, _memory_problems, _skill_corpus_problems, _engine_problems):
         problems.extend(check(settings))
     problems.extend(_encoder_problems(settings, environ))
     problems.extend(_long_context_model_problems(settings))
@@ -189,6 +189,11 @@ def billions(name: str) -> float | None:
     """Parameters in billions as a model's name tells them ("Qwen/Qwen3-8B" -> 8.0), or None."""
     found = re.search(r"(?:^|[-_/])(\d+(?:\.\d+)?)b(?:$|[-_])", name.lower())
     return float(found.group(1)) if found else None
+
+
+def _engine_problems(settings: Settings) -> Iterator[str]:
+    if settings.engine.name == "ray" and importlib.util.find_spec("ray") is None:
+        yield "engine.name: Ray is not installed -> pip install 'zrag[ray]', or use the engine local"
 
 
 def _encoder_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:

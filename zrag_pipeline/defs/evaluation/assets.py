@@ -44,7 +44,7 @@ def system_evidence(
     from zrag_pipeline.defs.evaluation.systems import Artefacts
 
     memories, indexes = {"separated": memory, "joint": joint_memory}, {"bm25": bm25_index, "dense": dense_index}
-    sections = "decoding", "baselines", "evaluation", "memorag"
+    sections = "decoding", "baselines", "evaluation", "memorag", "engine"
     with platform.tracked(context, *sections, corpus_version=evidence_targets.corpus_version) as run:
         made = collect_evidence(platform, evidence_targets, Artefacts(memories, indexes), run, context)
     return dg.MaterializeResult(

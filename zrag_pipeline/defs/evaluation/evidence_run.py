@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from zrag_core.corpus.types import Corpus, Question
 from zrag_core.errors import CorpusError
 from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.settings import EvaluationSettings
+from zrag_core.sharding.engine import open_engine
+from zrag_core.sharding.question_reading import make_sharded
 from zrag_pipeline.defs.evaluation.memorag import store_traces
 from zrag_pipeline.defs.evaluation.scores import evidence_rows
 from zrag_pipeline.defs.evaluation.systems import Artefacts, system_inputs, system_params
@@ -60,23 +63,24 @@ def collect_evidence(
     names = settings.evaluation.systems
     speed: dict[str, float] = {}
     extra: dict[str, Any] = {}
-    for number, name in enumerate(names, 1):
-        policy = inputs.spec(name).policy
-        constants = {
-            "run_id": run_id,
-            "corpus_version": version,
-            "checkpoint_id": artefacts.memories[policy].checkpoint_id if policy else None,
-        }
-        system = inputs.make(name)
-        rows, seconds = evidence_rows(system, questions, settings.evaluation.budgets, **constants)
-        warehouse.replace_rows("evidence", rows, {"run_id": run_id, "system": name})
-        if isinstance(system, MemoragSystem):
-            figures, extra = store_traces(warehouse, system, questions, run_id=run_id, version=version)
-            run.log_metrics(figures)
-        del system  # before the next one is made
-        speed[name] = len(questions) / max(seconds, 1e-9)
-        took = f"{len(questions):,} questions in {seconds:.1f} s ({speed[name]:,.0f} per second)"
-        context.log.info(f"{number} of {len(names)}  {name}: {took}")
+    with open_engine(settings.engine, settings.backbone.cpu_threads) as engine:
+        for number, name in enumerate(names, 1):
+            policy = inputs.spec(name).policy
+            constants = {
+                "run_id": run_id,
+                "corpus_version": version,
+                "checkpoint_id": artefacts.memories[policy].checkpoint_id if policy else None,
+            }
+            system = make_sharded(inputs, name, engine, _progress(name, context.log.info))
+            rows, seconds = evidence_rows(system, questions, settings.evaluation.budgets, **constants)
+            warehouse.replace_rows("evidence", rows, {"run_id": run_id, "system": name})
+            if isinstance(system, MemoragSystem):
+                figures, extra = store_traces(warehouse, system, questions, run_id=run_id, version=version)
+                run.log_metrics(figures)
+            del system  # before the next one is made
+            speed[name] = len(questions) / max(seconds, 1e-9)
+            took = f"{len(questions):,} questions in {seconds:.1f} s ({speed[name]:,.0f} per second)"
+            context.log.info(f"{number} of {len(names)}  {name}: {took}")
     run.log_metrics({f"questions_per_s_{name}": value for name, value in speed.items()})
     counts, sample = _stored(warehouse, run_id, min(settings.evaluation.budgets))
     handle = EvidenceHandle(
@@ -95,6 +99,16 @@ def collect_evidence(
     }
     complete = _completeness(counts, settings.evaluation, len(questions))
     return EvidenceRun(handle, sample, int(counts["questions"].sum()), metadata, complete)
+
+
+def _progress(name: str, log: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Says how far a system is that is asked in several shards."""
+
+    def on_done(asked: int, total: int) -> None:
+        if asked < total:
+            log(f"{name}: {asked:,} of {total:,} questions")
+
+    return on_done
 
 
 def _questions(corpus: Corpus, settings: EvaluationSettings) -> list[Question]:

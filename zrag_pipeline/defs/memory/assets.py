@@ -108,7 +108,7 @@ def memory(
     if skill.skill is None:
         context.log.info(f"no memory is written: {skill.left_out}")
         return dg.MaterializeResult(value=MemoryHandle(*made_under, left_out=skill.left_out))
-    with platform.tracked(context, "corpus", "targets", "writing", corpus_version=version) as run:
+    with platform.tracked(context, "corpus", "targets", "writing", "engine", corpus_version=version) as run:
         run.log_dataset(evidence_targets.name, version, {}, source=evidence_targets.source, context="writing")
         made = write_memory(
             settings, platform.warehouse, version, skill.skill, context.log.info, update=is_update(context)

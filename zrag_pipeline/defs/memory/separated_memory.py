@@ -32,8 +32,10 @@ from zrag_core.model.store.checkpoint import (
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
 from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.update import CorpusChange, update_memory
-from zrag_core.model.store.write import Written, write_documents
+from zrag_core.model.store.write import Written
 from zrag_core.settings import Settings
+from zrag_core.sharding.corpus_writing import WrittenRows
+from zrag_pipeline.defs.memory.corpus_rows import corpus_rows, writing_progress
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
 from zrag_pipeline.platform.handle_store import stored_handle
@@ -142,11 +144,11 @@ def _write(
     everyday = settings.corpus.format != "almanac"
     loaded = load_skill(skill.folder, device=settings.backbone.device, everyday=everyday)
     model = loaded.model
-    documents = corpus.documents
-    written = write_documents(model, documents, targets, settings.writing, on_progress=_progress(settings, log))
-    model.remember(documents, written.z, written.spans)
+    written = corpus_rows(settings, corpus, targets, skill.folder, model, log)
+    model.hold(written.tables, written.frequency)
     origin = Origin(skill.skill_id, skill.digest, settings.writing, hash_rows(written.studied))
-    metrics = {"documents": len(documents), **_writing_metrics(written, len(documents), settings)}
+    n = len(corpus.documents)
+    metrics = {"documents": n, **_writing_metrics(written, n, settings)}
     # The checkpoint is read with the architecture of its skill, whatever the run's settings say.
     return _save(model, corpus, targets, loaded.settings, origin, metrics)
 
@@ -161,7 +163,9 @@ def _update(
 ) -> WrittenMemory:
     began = time.perf_counter()
     former = load_checkpoint(folder, device=settings.backbone.device)
-    made = update_memory(former, corpus.documents, targets, settings.writing, on_progress=_progress(settings, log))
+    made = update_memory(
+        former, corpus.documents, targets, settings.writing, on_progress=writing_progress(settings, log)
+    )
     change, n = made.change, len(made.rewritten)
     metrics: dict[str, float] = {
         "documents": len(corpus.documents),
@@ -265,7 +269,7 @@ def _save(
     )
 
 
-def _writing_metrics(written: Written, n: int, settings: Settings) -> dict[str, float]:
+def _writing_metrics(written: Written | WrittenRows, n: int, settings: Settings) -> dict[str, float]:
     steps = written.steps.float()
     return {
         "documents_per_s_encoded": n / max(written.encode_seconds, 1e-9),
@@ -275,11 +279,3 @@ def _writing_metrics(written: Written, n: int, settings: Settings) -> dict[str, 
         "refine_loss_mean": float(written.loss.nanmean()) if settings.writing.steps else 0.0,
         "longest_document_tokens": written.longest,
     }
-
-
-def _progress(settings: Settings, log: Callable[[str], None]) -> Callable[[str, int, int], None]:
-    def on_progress(phase: str, done: int, total: int) -> None:
-        if done == total or done % (settings.writing.batch_size * 8) == 0:
-            log(f"{phase} {done:,} of {total:,} documents")
-
-    return on_progress

@@ -1,0 +1,92 @@
+"""What goes through shards: this process, or the workers of a cluster."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Protocol, TypeVar
+
+from zrag_core.settings import EngineSettings
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Worker = Callable[[Item], Made]
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+class Recipe(Protocol[Item_contra, Made_co]):
+    """How a worker is made where it works; it travels there, and so holds folders and settings, no model."""
+
+    def open(self) -> Callable[[Item_contra], Made_co]:
+        """A worker, which makes something of a shard that depends on that shard alone."""
+        ...
+
+
+class Engine(ABC):
+    """Gives shards to workers.
+
+    Attributes:
+        is_local: whether they work in this process.
+    """
+
+    is_local: ClassVar[bool]
+
+    @abstractmethod
+    def run(
+        self,
+        recipe: Recipe[Item, Made],
+        shards: Sequence[Item],
+        *,
+        own: Worker[Item, Made] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Made]:
+        """What the workers make of the shards, in the shards' order.
+
+        Args:
+            own: a worker of the same recipe that is open in this process already; left out: one is made.
+            on_done: called with the number of shards that are done, after each of them.
+        """
+
+
+class LocalEngine(Engine):
+    """Goes through the shards one after the other, in this process."""
+
+    is_local = True
+
+    def run(
+        self,
+        recipe: Recipe[Item, Made],
+        shards: Sequence[Item],
+        *,
+        own: Worker[Item, Made] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Made]:
+        """See `Engine`."""
+        worker = own or recipe.open()
+        made = []
+        for number, shard in enumerate(shards, 1):
+            made.append(worker(shard))
+            if on_done:
+                on_done(number)
+        return made
+
+
+@contextmanager
+def open_engine(settings: EngineSettings, threads: int) -> Iterator[Engine]:
+    """The engine of the settings.
+
+    Args:
+        threads: CPU threads of each worker; sums may differ in the last bit between one number of threads and another.
+
+    Raises:
+        SettingsError: the engine's library is not installed, or the cluster has too few CPUs or cannot be reached.
+    """
+    if settings.name == "local":
+        yield LocalEngine()
+        return
+    from zrag_core.sharding.ray_engine import ray_engine
+
+    with ray_engine(settings, threads) as engine:
+        yield engine
