@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,13 +39,17 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="the folders that nothing is chosen by")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skill", type=Path, help="folder of a skill instead of the shipped ones")
+    parser.add_argument("--plot", type=Path, help="PNG file for the table as bars")
     parser.add_argument("--each", action="store_true", help="a line for every question too")
     given = parser.parse_args()
     print(f"{'corpus':<12} {'skill':<24} {'first':>8} {'bm25':>6} {'wrongly refused':>16} {'refused':>8}")
+    rows = []
     for name in HELD_OUT if given.held_out else CHOSEN_BY:
         documents, questions = read(HERE / name)
         for backbone in [given.skill.name] if given.skill else readers_of(name):
-            _measure(name, backbone, given, documents, questions)
+            rows.append((f"{name}\n{backbone}", *_measure(name, backbone, given, documents, questions)))
+    if given.plot:
+        plot(rows, given.plot)
 
 
 def readers_of(name: str) -> list[str]:
@@ -56,7 +61,7 @@ def readers_of(name: str) -> list[str]:
 
 def _measure(
     name: str, backbone: str, given: argparse.Namespace, documents: tuple[Document, ...], questions: list[Question]
-) -> None:
+) -> tuple[float, float, float, float]:
     memory = write(documents, given.skill or shipped_skill(backbone))
     torch.set_num_threads(given.threads)
     found = create_system("zrag", memory, memory.settings.decoding, threads=given.threads).retrieve(questions)
@@ -77,6 +82,25 @@ def _measure(
             text = item.segments[0].text if item.segments else ""
             mark = ("+" if is_first(question, item) else "-") if question.golden_answers else "?"
             print(f"  {mark} {item.confidence or 0:.2f}  {question.question}\n         {text[:110]!r}")
+    return first / len(answered), bm25 / len(answered), wrongly / len(answered), rightly / others
+
+
+def plot(rows: Sequence[tuple[str, float, float, float, float]], file: Path) -> None:
+    """Draw shares of each folder: first of `zrag` and BM25, refused wrongly and rightly."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.6 + 1.1 * len(rows), 4.2), layout="constrained")
+    axes = figure.subplots()
+    labels = ("evidence that answers first", "the same, BM25 over sentences", "wrongly refused", "rightly refused")
+    for number, (label, color) in enumerate(zip(labels, ("#1d5fbf", "#9aa5b1", "#d1495b", "#3c9d6b"), strict=True)):
+        places = [place + 0.2 * (number - 1.5) for place in range(len(rows))]
+        axes.bar(places, [100 * row[number + 1] for row in rows], 0.19, label=label, color=color)
+    axes.set_xticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
+    axes.set_ylabel("%")
+    axes.set_ylim(0, 100)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.savefig(file, dpi=110)
 
 
 def read(folder: Path) -> tuple[tuple[Document, ...], list[Question]]:
