@@ -38,7 +38,7 @@ READ_BY = {
     "pretrain_tiny": READ_BY_THE_SKILL,
     "pretrain_smollm2": READ_BY_THE_SKILL - {"separated"} | {"codec"},
     "pretrain_gemma3": READ_BY_THE_SKILL - {"separated"} | {"codec"},
-    "benchmark": READ_BY_THE_BENCHMARK - {"targets", "evaluation"} | {"baselines"},
+    "benchmark": READ_BY_THE_BENCHMARK - {"evaluation"} | {"baselines", "joint"},
     "benchmark_memory": READ_BY_THE_BENCHMARK,
     "benchmark_update": READ_BY_THE_BENCHMARK - {"evaluation"},
     "benchmark_codec": READ_BY_THE_BENCHMARK - {"targets", "separated", "evaluation"} | {"codec"},
