@@ -14,7 +14,7 @@ from zrag_core.model.architecture.memory_tables import Tables
 from zrag_core.model.architecture.row_table import RowTable
 from zrag_core.model.architecture.separated_memory import SeparatedMemory
 from zrag_core.model.store.skill_folder import load_skill
-from zrag_core.model.store.write import write_documents
+from zrag_core.model.store.write import WritingReport, write_documents
 from zrag_core.settings import WritingSettings
 from zrag_core.sharding.engine import Engine
 from zrag_core.sharding.shards import cut
@@ -39,24 +39,17 @@ class DocumentShard:
     total: int
 
 
-@dataclass(frozen=True)
-class WrittenRows:
-    """Rows of a memory, and what they took; for the other attributes see `write.Written`.
+@dataclass(frozen=True, kw_only=True)
+class WrittenRows(WritingReport):
+    """Rows of a memory, and what they took: seconds are summed over the workers.
 
     Attributes:
         tables: everything that is kept of the documents, in their order.
         frequency: documents that hold each word, int32 [BUCKETS].
-        encode_seconds, refine_seconds: summed over the workers.
     """
 
     tables: Tables
     frequency: torch.Tensor
-    encode_seconds: float
-    refine_seconds: float
-    steps: torch.Tensor
-    loss: torch.Tensor
-    longest: int
-    studied: tuple[str, ...]
 
 
 class DocumentWriter:
@@ -80,14 +73,14 @@ class DocumentWriter:
         written = write_documents(model, documents, shard.targets, self._settings, on_progress=on_progress)
         tables = model.tables_of(documents, written.z, written.spans)
         return WrittenRows(
-            {name: table.to(_CPU) for name, table in tables.items()},
-            document_frequency(documents),
-            written.encode_seconds,
-            written.refine_seconds,
-            written.steps,
-            written.loss,
-            written.longest,
-            written.studied,
+            tables={name: table.to(_CPU) for name, table in tables.items()},
+            frequency=document_frequency(documents),
+            encode_seconds=written.encode_seconds,
+            refine_seconds=written.refine_seconds,
+            steps=written.steps,
+            loss=written.loss,
+            longest=written.longest,
+            studied=written.studied,
         )
 
 
@@ -138,12 +131,12 @@ def document_shards(documents: Sequence[Document], targets: Sequence[EvidenceTar
 
 def _joined(parts: Sequence[WrittenRows]) -> WrittenRows:
     return WrittenRows(
-        {name: RowTable.joined([part.tables[name] for part in parts]) for name in parts[0].tables},
-        torch.stack([part.frequency for part in parts]).sum(0, dtype=torch.int32),
-        sum(part.encode_seconds for part in parts),
-        sum(part.refine_seconds for part in parts),
-        torch.cat([part.steps for part in parts]),
-        torch.cat([part.loss for part in parts]),
-        max(part.longest for part in parts),
-        tuple(digest for part in parts for digest in part.studied),
+        tables={name: RowTable.joined([part.tables[name] for part in parts]) for name in parts[0].tables},
+        frequency=torch.stack([part.frequency for part in parts]).sum(0, dtype=torch.int32),
+        encode_seconds=sum(part.encode_seconds for part in parts),
+        refine_seconds=sum(part.refine_seconds for part in parts),
+        steps=torch.cat([part.steps for part in parts]),
+        loss=torch.cat([part.loss for part in parts]),
+        longest=max(part.longest for part in parts),
+        studied=tuple(digest for part in parts for digest in part.studied),
     )

@@ -2,6 +2,9 @@
 
 An actor makes its worker once (it loads the skill, or opens the checkpoint) and takes shard after shard. One that dies
 is started again, and its shard is done again.
+
+Shards and what is made of them travel pickled, as all does within a cluster of Ray: the bytes come from this process
+and its own actors, never from a file or a document.
 """
 
 from __future__ import annotations

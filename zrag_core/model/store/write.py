@@ -31,13 +31,11 @@ _QUERY_TOKENS, _EVIDENCE_TOKENS = 64, 96  # as long as in skill training; what i
 _AVERAGE = 0.8  # of a document's loss, for the stopping rule
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What writing produced and what it took.
+@dataclass(frozen=True, kw_only=True)
+class WritingReport:
+    """What writing took, of N documents in their order.
 
     Attributes:
-        z: [N, m, d] slots, in the documents' order.
-        spans: [N, m] span of each slot.
         encode_seconds: of the forward passes.
         refine_seconds: of the gradient steps.
         steps: gradient steps that each document took, [N]; 0 where there was no sentence to study and no question.
@@ -47,14 +45,25 @@ class Written:
             where there were no gradient steps. A row is a function of this, its document, theta and the settings.
     """
 
-    z: torch.Tensor
-    spans: torch.Tensor
     encode_seconds: float
     refine_seconds: float
     steps: torch.Tensor
     loss: torch.Tensor
     longest: int
     studied: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(WritingReport):
+    """What writing produced and what it took.
+
+    Attributes:
+        z: [N, m, d] slots, in the documents' order.
+        spans: [N, m] span of each slot.
+    """
+
+    z: torch.Tensor
+    spans: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,16 @@ def write_documents(
     seconds = time.perf_counter() - started
     longest = max((sum(map(len, ids)) for ids in sentences), default=0)
     studied = tuple(study.digest for study in studies)
-    return Written(z, spans, encode_seconds, seconds, steps, loss, longest, studied)
+    return Written(
+        z=z,
+        spans=spans,
+        encode_seconds=encode_seconds,
+        refine_seconds=seconds,
+        steps=steps,
+        loss=loss,
+        longest=longest,
+        studied=studied,
+    )
 
 
 @torch.no_grad()

@@ -32,9 +32,8 @@ from zrag_core.model.store.checkpoint import (
 from zrag_core.model.store.skill_folder import load_skill, read_skill_config
 from zrag_core.model.store.stored_settings import writing_values
 from zrag_core.model.store.update import CorpusChange, update_memory
-from zrag_core.model.store.write import Written
+from zrag_core.model.store.write import WritingReport
 from zrag_core.settings import Settings
-from zrag_core.sharding.corpus_writing import WrittenRows
 from zrag_pipeline.defs.memory.corpus_rows import corpus_rows, writing_progress
 from zrag_pipeline.platform import paths
 from zrag_pipeline.platform.champion_file import read_champion, read_champions
@@ -269,7 +268,7 @@ def _save(
     )
 
 
-def _writing_metrics(written: Written | WrittenRows, n: int, settings: Settings) -> dict[str, float]:
+def _writing_metrics(written: WritingReport, n: int, settings: Settings) -> dict[str, float]:
     steps = written.steps.float()
     return {
         "documents_per_s_encoded": n / max(written.encode_seconds, 1e-9),

@@ -1,6 +1,6 @@
 """What workers are worth: writing an almanac and asking its questions, by one process and by workers of Ray.
 
-    python zrag_core/sharding/speedup.py --documents 5000 --workers 2 --out speedup.json
+    python zrag_pipeline/defs/benchmarks/sharding_speedup.py --documents 5000 --workers 2 --out speedup.json
 
 Both go through the same shards and open the model themselves, and starting a cluster on this machine is timed by
 itself. The steady ratio is that of the pace from the first finished shard to the last one: what is left of the ratio
