@@ -18,7 +18,8 @@ from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.model.store.write import write_documents
 from zrag_core.settings import DecodingSettings, EngineSettings, WritingSettings
 from zrag_core.sharding.corpus_writing import DocumentWriter, WritingRecipe, document_shards, write_corpus
-from zrag_core.sharding.engine import LocalEngine, open_engine
+from zrag_core.sharding.engine import LocalEngine
+from zrag_core.sharding.engine_choice import open_engine
 from zrag_core.sharding.question_reading import ReadingRecipe, ShardedSystem
 from zrag_core.sharding.shards import cut
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeVar
-
-from zrag_core.settings import EngineSettings
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -71,22 +68,3 @@ class LocalEngine(Engine):
             if on_done:
                 on_done(number)
         return made
-
-
-@contextmanager
-def open_engine(settings: EngineSettings, threads: int) -> Iterator[Engine]:
-    """The engine of the settings.
-
-    Args:
-        threads: CPU threads of each worker; sums may differ in the last bit between one number of threads and another.
-
-    Raises:
-        SettingsError: the engine's library is not installed, or the cluster has too few CPUs or cannot be reached.
-    """
-    if settings.name == "local":
-        yield LocalEngine()
-        return
-    from zrag_core.sharding.ray_engine import ray_engine
-
-    with ray_engine(settings, threads) as engine:
-        yield engine

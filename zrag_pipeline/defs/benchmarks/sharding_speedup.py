@@ -27,7 +27,8 @@ from zrag_core.model.store.checkpoint import save_checkpoint
 from zrag_core.model.store.skill_folder import load_skill, shipped_skill
 from zrag_core.settings import DecodingSettings, EngineSettings, WritingSettings
 from zrag_core.sharding.corpus_writing import WritingRecipe, WrittenRows, document_shards, write_corpus
-from zrag_core.sharding.engine import Engine, Item, LocalEngine, Made, Recipe, Worker, open_engine
+from zrag_core.sharding.engine import Engine, Item, LocalEngine, Made, Recipe, Worker
+from zrag_core.sharding.engine_choice import open_engine
 from zrag_core.sharding.question_reading import ReadingRecipe, ShardedSystem
 
 _SEED = 311

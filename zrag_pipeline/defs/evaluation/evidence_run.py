@@ -14,7 +14,7 @@ from zrag_core.corpus.types import Corpus, Question
 from zrag_core.errors import CorpusError
 from zrag_core.memorag.memorag_system import MemoragSystem
 from zrag_core.settings import EvaluationSettings
-from zrag_core.sharding.engine import open_engine
+from zrag_core.sharding.engine_choice import open_engine
 from zrag_core.sharding.question_reading import make_sharded
 from zrag_pipeline.defs.evaluation.memorag import store_traces
 from zrag_pipeline.defs.evaluation.scores import evidence_rows

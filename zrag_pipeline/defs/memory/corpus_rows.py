@@ -15,7 +15,7 @@ from zrag_core.sharding.corpus_writing import (
     document_shards,
     write_corpus,
 )
-from zrag_core.sharding.engine import open_engine
+from zrag_core.sharding.engine_choice import open_engine
 
 
 def corpus_rows(
